@@ -1,0 +1,74 @@
+# make test     run the tests          make lint    formatter and linter
+# make demo     run the example        make types   type checker
+# make docs     build the site         make bench   time against a gradient
+# make clean    remove what these made
+#
+# The first call makes .venv with the newest supported Python on this machine.
+# Choose another one with PYTHON=/path/to/python, another folder with VENV=.
+
+SHELL := bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+# More arguments for pip, e.g. PIP_ARGS="-c constraints.txt".
+PIP_ARGS ?=
+# More arguments for pytest, e.g. PYTEST_ARGS="-k conservation".
+PYTEST_ARGS ?= -n 2 --dist worksteal
+
+.PHONY: test demo bench docs lint format types build clean
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m examples.digits
+
+bench: $(VENV)/.demo
+	$(BIN)/python -m benchmarks.gradient_ratio
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.lint
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+build: $(VENV)/.dev
+	$(BIN)/python -m build
+
+clean:
+	rm -rf .venv* build dist site out *.egg-info
+	rm -rf .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp for each extra of pyproject.toml: installs again when that changes.
+$(VENV)/.%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -qq $(PIP_ARGS) --editable ".[$*]"
+	touch $@
+
+# A name on the PATH may be a launcher of a version that is not installed, so
+# each candidate is tried.
+$(BIN)/python:
+	@python="$(PYTHON)"; \
+	pyenv="$${PYENV_ROOT:-$$HOME/.pyenv}/versions"; \
+	for version in 3.13 3.12 3.11; do \
+	    for candidate in python$$version "$$pyenv"/$$version.*/bin/python; do \
+	        [ -z "$$python" ] || break 2; \
+	        if "$$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1; then \
+	            python="$$candidate"; \
+	        fi; \
+	    done; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "Python 3.11, 3.12 or 3.13 with venv is needed: make PYTHON=..." >&2; \
+	    exit 1; \
+	fi; \
+	echo "making $(VENV) with $$python"; \
+	"$$python" -m venv "$(VENV)" && \
+	"$(BIN)/python" -m pip install -qq --upgrade pip

@@ -1,0 +1,199 @@
+"""The pictures of the digits example: arrays in, PNG bytes out."""
+
+import dataclasses
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "savefig.dpi": 150,
+}
+# Blue, white, red: white is no relevance, red speaks for the class, blue against.
+DIVERGING = "RdBu_r"
+LRP_COLOUR, OTHER_COLOUR, RANDOM_COLOUR = "#b2182b", "#2166ac", "#888888"
+
+
+@dataclasses.dataclass(frozen=True)
+class Flipped:
+    """Pixel flipping averaged over images; the last axis is (softmax, logit)."""
+
+    morf: np.ndarray  # Float[ndarray, "flips 2"], most relevant first
+    lerf: np.ndarray  # Float[ndarray, "flips 2"], least relevant first
+    between: np.ndarray  # Float[ndarray, "2"], mean height between the two
+    error: np.ndarray  # Float[ndarray, "2"], half a 95 % interval of it
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """Maps of a panel, one per row, with a title for each."""
+
+    heading: str
+    maps: np.ndarray  # Float[ndarray, "rows height width"]
+    titles: Sequence[str]
+
+
+def png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    # No date and no version: the same arrays give the same file.
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def show_image(axes: Axes, image: np.ndarray) -> None:
+    axes.imshow(image, cmap="gray_r", vmin=-1, vmax=1, interpolation="nearest")
+    bare(axes)
+
+
+def show_relevance(axes: Axes, relevance: np.ndarray, image: np.ndarray, scale: float):
+    """Relevance with the outline of the digit, at the grey level, above it."""
+    drawn = axes.imshow(
+        relevance, cmap=DIVERGING, vmin=-scale, vmax=scale, interpolation="nearest"
+    )
+    if image.min() < 0 < image.max():
+        axes.contour(image, levels=[0.0], colors="0.25", linewidths=0.7)
+    bare(axes)
+    return drawn
+
+
+def bare(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set(visible=True, color="0.75", linewidth=0.6)
+
+
+def relevance_panel(
+    images: np.ndarray, titles: Sequence[str], columns: Sequence[Column], groups: int
+) -> bytes:
+    """A row per image: the image, then one map per column, all on one scale.
+
+    The rows are laid out in `groups` blocks beside each other.
+    """
+    rows = -(-len(images) // groups)
+    width = 1 + len(columns)
+    scale = max(float(np.abs(column.maps).max()) for column in columns)
+    # A narrow empty column keeps the blocks apart.
+    widths = ([1.0] * width + [0.25]) * groups
+    with rc_context(STYLE):
+        figure = Figure(
+            figsize=(1.22 * sum(widths[:-1]), 1.38 * rows + 1.15),
+            layout="constrained",
+        )
+        grid = figure.add_gridspec(rows, len(widths) - 1, width_ratios=widths[:-1])
+        figure.get_layout_engine().set(h_pad=0.03, w_pad=0.03)  # pyright: ignore
+        drawn, every = None, []
+        for index, image in enumerate(images):
+            group, row = divmod(index, rows)
+            left = group * (width + 1)
+            first = figure.add_subplot(grid[row, left])
+            show_image(first, image)
+            head(first, "image" if row == 0 else "", titles[index])
+            every.append(first)
+            for offset, column in enumerate(columns, start=1):
+                axes = figure.add_subplot(grid[row, left + offset])
+                drawn = show_relevance(axes, column.maps[index], image, scale)
+                head(axes, column.heading if row == 0 else "", column.titles[index])
+                every.append(axes)
+        if drawn is not None:
+            bar = figure.colorbar(
+                drawn, ax=every, location="bottom", shrink=0.5, aspect=40, pad=0.02
+            )
+            bar.set_label("relevance of a pixel (in units of the logit)")
+            bar.outline.set_visible(False)  # pyright: ignore
+        return png(figure)
+
+
+def head(axes: Axes, heading: str, title: str) -> None:
+    """A plain title, and above it in the first row what the column shows."""
+    axes.set_title(title, fontsize=8, pad=3)
+    if heading:
+        axes.annotate(
+            heading,
+            (0.5, 1.0),
+            (0, 17),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            fontweight="bold",
+        )
+
+
+def class_means(
+    images: np.ndarray, relevance: np.ndarray, labels: np.ndarray
+) -> bytes:
+    """Mean image and mean relevance of the images of each class."""
+    classes = np.unique(labels)
+    mean = [relevance[labels == k].mean(0) for k in classes]
+    scale = float(np.abs(mean).max())
+    with rc_context(STYLE):
+        figure = Figure(figsize=(1.0 * len(classes) + 0.7, 2.6), layout="constrained")
+        axes = figure.subplots(2, len(classes), squeeze=False)
+        drawn = None
+        for column, k in enumerate(classes):
+            image = images[labels == k].mean(0)
+            show_image(axes[0, column], image)
+            axes[0, column].set_title(f"{k}", fontsize=9)
+            drawn = show_relevance(axes[1, column], mean[column], image, scale)
+        axes[0, 0].set_ylabel("image")
+        axes[1, 0].set_ylabel("relevance")
+        if drawn is not None:
+            bar = figure.colorbar(drawn, ax=list(axes.ravel()), aspect=15, pad=0.01)
+            bar.outline.set_visible(False)  # pyright: ignore
+        return png(figure)
+
+
+def conservation(logit: np.ndarray, sums: dict[str, np.ndarray]) -> bytes:
+    """Sum of relevance over the pixels against the logit, a point per image."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+        axes = figure.subplots()
+        colours = [LRP_COLOUR, OTHER_COLOUR]
+        for (name, total), colour in zip(sums.items(), colours, strict=True):
+            axes.scatter(logit, total, s=9, color=colour, alpha=0.45, lw=0, label=name)
+        ends = np.array([min(0.0, logit.min()), logit.max() * 1.03])
+        axes.plot(ends, ends, color="0.3", lw=0.8, ls="--", label="sum = logit")
+        axes.axhline(0, color="0.85", lw=0.8, zorder=0)
+        axes.set_xlabel("logit of the predicted class")
+        axes.set_ylabel("sum over the pixels")
+        legend = axes.legend(loc="upper left", markerscale=2)
+        for handle in legend.legend_handles:
+            if handle is not None:
+                handle.set_alpha(1)
+        return png(figure)
+
+
+def flipping(flips: np.ndarray, curves: dict[str, Flipped]) -> bytes:
+    """Softmax of the predicted class, most and least relevant pixels first."""
+    colours = [LRP_COLOUR, OTHER_COLOUR, RANDOM_COLOUR]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 3.3), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        for (name, curve), colour in zip(curves.items(), colours, strict=True):
+            style = {"color": colour, "lw": 1.8, "label": name}
+            left.plot(flips, curve.morf[:, 0], **style)
+            right.plot(flips, curve.lerf[:, 0], **style)
+        left.set_title("most relevant first (lower is better)", loc="left")
+        right.set_title("least relevant first (higher is better)", loc="left")
+        left.set_ylabel("mean probability of the\npredicted class")
+        left.legend(loc="upper right")
+        for axes in (left, right):
+            axes.set_xlabel("pixels set to grey (of 64)")
+            axes.set_xlim(0, flips[-1])
+            axes.set_xticks(np.arange(0, flips[-1] + 1, 8))
+            axes.set_ylim(0, 1.02)
+            axes.grid(axis="y", color="0.92", lw=0.8)
+        return png(figure)
+
+

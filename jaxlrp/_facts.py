@@ -1,0 +1,312 @@
+"""What is known of each value before anything runs: activity, signs, statistics.
+
+One pass forwards over a program. It is abstract: shapes, no numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal
+
+from jaxlrp import _compat
+from jaxlrp._program import Atom, Equation, Program, Value, flatten
+from jaxlrp.primitives import Entry, Kind, lookup
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What is known of one value.
+
+    Attributes:
+      active: relevance can pass through it to an attributed input.
+      cut: it depends on an attributed input, but relevance cannot pass.
+      layered: a layer lies between it and every attributed input.
+      nonnegative: it is `>= 0` whatever the numbers.
+      reduced: it is a statistic: all that is active in it came through a reduction.
+      rooted: it is a statistic made a scale by a root or a reciprocal.
+      varies: the axes along which an inactive value is not constant.
+    """
+
+    active: bool = False
+    cut: bool = False
+    layered: bool = False
+    nonnegative: bool = False
+    reduced: bool = False
+    rooted: bool = False
+    varies: frozenset[int] = frozenset()
+
+    def join(self, other: Facts) -> Facts:
+        """What is known of a value that is one or the other."""
+        active = self.active or other.active
+        return Facts(
+            active=active,
+            cut=self.cut or other.cut,
+            # An inactive alternative brings no path without a layer.
+            layered=(self.layered or not self.active)
+            and (other.layered or not other.active)
+            and active,
+            nonnegative=self.nonnegative and other.nonnegative,
+            reduced=self.reduced and other.reduced,
+            rooted=self.rooted and other.rooted,
+            varies=self.varies | other.varies,
+        )
+
+
+FactsOf = Mapping[Value, Facts]
+
+
+def of(atom: Atom, facts: FactsOf) -> Facts:
+    """The facts of an operand; a literal's are read off its value."""
+    if isinstance(atom, Literal):
+        return Facts(nonnegative=_is_nonnegative(atom.val))
+    return facts[atom]
+
+
+def _is_nonnegative(literal: Any) -> bool:
+    try:
+        return bool(np.all(np.asarray(literal) >= 0))
+    except (TypeError, ValueError):  # a key, say
+        return False
+
+
+def is_real(aval: Any) -> bool:
+    """Can a value of this type carry relevance: floating or complex?"""
+    dtype = getattr(aval, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
+
+
+def all_axes(aval: Any) -> frozenset[int]:
+    """The axes of a value that are not of size one."""
+    shape = getattr(aval, "shape", ())
+    return frozenset(i for i, n in enumerate(shape) if not _is_one(n))
+
+
+def _is_one(size: Any) -> bool:
+    return isinstance(size, int) and size == 1
+
+
+def input_facts(aval: Any, active: bool) -> Facts:
+    """The facts of a program's input."""
+    active = active and is_real(aval)
+    return Facts(active=active, varies=frozenset() if active else all_axes(aval))
+
+
+def analyse(program: Program, inputs: Sequence[Facts], memo: dict) -> dict[Value, Facts]:
+    """The facts of every value of `program`, given those of its inputs."""
+    facts: dict[Value, Facts] = dict(zip(program.inputs, inputs, strict=True))
+    for value, _ in program.constants:
+        facts[value] = Facts(varies=all_axes(value.aval))
+    for equation in program.equations:
+        operands = [of(atom, facts) for atom in equation.inputs]
+        results = _equation_facts(equation, operands, memo)
+        facts.update(zip(equation.outputs, results, strict=True))
+    return facts
+
+
+def _equation_facts(
+    equation: Equation, operands: Sequence[Facts], memo: dict
+) -> list[Facts]:
+    entry = lookup(equation.primitive)
+    depends = any(f.active or f.cut for f in operands)
+    if not any(f.active for f in operands):
+        return [_inactive(equation, entry, out, operands) for out in equation.outputs]
+    if entry is not None and entry.kind is Kind.INERT:
+        return [
+            Facts(
+                cut=depends,
+                varies=all_axes(out.aval),
+                nonnegative=entry.nonnegative(
+                    [f.nonnegative for f in operands], equation.params
+                ),
+            )
+            for out in equation.outputs
+        ]
+    bodies = body_programs(equation, memo)
+    if bodies:
+        results = body_facts(equation, bodies, operands, memo)[1]
+    else:
+        results = [_active(equation, entry, out, operands) for out in equation.outputs]
+    return [
+        f
+        if is_real(out.aval)
+        else Facts(cut=depends, varies=all_axes(out.aval), nonnegative=f.nonnegative)
+        for f, out in zip(results, equation.outputs, strict=True)
+    ]
+
+
+def _inactive(
+    equation: Equation, entry: Entry | None, out: Value, operands: Sequence[Facts]
+) -> Facts:
+    nonnegative = entry is not None and entry.nonnegative(
+        [f.nonnegative for f in operands], equation.params
+    )
+    return Facts(
+        cut=any(f.cut for f in operands),
+        nonnegative=nonnegative,
+        varies=_varies(equation, entry, out, operands),
+    )
+
+
+def _varies(
+    equation: Equation, entry: Entry | None, out: Value, operands: Sequence[Facts]
+) -> frozenset[int]:
+    """The axes along which an inactive result is not constant."""
+    everywhere = all_axes(out.aval)
+    if entry is None or not operands:
+        return everywhere
+    if entry.kind is Kind.ELEMENTWISE:
+        return frozenset().union(*(f.varies for f in operands)) & everywhere
+    if entry.kind is not Kind.STRUCTURAL or len(operands) != 1:
+        return everywhere
+    (operand,) = operands
+    if not operand.varies:
+        return frozenset()
+    params = equation.params
+    if "broadcast_dimensions" in params:
+        moved = params["broadcast_dimensions"]
+        return frozenset(moved[axis] for axis in operand.varies)
+    if entry.layout is not None:
+        shape = equation.inputs[0].aval.shape
+        marks = tuple(((i if i in operand.varies else None, n),) for i, n in
+                      enumerate(shape))
+        layout = entry.layout(params, marks, out.aval.shape)
+        if layout is not None:
+            return frozenset(
+                i for i, atoms in enumerate(layout) if any(a is not None for a, _ in atoms)
+            )
+    return everywhere
+
+
+def _active(
+    equation: Equation, entry: Entry | None, out: Value, operands: Sequence[Facts]
+) -> Facts:
+    actives = [f for f in operands if f.active]
+    layered = all(f.layered for f in actives)
+    if entry is None:
+        return Facts(active=True, layered=layered)
+    nonnegative = entry.nonnegative([f.nonnegative for f in operands], equation.params)
+    same = len({id(v) for v in equation.inputs}) == 1
+    if entry.kind is Kind.CONTRACTION:
+        # x.x is a sum of squares
+        return Facts(
+            active=True,
+            layered=layered or len(actives) == 1,
+            nonnegative=nonnegative or same,
+            reduced=same,
+        )
+    reduced = rooted = False
+    if entry.kind in (Kind.LINEAR, Kind.SELECTION):
+        before = equation.inputs[0].aval.shape
+        reduced = entry.sums or len(before) > len(out.aval.shape)
+    elif entry.kind is Kind.STRUCTURAL:
+        reduced = all(f.reduced for f in actives)
+        rooted = reduced and all(f.rooted for f in actives)
+    elif entry.kind is Kind.ELEMENTWISE:
+        reduced = all(f.reduced for f in actives)
+        is_root = entry.root(equation.params) or _is_reciprocal(entry, operands)
+        rooted = reduced and (is_root or any(f.rooted for f in actives))
+        # x * x, by whatever primitive
+        nonnegative = nonnegative or (
+            same and len(operands) == 2 and not entry.linear([True, True])
+            and entry.linear([True, False]) and entry.linear([False, True])
+        )
+    return Facts(True, False, layered, nonnegative, reduced, rooted)
+
+
+def _is_reciprocal(entry: Entry, operands: Sequence[Facts]) -> bool:
+    """A constant divided by what is active: linear in the first, not the second."""
+    if len(operands) != 2 or operands[0].active or not operands[1].active:
+        return False
+    return entry.linear([True, False]) and not entry.linear([False, True])
+
+
+# ---- equations with bodies ---------------------------------------------------------
+
+
+def body_programs(equation: Equation, memo: dict) -> tuple[Program, ...]:
+    """The programs inside an equation that is emitted again with its bodies."""
+    entry = lookup(equation.primitive)
+    if entry is None or entry.kind not in (Kind.CALL, Kind.CONTROL):
+        return ()
+    branches = equation.params.get("branches")
+    if branches is None:
+        body = _compat.called_jaxpr(dict(equation.params))
+        branches = () if body is None else (body,)
+    return tuple(_flattened(b, memo) for b in branches)
+
+
+def _flattened(jaxpr: Any, memo: dict) -> Program:
+    key = ("program", id(jaxpr))
+    if key not in memo:
+        memo[key] = (jaxpr, flatten(jaxpr))  # held, so that the id stays taken
+    return memo[key][1]
+
+
+def body_facts(
+    equation: Equation,
+    bodies: Sequence[Program],
+    operands: Sequence[Facts],
+    memo: dict,
+) -> tuple[list[Facts], list[Facts]]:
+    """(facts of the bodies' inputs, facts of the equation's results)."""
+    if "branches" in equation.params:
+        inputs = list(operands[1:])
+        outs = [_outputs(b, inputs, memo) for b in bodies]
+        joined = outs[0]
+        for other in outs[1:]:
+            joined = [a.join(b) for a, b in zip(joined, other, strict=True)]
+        if operands[0].active or operands[0].cut:
+            joined = [dataclasses.replace(f, cut=f.cut or not f.active) for f in joined]
+        return inputs, joined
+    (body,) = bodies
+    if "length" not in equation.params:
+        return list(operands), _outputs(body, operands, memo)
+    return _scan_facts(equation, body, operands, memo)
+
+
+def _outputs(body: Program, inputs: Sequence[Facts], memo: dict) -> list[Facts]:
+    facts = analyse(body, inputs, memo)
+    return [of(v, facts) for v in body.outputs]
+
+
+def _drop_axis(f: Facts) -> Facts:
+    return dataclasses.replace(
+        f, varies=frozenset(axis - 1 for axis in f.varies if axis > 0)
+    )
+
+
+def _scan_facts(
+    equation: Equation, body: Program, operands: Sequence[Facts], memo: dict
+) -> tuple[list[Facts], list[Facts]]:
+    """A fixpoint over the carry: it is active if it is after any step."""
+    consts, carries = _compat.scan_split(dict(equation.params))
+    split = consts + carries
+    inputs = [*operands[:split], *(_drop_axis(f) for f in operands[split:])]
+    while True:
+        outs = _outputs(body, inputs, memo)
+        carry = [
+            a.join(b)
+            for a, b in zip(inputs[consts:split], outs[:carries], strict=True)
+        ]
+        if carry == inputs[consts:split]:
+            break
+        inputs = [*inputs[:consts], *carry, *inputs[split:]]
+    stacked = [
+        dataclasses.replace(
+            f, varies=all_axes(v.aval) if not f.active else frozenset()
+        )
+        for f, v in zip(outs[carries:], equation.outputs[carries:], strict=True)
+    ]
+    final = [
+        dataclasses.replace(
+            a.join(b), varies=all_axes(v.aval) if not (a.active or b.active) else a.varies
+        )
+        for a, b, v in zip(carry, outs[:carries], equation.outputs, strict=False)
+    ]
+    return inputs, [*final, *stacked]
+

@@ -1,0 +1,149 @@
+"""The custom operations that carry LRP's rules through JAX's own reverse pass.
+
+What travels backwards to a variable `x` is its multiplier `c`; its relevance is
+`R = x * c`. `jax.vjp` moves multipliers; a rule only says where one goes and with
+which factor. These operations are all that the rules need:
+
+    route(y, hs, ...)    value y; the multiplier of y goes to surrogates h_k, scaled
+    hold(f, xs, held)    value f(xs, held); nothing goes to what is held
+    secant(f, x, held)   value f(x); the multiplier goes to x, times f(x) / x
+    tap(x, t)            value x; t receives the relevance that passes here
+
+None is `lax.stop_gradient`: that would block an outer derivative as well, and the
+gradient of a relevance would be wrong. Each is a `custom_jvp` whose rule returns
+plain primals, so an outer derivative sees ordinary arithmetic.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+
+def sign(z: Array) -> Array:
+    """The sign of `z`, with `sign(0) = +1`."""
+    one = lax.full_like(z, 1)
+    return lax.select(lax.ge(z, lax.full_like(z, 0)), one, lax.neg(one))
+
+
+def stabilise(z: Array, epsilon: Any) -> Array:
+    """`z + epsilon sign(z)`, `sign(0) = +1`, in at least float32; never zero.
+
+    `epsilon` is raised to the dtype's smallest normal number where it is smaller.
+    """
+    z = wide(z)
+    epsilon = jnp.maximum(jnp.asarray(epsilon, z.dtype), jnp.finfo(z.dtype).tiny)
+    return z + sign(z) * epsilon
+
+
+def wide(x: Array) -> Array:
+    """`x` in at least float32: quotients of low-precision values are taken there."""
+    if jnp.finfo(x.dtype).bits < 32:
+        return lax.convert_element_type(x, jnp.float32)
+    return x
+
+
+def _zeros_tangent(y: Array) -> Array:
+    return lax.full_like(y, 0)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def route(scales: Callable[..., Sequence[Array]], y: Array, hs: Any, aux: Any) -> Array:
+    """The value `y`; its multiplier goes to the surrogates: `c_h = scale_h c_y`.
+
+    Args:
+      scales: a function of `(y, hs, aux)` to one scale for each surrogate. It is
+        evaluated in the derivative only, so that scales are no residuals of their own.
+      y: the value.
+      hs: the surrogates, each of `y`'s shape.
+      aux: whatever else `scales` reads.
+
+    Returns:
+      `y`.
+    """
+    return y
+
+
+@route.defjvp
+def _(scales, primals, tangents):
+    y, hs, aux = primals
+    # The plain y: an outer derivative must not meet the rule again.
+    total = None
+    for scale, tangent in zip(scales(y, hs, aux), tangents[1], strict=True):
+        term = lax.convert_element_type(scale, y.dtype) * tangent
+        total = term if total is None else total + term
+    return y, _zeros_tangent(y) if total is None else total
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def hold(f: Callable[..., Any], xs: Any, held: Any) -> Any:
+    """`f(xs, held)`, whose multipliers go to `xs` alone, by JAX's derivative."""
+    return f(xs, held)
+
+
+@hold.defjvp
+def _(f, primals, tangents):
+    xs, held = primals
+    return jax.jvp(lambda xs: f(xs, held), (xs,), (tangents[0],))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def secant(f: Callable[..., Array], x: Array, held: Any) -> Array:
+    """`y = f(x, held)`, elementwise; the multiplier goes to `x`, times `y / x`.
+
+    The identity rule: relevance passes unchanged, `x c_x = y c_y`. Where `x = 0` the
+    factor is its limit for `f(0) = 0`, the derivative.
+    """
+    return f(x, held)
+
+
+@secant.defjvp
+def _(f, primals, tangents):
+    x, held = primals
+    y, slope = jax.jvp(lambda x: f(x, held), (x,), (lax.full_like(x, 1),))
+    return y, secant_slope(y, x, slope) * tangents[0]
+
+
+def secant_slope(y: Array, x: Array, slope: Array) -> Array:
+    """`y / x`, and the derivative `slope` where `x = 0` and it is finite."""
+    zero = lax.full_like(x, 0)
+    at_zero = lax.eq(x, zero)
+    limit = lax.select(lax.is_finite(slope), slope, zero)
+    quotient = wide(y) / wide(lax.select(at_zero, lax.full_like(x, 1), x))
+    return lax.select(at_zero, limit, lax.convert_element_type(quotient, x.dtype))
+
+
+@jax.custom_vjp
+def tap(x: Array, t: Array) -> Array:
+    """The value `x`; the cotangent of the scalar `t` is `sum(x c)`, the relevance."""
+    return x
+
+
+def _tap_forward(x: Array, t: Array) -> tuple[Array, tuple[Array, Array]]:
+    return x, (x, t)
+
+
+def _tap_backward(residuals: tuple[Array, Array], c: Array) -> tuple[Array, Array]:
+    x, t = residuals
+    return c, jnp.sum(x.astype(t.dtype) * c.astype(t.dtype))
+
+
+tap.defvjp(_tap_forward, _tap_backward)
+
+
+@jax.custom_vjp
+def tap_shadow(shadow: Array, t: Array) -> Array:
+    """The zero `shadow`; the cotangent of the scalar `t` is `sum(r)`."""
+    return shadow
+
+
+def _tap_shadow_backward(t: Array, r: Array) -> tuple[Array, Array]:
+    return r, jnp.sum(r.astype(t.dtype))
+
+
+tap_shadow.defvjp(lambda shadow, t: (shadow, t), _tap_shadow_backward)

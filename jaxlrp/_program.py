@@ -1,0 +1,234 @@
+"""A program: a jaxpr with its calls written out, ready to be read.
+
+A jaxpr nests: `jit`, `custom_jvp_call` and their like carry jaxprs of their own, and
+what LRP calls one layer may lie in several of them. `flatten` writes the calls out
+into one list of equations. Two kinds are kept whole: a `jit` whose jaxpr is large and
+appears more than once (tracing it once is much cheaper), and an elementwise function
+with a derivative of its own (`jax.nn.relu`).
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jax.extend.core import Literal, Primitive, primitives as P
+
+from jaxlrp import _compat
+from jaxlrp.primitives import Kind, lookup
+
+KEEP_SIZE = 12
+"""A repeated `jit` with a contraction and at least so many equations is kept."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Value:
+    """A variable of a program; compared by identity."""
+
+    aval: Any
+
+
+Atom = Value | Literal
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Equation:
+    """One equation.
+
+    Attributes:
+      primitive: the primitive.
+      params: its parameters, as the jaxpr has them.
+      inputs: the operands.
+      outputs: the results.
+      source: where it comes from in the user's code.
+      context: the mesh and configuration under which it was traced.
+      scope: the named scopes around it, `outer/inner`.
+    """
+
+    primitive: Primitive
+    params: Mapping[str, Any]
+    inputs: tuple[Atom, ...]
+    outputs: tuple[Value, ...]
+    source: Any
+    context: Any
+    scope: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+    """Inputs, constants, equations in order, outputs."""
+
+    inputs: tuple[Value, ...]
+    constants: tuple[tuple[Value, Any], ...]
+    equations: tuple[Equation, ...]
+    outputs: tuple[Atom, ...]
+
+
+def flatten(jaxpr: Any) -> Program:
+    """The program of a jaxpr, its calls written out and dead equations dropped."""
+    kept = _repeated(jaxpr)
+    open_, consts = _compat.open_jaxpr(jaxpr)
+    inputs = tuple(Value(v.aval) for v in open_.invars)
+    constants: list[tuple[Value, Any]] = []
+    equations: list[Equation] = []
+    outputs = _write_out(open_, consts, inputs, "", kept, constants, equations)
+    live = _live(equations, outputs)
+    return Program(inputs, tuple(constants), live, tuple(outputs))
+
+
+def _write_out(
+    jaxpr: Any,
+    consts: Sequence[Any],
+    inputs: Sequence[Atom],
+    scope: str,
+    kept: set[int],
+    constants: list[tuple[Value, Any]],
+    equations: list[Equation],
+) -> list[Atom]:
+    """Appends the equations of `jaxpr`, applied to `inputs`; returns its outputs."""
+    environment: dict[Any, Atom] = dict(zip(jaxpr.invars, inputs, strict=True))
+    for variable, const in zip(_compat.constvars(jaxpr), consts, strict=True):
+        value = Value(variable.aval)
+        environment[variable] = value
+        constants.append((value, const))
+
+    def read(atom: Any) -> Atom:
+        return atom if isinstance(atom, Literal) else environment[atom]
+
+    for eqn in jaxpr.eqns:
+        operands = tuple(read(v) for v in eqn.invars)
+        inner_scope = _join(scope, _compat.name_stack(eqn.source_info))
+        body = _body(eqn, kept)
+        if body is not None:
+            open_, inner_consts = _compat.open_jaxpr(body)
+            outs = _write_out(
+                open_, inner_consts, operands, inner_scope, kept, constants, equations
+            )
+            environment.update(zip(eqn.outvars, outs, strict=True))
+            continue
+        outputs = tuple(Value(v.aval) for v in eqn.outvars)
+        environment.update(zip(eqn.outvars, outputs, strict=True))
+        equations.append(
+            Equation(
+                eqn.primitive,
+                eqn.params,
+                operands,
+                outputs,
+                eqn.source_info,
+                eqn.ctx,
+                inner_scope,
+            )
+        )
+    return [read(v) for v in jaxpr.outvars]
+
+
+def _join(outer: str, inner: str) -> str:
+    return f"{outer}/{inner}" if outer and inner else outer or inner
+
+
+def _body(eqn: Any, kept: set[int]) -> Any | None:
+    """The jaxpr to write out in place of a call, or None to leave the equation."""
+    entry = lookup(eqn.primitive)
+    if entry is None or entry.kind is not Kind.CALL:
+        return None
+    body = _compat.called_jaxpr(eqn.params)
+    if body is None or id(body) in kept:
+        return None
+    if eqn.primitive is P.custom_jvp_call_p and is_elementwise(body):
+        return None
+    return body
+
+
+def is_elementwise(jaxpr: Any) -> bool:
+    """One result, and nothing but elementwise equations of its shape inside."""
+    open_, consts = _compat.open_jaxpr(jaxpr)
+    if len(open_.outvars) != 1 or consts:
+        return False
+    shape = open_.outvars[0].aval.shape
+    for eqn in open_.eqns:
+        entry = lookup(eqn.primitive)
+        if entry is None:
+            return False
+        if entry.kind is Kind.CALL:
+            body = _compat.called_jaxpr(eqn.params)
+            if body is None or not is_elementwise(body):
+                return False
+        elif entry.kind is Kind.STRUCTURAL:
+            # Only a scalar constant spread over the shape.
+            if any(getattr(v.aval, "shape", ()) != () for v in eqn.invars):
+                return False
+        elif entry.kind not in (Kind.ELEMENTWISE, Kind.INERT):
+            return False
+        elif any(v.aval.shape not in (shape, ()) for v in eqn.outvars):
+            return False
+    return True
+
+
+def _repeated(jaxpr: Any) -> set[int]:
+    """Identities of the inner jaxprs of `jit` that are worth keeping whole."""
+    counts: collections.Counter[int] = collections.Counter()
+    worth: dict[int, bool] = {}
+
+    def count(open_: Any) -> None:
+        for eqn in open_.eqns:
+            entry = lookup(eqn.primitive)
+            if entry is None or entry.kind is not Kind.CALL:
+                continue
+            body = _compat.called_jaxpr(eqn.params)
+            if body is None:
+                continue
+            if eqn.primitive is P.jit_p:
+                counts[id(body)] += 1
+                if counts[id(body)] > 1:
+                    continue
+                size, contractions = _size(body)
+                worth[id(body)] = size >= KEEP_SIZE and contractions > 0
+            count(_compat.open_jaxpr(body)[0])
+
+    count(_compat.open_jaxpr(jaxpr)[0])
+    return {key for key, n in counts.items() if n > 1 and worth[key]}
+
+
+def _size(jaxpr: Any) -> tuple[int, int]:
+    """(equations, contractions), the bodies of calls included."""
+    size = contractions = 0
+    for eqn in _compat.open_jaxpr(jaxpr)[0].eqns:
+        entry = lookup(eqn.primitive)
+        body = _compat.called_jaxpr(eqn.params)
+        if entry is not None and entry.kind is Kind.CALL and body is not None:
+            inner = _size(body)
+            size, contractions = size + inner[0], contractions + inner[1]
+        else:
+            size += 1
+            contractions += entry is not None and entry.kind is Kind.CONTRACTION
+    return size, contractions
+
+
+def _live(
+    equations: Sequence[Equation], outputs: Sequence[Atom]
+) -> tuple[Equation, ...]:
+    """The equations that an output or an effect depends on, in order."""
+    needed = {v for v in outputs if isinstance(v, Value)}
+    live: list[Equation] = []
+    for equation in reversed(equations):
+        if needed.isdisjoint(equation.outputs) and not has_effects(equation):
+            continue
+        live.append(equation)
+        needed.update(v for v in equation.inputs if isinstance(v, Value))
+    return tuple(reversed(live))
+
+
+def has_effects(equation: Equation) -> bool:
+    """Must the equation run even where nothing reads its results?"""
+    body = _compat.called_jaxpr(dict(equation.params))
+    if body is not None:
+        return bool(_compat.open_jaxpr(body)[0].effects)
+    branches = equation.params.get("branches", ())
+    if any(_compat.open_jaxpr(b)[0].effects for b in branches):
+        return True
+    return equation.primitive.name in _EFFECTFUL
+
+
+_EFFECTFUL = frozenset({"debug_callback", "debug_print", "io_callback", "check"})

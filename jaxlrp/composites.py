@@ -1,0 +1,270 @@
+"""Composites: which rule each role of a network gets, as plain data.
+
+A composite is a name and a list of assignments. The *last* assignment that matches a
+step wins, so a composite is changed by adding to it:
+
+    >>> from jaxlrp import composites, rules
+    >>> composite = (
+    ...     composites.Epsilon()
+    ...     .on("convolution", rules.ZPlus())
+    ...     .on("convolution", rules.Flat(), first=True)
+    ...     .on("dense", rules.Gamma(0.1), scope="*/head*")
+    ... )
+    >>> print(composites.EpsilonPlus())
+    EpsilonPlus
+      layer        Epsilon(epsilon=1e-06, relative=False)
+      convolution  ZPlus(epsilon=1e-06)
+      average      Norm(epsilon=1e-06)
+      sum          Norm(epsilon=1e-06)
+
+Roles: `dense` and `convolution` (together `layer`), `average`, `sum`, `activation`,
+`normaliser`, `quotient`, `softmax`, `bilinear`, `product`, `scale`, `shift`,
+`selection`. What no assignment names gets its role's default (`DEFAULTS`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from typing import Any
+
+import jax
+
+from jaxlrp import rules
+from jaxlrp.rules import Rule
+
+DEFAULTS: dict[str, Rule] = {
+    "dense": rules.LRP0(),
+    "convolution": rules.LRP0(),
+    "average": rules.LRP0(),
+    "sum": rules.LRP0(),
+    "scale": rules.LRP0(),
+    "shift": rules.LRP0(),
+    "activation": rules.Pass(),
+    "normaliser": rules.Detach(),
+    "quotient": rules.Detach(),
+    "softmax": rules.Taylor(),
+    "bilinear": rules.UniformSplit(),
+    "product": rules.UniformSplit(),
+    "selection": rules.WinnerTakesAll(),
+}
+"""The rule of each role where a composite names none."""
+
+ALLOWED: dict[str, tuple[type[Rule], ...]] = {
+    "dense": (rules.LayerRule, rules.Detach),
+    "convolution": (rules.LayerRule, rules.Detach),
+    "average": (rules.LRP0, rules.Epsilon, rules.Norm, rules.Detach),
+    "sum": (rules.LRP0, rules.Epsilon, rules.Norm, rules.Detach),
+    "scale": (rules.LRP0, rules.Pass, rules.Detach),
+    "shift": (rules.LRP0, rules.Pass, rules.Detach),
+    "activation": (rules.Pass, rules.Taylor, rules.Detach),
+    "normaliser": (rules.Detach, rules.Taylor),
+    "quotient": (rules.Detach, rules.Taylor),
+    "softmax": (rules.Taylor, rules.Detach),
+    "bilinear": (rules.UniformSplit, rules.Taylor, rules.Detach),
+    "product": (
+        rules.UniformSplit,
+        rules.SignalTakesAll,
+        rules.Taylor,
+        rules.Detach,
+    ),
+    "selection": (rules.WinnerTakesAll, rules.Detach),
+}
+"""The rules that make sense for each role."""
+
+GROUPS = {"layer": ("dense", "convolution")}
+"""Names that stand for several roles."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Assignment:
+    """One line of a composite: a rule, and what it applies to.
+
+    Attributes:
+      role: the role, or `layer` for dense layers and convolutions.
+      rule: the rule.
+      first: only for the first layers, those with no layer between them and the input.
+      scope: only inside named scopes that match this glob (`jax.named_scope`, Flax
+        Linen module paths), `*` matching any characters.
+      primitive: only where the step's main primitive has this name.
+    """
+
+    role: str
+    rule: Rule
+    first: bool = False
+    scope: str | None = None
+    primitive: str | None = None
+
+    def matches(self, role: str, first: bool, scope: str, primitive: str) -> bool:
+        """Does this line apply to such a step?"""
+        return (
+            role in GROUPS.get(self.role, (self.role,))
+            and (first or not self.first)
+            and (self.scope is None or fnmatch.fnmatchcase(scope, self.scope))
+            and self.primitive in (None, primitive)
+        )
+
+    def condition(self) -> str:
+        """The conditions in words, for printing."""
+        parts = ["first"] if self.first else []
+        parts += [f"scope={self.scope}"] if self.scope is not None else []
+        parts += [f"primitive={self.primitive}"] if self.primitive is not None else []
+        return ", ".join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Composite:
+    """Rules by role; a pytree whose leaves are the rules' hyper-parameters.
+
+    Attributes:
+      name: what it is called when printed.
+      assignments: the lines; the last that matches wins.
+    """
+
+    name: str
+    assignments: tuple[Assignment, ...] = ()
+
+    def on(
+        self,
+        role: str,
+        rule: Rule,
+        *,
+        first: bool = False,
+        scope: str | None = None,
+        primitive: str | None = None,
+    ) -> Composite:
+        """This composite with one more line, which wins over the earlier ones.
+
+        Args:
+          role: a role's name, or `layer` for dense layers and convolutions.
+          rule: the rule that such steps get.
+          first: only for the first layers.
+          scope: a glob for the named scopes.
+          primitive: the name of the step's main primitive.
+
+        Returns:
+          A new composite.
+
+        Raises:
+          ValueError: for an unknown role.
+          TypeError: for a rule that makes no sense for that role.
+        """
+        roles = GROUPS.get(role, (role,))
+        for one in roles:
+            if one not in ALLOWED:
+                known = ", ".join([*GROUPS, *ALLOWED])
+                raise ValueError(f"role: got {role!r}, expected one of {known}")
+            if not isinstance(rule, ALLOWED[one]):
+                names = ", ".join(sorted(r.__name__ for r in ALLOWED[one]))
+                raise TypeError(
+                    f"rule: got {rule!r} for role {one!r}, which takes one of {names}"
+                )
+        line = Assignment(role, rule, first, scope, primitive)
+        return dataclasses.replace(self, assignments=(*self.assignments, line))
+
+    def named(self, name: str) -> Composite:
+        """The same composite under another name."""
+        return dataclasses.replace(self, name=name)
+
+    def select(self, role: str, first: bool, scope: str, primitive: str) -> int | None:
+        """The position of the assignment that wins for such a step, or None."""
+        for position in reversed(range(len(self.assignments))):
+            if self.assignments[position].matches(role, first, scope, primitive):
+                return position
+        return None
+
+    def __str__(self) -> str:
+        lines = [
+            f"  {a.role:<12} {a.rule}" + (f"  [{c}]" if (c := a.condition()) else "")
+            for a in self.assignments
+        ]
+        return "\n".join([self.name, *lines])
+
+
+jax.tree_util.register_dataclass(
+    Assignment, ["rule"], ["role", "first", "scope", "primitive"]
+)
+jax.tree_util.register_dataclass(Composite, ["assignments"], ["name"])
+
+
+def Default() -> Composite:  # noqa: N802
+    """What `composite=None` means: a good start for any model.
+
+    Epsilon on layers, `1e-6` of the layer's root mean square; identity on activations;
+    normalisers held constant; AttnLRP for softmax and bilinear products.
+    """
+    return Composite("Default").on("layer", rules.Epsilon(1e-6, relative=True))
+
+
+def Uniform(rule: Rule) -> Composite:  # noqa: N802
+    """One rule on every layer; the defaults elsewhere."""
+    return Composite(f"Uniform({type(rule).__name__})").on("layer", rule)
+
+
+def AttnLRP() -> Composite:  # noqa: N802
+    """LRP-0 on layers, softmax by its Taylor expansion, products split evenly.
+
+    Source: Achtibat et al. 2024; equal to LXT's efficient implementation.
+    """
+    return Composite("AttnLRP").on("layer", rules.LRP0())
+
+
+def Epsilon(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
+    """Epsilon on every layer, proportional on averages and residual sums.
+
+    Source: zennit's layer map.
+    """
+    return (
+        Composite("Epsilon")
+        .on("layer", rules.Epsilon(epsilon))
+        .on("average", rules.Norm(1e-6))
+        .on("sum", rules.Norm(1e-6))
+    )
+
+
+def _epsilon_with(name: str, convolution: Rule, epsilon: Any) -> Composite:
+    return (
+        Composite(name)
+        .on("layer", rules.Epsilon(epsilon))
+        .on("convolution", convolution)
+        .on("average", rules.Norm(1e-6))
+        .on("sum", rules.Norm(1e-6))
+    )
+
+
+def EpsilonPlus(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
+    """z-plus on convolutions, epsilon on dense layers. Source: zennit."""
+    return _epsilon_with("EpsilonPlus", rules.ZPlus(), epsilon)
+
+
+def EpsilonPlusFlat(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
+    """`EpsilonPlus` with the flat rule on the first layers. Source: zennit."""
+    plus = _epsilon_with("EpsilonPlusFlat", rules.ZPlus(), epsilon)
+    return plus.on("layer", rules.Flat(), first=True)
+
+
+def EpsilonAlpha2Beta1(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
+    """alpha 2, beta 1 on convolutions, epsilon on dense layers. Source: zennit."""
+    return _epsilon_with("EpsilonAlpha2Beta1", rules.AlphaBeta(2.0, 1.0), epsilon)
+
+
+def EpsilonAlpha2Beta1Flat(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
+    """`EpsilonAlpha2Beta1` with the flat rule on the first layers. Source: zennit."""
+    return (
+        EpsilonAlpha2Beta1(epsilon)
+        .named("EpsilonAlpha2Beta1Flat")
+        .on("layer", rules.Flat(), first=True)
+    )
+
+
+def EpsilonGammaBox(  # noqa: N802
+    low: Any, high: Any, epsilon: Any = 1e-6, gamma: Any = 0.25
+) -> Composite:
+    """Generalised gamma on convolutions, epsilon on dense layers, z-box first.
+
+    `low` and `high` bound the input: scalars, or arrays that broadcast to it. The box
+    applies to a first layer that is a convolution. Source: zennit.
+    """
+    return _epsilon_with(
+        "EpsilonGammaBox", rules.GeneralizedGamma(gamma), epsilon
+    ).on("convolution", rules.ZBox(low, high), first=True)

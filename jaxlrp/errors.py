@@ -1,0 +1,19 @@
+"""The errors and warnings that jaxlrp raises of its own."""
+
+from __future__ import annotations
+
+
+class JaxlrpError(Exception):
+    """The base of jaxlrp's own errors."""
+
+
+class UnexplainedPrimitiveError(JaxlrpError, NotImplementedError):
+    """Relevance meets a primitive without a rule, or one that the book refuses."""
+
+
+class RuleError(JaxlrpError, TypeError):
+    """A rule returned something of the wrong structure, shape or dtype."""
+
+
+class IndependentArgumentWarning(UserWarning):
+    """The output does not depend on an attributed argument; its relevance is zero."""

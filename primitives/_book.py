@@ -1,0 +1,159 @@
+"""The rule book's own vocabulary: what an entry says, and how entries are found.
+
+An entry states the algebra of one primitive: what kind of map it is, in which
+operands it is linear, what it does to signs. The rules of LRP follow from that, so
+most entries are one line. Entries know nothing of the engine that reads them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from jax.extend.core import Primitive
+
+
+class Kind(enum.StrEnum):
+    """What a primitive does with relevance."""
+
+    STRUCTURAL = "structural"
+    """Copies, moves or drops elements: relevance follows them exactly."""
+    ELEMENTWISE = "elementwise"
+    """`out[i] = phi(a[i], b[i], ...)`; operands of size one are broadcast."""
+    LINEAR = "linear"
+    """Linear but not elementwise, without weights: sums, averages, transforms."""
+    CONTRACTION = "contraction"
+    """Bilinear, with a kernel: `dot_general`, convolution."""
+    SELECTION = "selection"
+    """Picks elements by value: the winner takes all."""
+    TAYLOR = "taylor"
+    """Nonlinear and not elementwise: gradient x input, which need not conserve."""
+    INERT = "inert"
+    """Carries no relevance: integers, comparisons, randomness, barriers."""
+    CALL = "call"
+    """Calls a jaxpr once; read as if its equations stood in the caller."""
+    CONTROL = "control"
+    """Loops, branches and rematerialisation: emitted again with a rewritten body."""
+    CUSTOM = "custom"
+    """Brings a rule of its own."""
+    REFUSED = "refused"
+    """Cannot be explained; the entry says why."""
+
+
+Active = Sequence[bool]
+Signs = Sequence[bool]
+Params = Mapping[str, Any]
+
+
+def never(*_: Any) -> bool:
+    """No operands at all."""
+    return False
+
+
+def always(*_: Any) -> bool:
+    """Whatever the operands."""
+    return True
+
+
+def jointly(active: Active) -> bool:
+    """Linear in all operands together, as `add`."""
+    return True
+
+
+def each(active: Active) -> bool:
+    """Linear in each operand while the others are held, as `mul`."""
+    return sum(active) <= 1
+
+
+def only(*positions: int) -> Callable[[Active], bool]:
+    """Linear in the operands at `positions`, as `div` is in its first."""
+    return lambda active: not any(
+        a for i, a in enumerate(active) if i not in positions
+    )
+
+
+def all_nonnegative(signs: Signs, params: Params) -> bool:
+    """Nonnegative operands give a nonnegative result, as for `add`."""
+    return all(signs)
+
+
+def any_nonnegative(signs: Signs, params: Params) -> bool:
+    """One nonnegative operand suffices, as for `max`."""
+    return any(signs)
+
+
+def first_nonnegative(signs: Signs, params: Params) -> bool:
+    """The first operand decides."""
+    return signs[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What the rule book says of one primitive.
+
+    Attributes:
+      kind: what the primitive does with relevance.
+      linear: given which operands are active, is the map linear in those together?
+      nonnegative: given which operands are known to be `>= 0`, is the result?
+      homogeneous: given the operands' literal values (None where unknown), is the
+        map piecewise linear through the origin in the others? Its derivative is then
+        the identity rule: `phi(x) = phi'(x) x`.
+      root: given the parameters, does it turn a statistic (a variance, a sum of
+        squares) into a scale, as a root or a reciprocal does?
+      exponential: an exponential that softmax is made of.
+      logarithm: a logarithm that log-softmax is made of.
+      sums: sums over axes; what a statistic begins with.
+      layout: for a bijective structural primitive, moves a layout of axes with it.
+      role: the name of the layer that a contraction makes.
+      kernel_axes: for a contraction, which axes of the result belong to the kernel.
+      rule: a rule of its own, for kind CUSTOM.
+      reason: why a primitive is refused, or what a reader should know.
+    """
+
+    kind: Kind
+    linear: Callable[[Active], bool] = never
+    nonnegative: Callable[[Signs, Params], bool] = never
+    homogeneous: Callable[[Sequence[Any]], bool] = never
+    root: Callable[[Params], bool] = never
+    exponential: bool = False
+    logarithm: bool = False
+    sums: bool = False
+    layout: Callable[..., Any] | None = None
+    role: str = ""
+    kernel_axes: Callable[..., Any] | None = None
+    rule: Callable[..., Any] | None = None
+    reason: str = ""
+
+
+_by_name: dict[str, Entry] = {}
+_by_primitive: dict[Primitive, Entry] = {}
+
+
+def enter(names: str | Iterable[str], entry: Entry) -> None:
+    """Writes `entry` into the book for JAX's primitives called `names`."""
+    for name in names.split() if isinstance(names, str) else names:
+        if name in _by_name:
+            raise ValueError(f"the rule book has an entry for {name!r} already")
+        _by_name[name] = entry
+
+
+def enter_primitive(primitive: Primitive, entry: Entry) -> None:
+    """Writes or replaces the entry of one primitive object."""
+    _by_primitive[primitive] = entry
+
+
+def lookup(primitive: Primitive) -> Entry | None:
+    """The entry of `primitive`, or None where the book has none.
+
+    >>> from jax.extend.core.primitives import tanh_p
+    >>> lookup(tanh_p).kind
+    <Kind.ELEMENTWISE: 'elementwise'>
+    """
+    return _by_primitive.get(primitive) or _by_name.get(primitive.name)
+
+
+def entries() -> dict[str, Entry]:
+    """All entries by name of primitive, users' own included."""
+    return {**_by_name, **{p.name: e for p, e in _by_primitive.items()}}

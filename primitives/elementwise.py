@@ -1,0 +1,102 @@
+"""Elementwise primitives: `out[i] = phi(a[i], b[i], ...)`.
+
+Sums, shifts, scales and masks are linear in their active operands and need no rule.
+Nonlinear maps of one variable are activations (identity rule: R passes unchanged).
+Products and quotients of two active operands have roles of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxlrp.primitives._book import (
+    Entry,
+    Kind,
+    Params,
+    Signs,
+    all_nonnegative,
+    always,
+    any_nonnegative,
+    each,
+    enter,
+    first_nonnegative,
+    jointly,
+    only,
+)
+
+
+def _even_power(signs: Signs, params: Params) -> bool:
+    return params["y"] % 2 == 0 or signs[0]
+
+
+def _reciprocal(params: Params) -> bool:
+    return params["y"] < 0
+
+
+def _cases_nonnegative(signs: Signs, params: Params) -> bool:
+    return all(signs[1:])
+
+
+def _other_is_zero(literals: Sequence[Any]) -> bool:
+    """`max(x, 0)`, `min(x, 0)`: the threshold is exactly zero."""
+    known = [v for v in literals if v is not None]
+    return len(known) == len(literals) - 1 and all(np.all(v == 0) for v in known)
+
+
+def _elementwise(**traits: Any) -> Entry:
+    return Entry(Kind.ELEMENTWISE, **traits)
+
+
+# Linear in all operands together.
+enter("add add_any", _elementwise(linear=jointly, nonnegative=all_nonnegative))
+enter("sub", _elementwise(linear=jointly))
+enter("neg", _elementwise(linear=jointly))
+enter(
+    "convert_element_type copy copy_p reduce_precision tie stage",
+    _elementwise(linear=jointly, nonnegative=first_nonnegative),
+)
+enter("real imag conj complex", _elementwise(linear=jointly))
+
+# Linear in one operand while the others are held.
+enter("mul", _elementwise(linear=each, nonnegative=all_nonnegative))
+enter(
+    "div",
+    _elementwise(linear=only(0), nonnegative=all_nonnegative),
+)
+# `select_n(which, *cases)`: linear in the cases.
+enter(
+    "select_n",
+    _elementwise(
+        linear=lambda active: not active[0], nonnegative=_cases_nonnegative
+    ),
+)
+
+# Piecewise linear.
+enter("max", _elementwise(nonnegative=any_nonnegative, homogeneous=_other_is_zero))
+enter("min", _elementwise(nonnegative=all_nonnegative, homogeneous=_other_is_zero))
+enter("abs", _elementwise(nonnegative=always, homogeneous=always))
+enter("clamp", _elementwise(nonnegative=first_nonnegative))
+
+# Smooth, of one variable.
+enter("exp exp2", _elementwise(nonnegative=always, exponential=True))
+enter("logistic erfc square cosh", _elementwise(nonnegative=always))
+enter("sqrt rsqrt cbrt", _elementwise(nonnegative=always, root=always))
+enter("integer_pow", _elementwise(nonnegative=_even_power, root=_reciprocal))
+enter("pow", _elementwise(nonnegative=first_nonnegative, root=always))
+enter("log log2", _elementwise(logarithm=True))
+enter("tanh erf asinh atan sinh sin tan expm1 log1p", _elementwise())
+enter(
+    "acos acosh asin atanh cos erf_inv lgamma digamma bessel_i0e "
+    "bessel_i1e one_minus_square",
+    _elementwise(),
+)
+
+# Smooth, of several variables: the gradient is the rule where two are active.
+enter(
+    "atan2 rem nextafter polynomial igamma igammac igamma_grad_a random_gamma_grad "
+    "polygamma zeta regularized_incomplete_beta mulhi",
+    _elementwise(),
+)

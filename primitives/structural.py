@@ -1,0 +1,98 @@
+"""Structural primitives: every output element copies an input element, or a constant.
+
+Relevance follows the elements: JAX's transpose is the rule, and it is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxlrp.primitives._book import (
+    Entry,
+    Kind,
+    Params,
+    all_nonnegative,
+    enter,
+    jointly,
+)
+
+Atom = tuple[int | None, int]
+"""A piece of an axis: (kernel axis that it comes from or None, size)."""
+Layout = tuple[tuple[Atom, ...], ...]
+"""For each axis of an array, the atoms that it is made of, major to minor."""
+
+
+def _size(atoms: Sequence[Atom]) -> int:
+    size = 1
+    for _, n in atoms:
+        size *= n
+    return size
+
+
+def transpose_layout(params: Params, layout: Layout, shape: Sequence[int]) -> Layout:
+    """Axes change places."""
+    return tuple(layout[axis] for axis in params["permutation"])
+
+
+def reshape_layout(
+    params: Params, layout: Layout, shape: Sequence[int]
+) -> Layout | None:
+    """Axes merge, or split where their atoms do; None where an atom would break.
+
+    >>> merged = reshape_layout({}, (((0, 2),), ((1, 3),)), (6,))
+    >>> merged
+    (((0, 2), (1, 3)),)
+    >>> reshape_layout({}, merged, (2, 1, 3))
+    (((0, 2),), (), ((1, 3),))
+    """
+    if params.get("dimensions") is not None:
+        return None
+    atoms = [atom for axis in layout for atom in axis if atom[1] != 1]
+    result: list[tuple[Atom, ...]] = []
+    for size in shape:
+        taken: list[Atom] = []
+        while _size(taken) != size:
+            if not atoms:
+                return None
+            taken.append(atoms.pop(0))
+            if isinstance(size, int) and _size(taken) > size:
+                return None
+        result.append(tuple(taken))
+    return tuple(result)
+
+
+def squeeze_layout(params: Params, layout: Layout, shape: Sequence[int]) -> Layout:
+    """Axes of size one vanish."""
+    gone = params["dimensions"]
+    return tuple(axis for i, axis in enumerate(layout) if i not in gone)
+
+
+def broadcast_layout(
+    params: Params, layout: Layout, shape: Sequence[int]
+) -> Layout | None:
+    """New axes of size one; None where elements are repeated."""
+    result: list[tuple[Atom, ...]] = [()] * len(shape)
+    for axis, target in enumerate(params["broadcast_dimensions"]):
+        result[target] = layout[axis]
+    if any(_size(a) != n for a, n in zip(result, shape, strict=True)):
+        return None
+    return tuple(result)
+
+
+def _structural(**traits) -> Entry:
+    return Entry(
+        Kind.STRUCTURAL, linear=jointly, nonnegative=all_nonnegative, **traits
+    )
+
+
+enter("transpose", _structural(layout=transpose_layout))
+enter("reshape", _structural(layout=reshape_layout))
+enter("squeeze", _structural(layout=squeeze_layout))
+enter("broadcast_in_dim", _structural(layout=broadcast_layout))
+enter(
+    "slice rev concatenate pad split stack unstack tile broadcast_to expand_dims "
+    "optimization_barrier name device_put sharding_constraint layout_constraint "
+    "relayout reshard with_memory_space_constraint xla_metadata_value from_edtype "
+    "to_edtype",
+    _structural(),
+)

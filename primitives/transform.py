@@ -1,0 +1,14 @@
+"""Linear algebra and transforms: linear ones exactly, decompositions by gradient."""
+
+from __future__ import annotations
+
+from jaxlrp.primitives._book import Entry, Kind, enter, jointly, only
+
+enter("fft", Entry(Kind.LINEAR, linear=jointly))
+enter("triangular_solve", Entry(Kind.LINEAR, linear=only(1)))
+enter("tridiagonal_solve", Entry(Kind.LINEAR, linear=only(3)))
+enter(
+    "cholesky eigh eig lu qr svd schur hessenberg householder_product",
+    Entry(Kind.TAYLOR),
+)
+enter("random_gamma", Entry(Kind.TAYLOR))

@@ -1,0 +1,40 @@
+"""Two devices on any machine, and no state that one test leaves to another."""
+
+import os
+
+# Read when JAX starts its backend, so set before any test imports it.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "Agg")
+DEVICES = "--xla_force_host_platform_device_count"
+if DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}=2".strip()
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+# Compiling takes longer than any deadline; a failure in CI is one that the next
+# run finds again.
+hypothesis.settings.register_profile("local", deadline=None, max_examples=25)
+hypothesis.settings.register_profile(
+    "ci", deadline=None, max_examples=25, derandomize=True, print_blob=True
+)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(autouse=True)
+def jax_config_as_found():
+    """Switches that a test flips with `jax.config.update` are flipped back."""
+    names = ("jax_enable_x64", "jax_debug_nans", "jax_default_matmul_precision")
+    found = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in found.items():
+        if getattr(jax.config, name) != value:
+            jax.config.update(name, value)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs_freed():
+    """Programs of a finished module are dropped: thousands would fill the memory."""
+    yield
+    jax.clear_caches()

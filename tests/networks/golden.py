@@ -1,0 +1,364 @@
+"""The networks behind the golden arrays, written in plain JAX.
+
+Every function reads one file of `tests/golden` and returns `(apply, params, x)`:
+`apply(params, x)` gives the logits, `params` is a dict from the file's own names to
+arrays, and `x` is the input that the relevances belong to (embeddings for text).
+float64 needs `jax.enable_x64`.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+Params = dict[str, jax.Array]
+Apply = Callable[[Params, jax.Array], jax.Array]
+Network = tuple[Apply, Params, jax.Array]
+
+# What a file holds beside weights: relevances, outputs and the values they belong to.
+_RESULTS = ("R", "logits", "target", "attn_cam", "fused")
+_VALUES = ("x", "ids", "a0", "a1")
+
+
+@functools.cache
+def arrays(name: str) -> dict[str, np.ndarray]:
+    """All arrays of one golden file, by name."""
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        return {key: file[key] for key in file.files}
+
+
+def _weights(name: str, dtype) -> Params:
+    return {
+        key: jnp.asarray(value, dtype)
+        for key, value in arrays(name).items()
+        if not key.startswith(_RESULTS) and key not in _VALUES
+    }
+
+
+def _input(name: str, dtype) -> jax.Array:
+    return jnp.asarray(arrays(name)["x"], dtype)
+
+
+# Layers
+
+
+def dense(params: Params, name: str, x: jax.Array) -> jax.Array:
+    return x @ params[f"{name}.w"].T + params[f"{name}.b"]
+
+
+def conv2d(params: Params, name: str, x: jax.Array, stride=1, padding=1) -> jax.Array:
+    y = lax.conv_general_dilated(
+        x,
+        params[f"{name}.w"],
+        window_strides=(stride, stride),
+        padding=[(padding, padding)] * 2,
+        dimension_numbers=("NCHW", "OIHW", "NCHW"),
+    )
+    if f"{name}.b" in params:
+        y = y + params[f"{name}.b"][:, None, None]
+    return y
+
+
+def batch_norm(params: Params, name: str, x: jax.Array, eps=1e-5) -> jax.Array:
+    weight, bias, mean, var = (
+        params[f"{name}.{part}"][:, None, None] for part in ("w", "b", "mean", "var")
+    )
+    return (x - mean) / jnp.sqrt(var + eps) * weight + bias
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    return lax.reduce_window(
+        x, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), padding="VALID"
+    )
+
+
+def average_pool(x: jax.Array) -> jax.Array:
+    window = (1, 1, 2, 2)
+    return lax.reduce_window(x, 0.0, lax.add, window, window, padding="VALID") / 4
+
+
+def layer_norm(params: Params, name: str, x: jax.Array, eps: float) -> jax.Array:
+    mean = x.mean(-1, keepdims=True)
+    var = ((x - mean) ** 2).mean(-1, keepdims=True)
+    normed = (x - mean) / jnp.sqrt(var + eps)
+    return normed * params[f"{name}.w"] + params[f"{name}.b"]
+
+
+def rms_norm(weight: jax.Array, x: jax.Array, eps=1e-6) -> jax.Array:
+    return weight * (x * lax.rsqrt((x**2).mean(-1, keepdims=True) + eps))
+
+
+def split_heads(x: jax.Array, heads: int) -> jax.Array:
+    """Float[Array, 'batch token width'] -> Float[Array, 'batch head token dim']."""
+    return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+
+
+def merge_heads(x: jax.Array) -> jax.Array:
+    x = x.transpose(0, 2, 1, 3)
+    return x.reshape(*x.shape[:2], -1)
+
+
+def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask=None) -> jax.Array:
+    scores = q @ k.swapaxes(-1, -2) / q.shape[-1] ** 0.5
+    if mask is not None:
+        scores = jnp.where(mask, scores, -jnp.inf)
+    return jax.nn.softmax(scores, axis=-1) @ v
+
+
+def self_attention(params: Params, name: str, x: jax.Array, heads: int) -> jax.Array:
+    q, k, v = (
+        split_heads(dense(params, f"{name}.{part}", x), heads)
+        for part in ("q", "k", "v")
+    )
+    return dense(params, f"{name}.o", merge_heads(attention(q, k, v)))
+
+
+def gelu_mlp(params: Params, name: str, x: jax.Array) -> jax.Array:
+    h = jax.nn.gelu(dense(params, f"{name}.fc1", x), approximate=False)
+    return dense(params, f"{name}.fc2", h)
+
+
+def rotary(x: jax.Array, base=10000.0) -> jax.Array:
+    """Rotary position embedding, the two halves of a head's width being the pairs."""
+    tokens, dim = x.shape[-2:]
+    frequency = base ** (-jnp.arange(0, dim, 2) / dim)
+    angle = jnp.arange(tokens)[:, None] * frequency
+    cos, sin = (
+        jnp.concatenate([part, part], -1).astype(x.dtype)
+        for part in (jnp.cos(angle), jnp.sin(angle))
+    )
+    left, right = jnp.split(x, 2, axis=-1)
+    return x * cos + jnp.concatenate([-right, left], -1) * sin
+
+
+# Networks
+
+
+def mlp(dtype=jnp.float64, layer: int = 0) -> Network:
+    """Three dense layers with ReLU, or what is behind its activations `a<layer-1>`."""
+
+    def apply(params, x):
+        for i in range(layer, 3):
+            x = dense(params, f"l{i}", x)
+            x = jax.nn.relu(x) if i < 2 else x
+        return x
+
+    x = arrays("mlp")[f"a{layer - 1}" if layer else "x"]
+    return apply, _weights("mlp", dtype), jnp.asarray(x, dtype)
+
+
+# zennit 0.5.1 merges a batch norm into its convolution but leaves the batch norm's own
+# eps in the emptied module: it still divides by sqrt(1 + eps).
+_LEFT_BY_MERGE = (1 + 1e-5) ** -0.5
+
+
+def cnn(dtype=jnp.float64, merged: bool = False) -> Network:
+    """Two convolutions with batch norm, ReLU and pooling, and a dense layer.
+
+    `merged` is the network that zennit explains after `SequentialMergeBatchNorm`.
+    """
+    scale = _LEFT_BY_MERGE if merged else 1.0
+
+    def apply(params, x):
+        x = batch_norm(params, "bn0", conv2d(params, "conv0", x)) * scale
+        x = max_pool(jax.nn.relu(x))
+        x = batch_norm(params, "bn1", conv2d(params, "conv1", x)) * scale
+        x = average_pool(jax.nn.relu(x))
+        return dense(params, "fc", x.reshape(x.shape[0], -1))
+
+    return apply, _weights("cnn", dtype), _input("cnn", dtype)
+
+
+def resnet(dtype=jnp.float64, merged: bool = False) -> Network:
+    """Stem, two basic blocks (the second projects), average over pixels, dense."""
+    scale = _LEFT_BY_MERGE if merged else 1.0
+
+    def conv_norm(params, conv, norm, x, stride=1, padding=1):
+        return (
+            batch_norm(params, norm, conv2d(params, conv, x, stride, padding)) * scale
+        )
+
+    def block(params, name, x, stride):
+        h = conv_norm(params, f"{name}.conv1", f"{name}.bn1", x, stride)
+        h = conv_norm(params, f"{name}.conv2", f"{name}.bn2", jax.nn.relu(h))
+        if f"{name}.down.w" in params:
+            x = conv_norm(params, f"{name}.down", f"{name}.downbn", x, stride, 0)
+        return jax.nn.relu(h + x)
+
+    def apply(params, x):
+        x = jax.nn.relu(conv_norm(params, "stem", "bn", x))
+        x = block(params, "b0", x, 1)
+        x = block(params, "b1", x, 2)
+        return dense(params, "fc", x.mean((2, 3)))
+
+    return apply, _weights("resnet", dtype), _input("resnet", dtype)
+
+
+def _blocks(name: str, embed, block, head, dtype, start: int | None) -> Network:
+    """A transformer of two blocks, whole or from the input of block `start` on."""
+    params, x = _weights(name, dtype), _input(name, dtype)
+    if start is not None:
+        x = embed(params, x)
+        for i in range(start):
+            x = block(params, f"l{i}", x)
+
+    def apply(params, x):
+        if start is None:
+            x = embed(params, x)
+        for i in range(start or 0, 2):
+            x = block(params, f"l{i}", x)
+        return head(params, x)
+
+    return apply, params, x
+
+
+def vit(dtype=jnp.float64, block: int | None = None) -> Network:
+    """Vision transformer: patches of 8, class token, pre-norm blocks.
+
+    With `block`, the rest of the network from that block on, and the value there.
+    """
+
+    def embed(params, x):
+        x = lax.conv_general_dilated(
+            x,
+            params["patch.w"],
+            (8, 8),
+            "VALID",
+            dimension_numbers=("NCHW", "OIHW", "NCHW"),
+        )
+        x = x + params["patch.b"][:, None, None]
+        x = x.reshape(*x.shape[:2], -1).swapaxes(1, 2)
+        cls = jnp.broadcast_to(params["cls"], (x.shape[0], 1, x.shape[2]))
+        return jnp.concatenate([cls, x], axis=1) + params["pos"]
+
+    def encode(params, name, x):
+        norm = layer_norm(params, f"{name}.ln1", x, 1e-6)
+        x = x + self_attention(params, name, norm, heads=2)
+        return x + gelu_mlp(params, name, layer_norm(params, f"{name}.ln2", x, 1e-6))
+
+    def head(params, x):
+        return dense(params, "head", layer_norm(params, "ln", x, 1e-6)[:, 0])
+
+    return _blocks("vit", embed, encode, head, dtype, block)
+
+
+def bert(dtype=jnp.float64, block: int | None = None) -> Network:
+    """Post-norm encoder over word embeddings, with a tanh pooler on the first token."""
+
+    def embed(params, x):
+        x = x + params["emb.pos"][: x.shape[1]] + params["emb.type"][0]
+        return layer_norm(params, "emb.ln", x, 1e-12)
+
+    def encode(params, name, x):
+        x = x + self_attention(params, name, x, heads=2)
+        x = layer_norm(params, f"{name}.ln1", x, 1e-12)
+        return layer_norm(params, f"{name}.ln2", x + gelu_mlp(params, name, x), 1e-12)
+
+    def head(params, x):
+        return dense(params, "head", jnp.tanh(dense(params, "pool", x[:, 0])))
+
+    return _blocks("bert", embed, encode, head, dtype, block)
+
+
+def llama(dtype=jnp.float64, block: int | None = None) -> Network:
+    """Causal decoder: RMS norm, rotary embedding, grouped queries, SiLU-gated units."""
+
+    def encode(params, name, x):
+        h = rms_norm(params[f"{name}.rms1"], x)
+        q, k, v = (
+            split_heads(h @ params[f"{name}.{part}.w"].T, heads)
+            for part, heads in (("q", 4), ("k", 2), ("v", 2))
+        )
+        k, v = (jnp.repeat(part, 2, axis=1) for part in (rotary(k), v))
+        causal = jnp.tril(jnp.ones((x.shape[1], x.shape[1]), bool))
+        h = merge_heads(attention(rotary(q), k, v, causal))
+        x = x + h @ params[f"{name}.o.w"].T
+        h = rms_norm(params[f"{name}.rms2"], x)
+        gate, up = h @ params[f"{name}.gate.w"].T, h @ params[f"{name}.up.w"].T
+        return x + (jax.nn.silu(gate) * up) @ params[f"{name}.down.w"].T
+
+    def head(params, x):
+        return rms_norm(params["rms"], x)[:, -1] @ params["head.w"].T
+
+    return _blocks("llama", lambda params, x: x, encode, head, dtype, block)
+
+
+# Single layers
+
+
+def _convolution(x: jax.Array, w: jax.Array, b: jax.Array, **options) -> jax.Array:
+    spatial = "DHW"[5 - x.ndim :]
+    names = ("NC" + spatial, "OI" + spatial, "NC" + spatial)
+    y = lax.conv_general_dilated(x, w, dimension_numbers=names, **options)
+    return y + b.reshape(-1, *(1,) * (x.ndim - 2))
+
+
+def _dense(params: Params, x: jax.Array) -> jax.Array:
+    return x @ params["w"].T + params["b"]
+
+
+def _conv2d(params: Params, x: jax.Array) -> jax.Array:
+    return _convolution(
+        x, params["w"], params["b"], window_strides=(1, 1), padding=[(1, 1)] * 2
+    )
+
+
+def _conv2d_grouped(params: Params, x: jax.Array) -> jax.Array:
+    return _convolution(
+        x,
+        params["w"],
+        params["b"],
+        window_strides=(2, 1),
+        padding=[(1, 1), (0, 0)],
+        rhs_dilation=(1, 2),
+        feature_group_count=2,
+    )
+
+
+def _conv1d(params: Params, x: jax.Array) -> jax.Array:
+    return _convolution(
+        x, params["w"], params["b"], window_strides=(1,), padding=[(1, 1)]
+    )
+
+
+def _conv2d_transposed(params: Params, x: jax.Array) -> jax.Array:
+    kernel = jnp.flip(params["w"], (2, 3)).swapaxes(0, 1)
+    return _convolution(
+        x,
+        kernel,
+        params["b"],
+        window_strides=(1, 1),
+        padding=[(1, 1)] * 2,
+        lhs_dilation=(2, 2),
+    )
+
+
+LAYERS: dict[str, Apply] = {
+    "dense": _dense,
+    "densepos": _dense,
+    "conv2d": _conv2d,
+    "conv2dg": _conv2d_grouped,
+    "conv1d": _conv1d,
+    "convt2d": _conv2d_transposed,
+    "avgpool": lambda params, x: average_pool(x),
+    "sum": lambda params, x: x.sum(-1),
+}
+
+
+def layer(name: str, dtype=jnp.float64, bias: bool = True) -> Network:
+    """One layer of `layers.npz`; without `bias` its bias is zero."""
+    stored = arrays("layers")
+    params = {
+        part: jnp.asarray(stored[f"{name}.{part}"], dtype)
+        for part in ("w", "b")
+        if f"{name}.{part}" in stored
+    }
+    if not bias:
+        params["b"] = jnp.zeros_like(params["b"])
+    return LAYERS[name], params, jnp.asarray(stored[f"{name}.x"], dtype)
