@@ -35,7 +35,7 @@ from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 import jaxlrp
-from jaxlrp import composites
+from jaxlrp import composites, rules
 
 if not __package__:  # run as a script: `examples` is found from the root
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -54,6 +54,8 @@ COMPOSITES = {
     "epsilon-plus": composites.EpsilonPlus(),
     "epsilon-plus-flat": composites.EpsilonPlusFlat(),
     "epsilon-gamma-box": composites.EpsilonGammaBox(low=PAPER, high=INK),
+    # Normalised features have both signs, for which this form of gamma is made.
+    "gamma": composites.Epsilon().on("convolution", rules.GeneralizedGamma(0.15)),
 }
 
 Params = Any
@@ -80,20 +82,6 @@ class Data:
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Explanation:
-    """Float[ndarray, 'images classes'] logits and, for each of them, its relevance:
-    Float[ndarray, 'images classes height width']."""
-
-    logits: np.ndarray
-    relevance: np.ndarray
-    seconds: float
-
-    @property
-    def predicted(self) -> np.ndarray:
-        return self.logits.argmax(-1)
 
 
 # The network
@@ -144,13 +132,13 @@ def build(seed: int) -> tuple[Apply, Params]:
 
 def load(options: Options) -> Data:
     """The 1797 digits of scikit-learn, 30 % of each class kept for testing."""
-    digits = load_digits()
-    images = np.asarray(digits["images"], np.float32)[..., None] / 16
-    images = PAPER + (INK - PAPER) * images
-    labels = np.asarray(digits["target"], np.int32)
-    train_images, test_images, train_labels, test_labels = train_test_split(
+    digits: Any = load_digits()
+    images = PAPER + (INK - PAPER) * digits.images.astype(np.float32)[..., None] / 16
+    labels = digits.target.astype(np.int32)
+    split: Any = train_test_split(
         images, labels, test_size=0.3, stratify=labels, random_state=options.seed
     )
+    train_images, test_images, train_labels, test_labels = split
     return Data(
         train_images,
         train_labels,
@@ -162,7 +150,10 @@ def load(options: Options) -> Data:
 def train(
     apply: Apply, params: Params, data: Data, options: Options, batch_size: int = 64
 ) -> Params:
-    """AdamW on the cross-entropy; one `scan` for each epoch."""
+    """AdamW on the cross-entropy; one `scan` for each epoch.
+
+    Noise on the training images keeps the network from relying on single pixels.
+    """
     steps = len(data.train_images) // batch_size
     schedule = optax.cosine_decay_schedule(3e-3, options.epochs * steps)
     optimiser = optax.adamw(schedule, weight_decay=1e-2)
@@ -172,28 +163,30 @@ def train(
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     def step(carry, batch):
-        params, state = carry
-        grads = jax.grad(loss)(params, *batch)
+        (params, state, key), (images, labels) = carry, batch
+        key, now = jax.random.split(key)
+        noisy = images + 0.3 * jax.random.normal(now, images.shape)
+        grads = jax.grad(loss)(params, noisy, labels)
         updates, state = optimiser.update(grads, state, params)
-        return (optax.apply_updates(params, updates), state), None
+        return (optax.apply_updates(params, updates), state, key), None
 
     @jax.jit
     def epoch(carry, images, labels):
         return jax.lax.scan(step, carry, (images, labels))[0]
 
     rng = np.random.default_rng(options.seed)
-    carry = (params, optimiser.init(params))
+    carry = (params, optimiser.init(params), jax.random.key(options.seed))
     for _ in range(options.epochs):
         order = rng.permutation(len(data.train_images))[: steps * batch_size]
         order = order.reshape(steps, batch_size)
         carry = epoch(carry, data.train_images[order], data.train_labels[order])
-    return carry[0]
+    return jax.block_until_ready(carry[0])
 
 
 # Explaining
 
 
-def explainer(apply: Apply, composite: Any) -> Callable:
+def all_relevance(apply: Apply, composite: Any) -> Callable:
     """Logits and one relevance map per class, for a batch of images, compiled."""
 
     def one_class(params: Params, image: jax.Array, target: jax.Array):
@@ -208,23 +201,19 @@ def explainer(apply: Apply, composite: Any) -> Callable:
     return jax.jit(jax.vmap(one_image, (None, 0)))
 
 
-def explain(
-    explain_batch: Callable, params: Params, images: np.ndarray, batch_size: int
-) -> Explanation:
-    """Every image, in batches of one size, so that one program serves them all."""
-    start = time.perf_counter()
-    logits, relevance = [], []
-    with tqdm(total=len(images), unit="image", desc="explaining") as progress:
+def in_batches(
+    f: Callable, params: Params, images: np.ndarray, batch_size: int, name: str
+) -> Any:
+    """`f(params, images)` in batches of one size: one program serves them all."""
+    outputs = []
+    with tqdm(total=len(images), unit="image", desc=name) as progress:
         for first in range(0, len(images), batch_size):
             batch = images[first : first + batch_size]
             missing = batch_size - len(batch)
             padded = np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1))
-            values = jax.device_get(explain_batch(params, padded))
-            logits.append(values[0][: len(batch)])
-            relevance.append(values[1][: len(batch), ..., 0])
+            outputs.append(jax.device_get(f(params, padded)))
             progress.update(len(batch))
-    seconds = time.perf_counter() - start
-    return Explanation(np.concatenate(logits), np.concatenate(relevance), seconds)
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(images)], *outputs)
 
 
 def of_class(relevance: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -239,24 +228,18 @@ def most_confused(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return wrong.argmax(-1)
 
 
-def gradient_times_input(
-    apply: Apply, params: Params, images: np.ndarray
-) -> np.ndarray:
-    """The gradient of the highest logit times the image: 'images height width'."""
+def gradient_times_input(apply: Apply) -> Callable:
+    """The gradient of the highest logit times the image, for a batch, compiled."""
 
     def one_image(params: Params, image: jax.Array):
         return image * jax.grad(lambda image: apply(params, image).max())(image)
 
-    maps = jax.jit(jax.vmap(one_image, (None, 0)))(params, images)
-    return np.asarray(maps[..., 0])
+    return jax.jit(jax.vmap(one_image, (None, 0)))
 
 
-def highest_relevance(
-    apply: Apply, params: Params, images: np.ndarray, composite: Any
-) -> np.ndarray:
-    """The relevance of the highest logit: 'images height width'."""
-    batched = jax.vmap(jaxlrp.value_and_lrp(apply, composite), (None, 0))
-    return np.asarray(jax.jit(batched)(params, images)[1][..., 0])
+def highest_relevance(apply: Apply, composite: Any) -> Callable:
+    """Logits and the relevance of the highest, for a batch of images, compiled."""
+    return jax.jit(jax.vmap(jaxlrp.value_and_lrp(apply, composite), (None, 0)))
 
 
 # Measuring
@@ -277,7 +260,7 @@ def flipping(apply: Apply, flips: np.ndarray) -> Callable:
             logits = apply(params, jnp.where(place < count, GREY, image))
             return jnp.stack([jax.nn.softmax(logits), logits])[:, predicted]
 
-        return jax.vmap(after)(flips)
+        return jax.vmap(after)(jnp.asarray(flips))
 
     return jax.jit(jax.vmap(one_image, (None, 0, 0)))
 
@@ -306,7 +289,11 @@ def measure_faithfulness(
 
 
 def measure_cost(
-    apply: Apply, params: Params, images: np.ndarray, rounds: int = 15
+    apply: Apply,
+    params: Params,
+    images: np.ndarray,
+    explainers: dict[str, Callable],
+    rounds: int = 15,
 ) -> dict[str, float]:
     """Median seconds for one batch, all compiled, measured in turn."""
 
@@ -314,24 +301,19 @@ def measure_cost(
         logits = apply(params, image)
         return logits.max(), logits
 
+    gradient = jax.value_and_grad(highest, argnums=1, has_aux=True)
     functions = {
-        "forward": apply,
-        "value_and_grad": jax.value_and_grad(highest, argnums=1, has_aux=True),
-    } | {
-        name: jaxlrp.value_and_lrp(apply, composite)
-        for name, composite in COMPOSITES.items()
-    }
+        "forward": jax.jit(jax.vmap(apply, (None, 0))),
+        "value_and_grad": jax.jit(jax.vmap(gradient, (None, 0))),
+    } | explainers
     batch = jnp.asarray(images)
-    compiled = {
-        name: jax.jit(jax.vmap(f, (None, 0))).lower(params, batch).compile()
-        for name, f in functions.items()
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in compiled}
-    for _ in range(rounds):
-        for name, f in compiled.items():
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds + 1):
+        for name, f in functions.items():
             start = time.perf_counter()
             jax.block_until_ready(f(params, batch))
             seconds[name].append(time.perf_counter() - start)
+    # The first round compiles.
     return {name: statistics.median(times[1:]) for name, times in seconds.items()}
 
 
@@ -369,30 +351,35 @@ def run(options: Options) -> digits_report.Results:
     apply, params = build(options.seed)
     params = train(apply, params, data, options)
     images, labels = data.test_images, data.test_labels
+    batch_size = min(options.batch_size, len(images))
 
-    explain_batch = explainer(apply, composite)
-    explanation = explain(explain_batch, params, images, options.batch_size)
-    logits, relevance = explanation.logits, explanation.relevance
-    predicted = explanation.predicted
-    confused = most_confused(logits, labels)
-    accuracy = float((predicted == labels).mean())
-    print(f"accuracy on {len(labels)} test images: {accuracy:.1%}")
+    explaining = time.perf_counter()
+    logits, relevance = in_batches(
+        all_relevance(apply, composite), params, images, batch_size, "explaining"
+    )
+    explaining = time.perf_counter() - explaining
+    relevance = relevance[..., 0]  # images classes height width
+    predicted, confused = logits.argmax(-1), most_confused(logits, labels)
+    print(f"accuracy on {len(labels)} test images: {np.mean(predicted == labels):.1%}")
 
     maps = {"LRP": of_class(relevance, predicted)}
-    maps["gradient x input"] = gradient_times_input(apply, params, images)
+    maps["gradient x input"] = np.asarray(
+        gradient_times_input(apply)(params, images)[..., 0]
+    )
     rng = np.random.default_rng(options.seed)
     maps["random"] = rng.permuted(
         np.broadcast_to(np.arange(PIXELS, dtype=np.float32), (len(images), PIXELS)),
         axis=1,
     ).reshape(len(images), 8, 8)
+    explainers = {name: highest_relevance(apply, c) for name, c in COMPOSITES.items()}
     others = {
-        name: highest_relevance(apply, params, images, other)
-        for name, other in COMPOSITES.items()
+        name: in_batches(f, params, images, batch_size, name)[1][..., 0]
+        for name, f in explainers.items()
         if name != options.composite
     }
     flips = np.arange(0, PIXELS + 1, 2)
     faithfulness = measure_faithfulness(apply, params, images, maps | others, flips)
-    cost = measure_cost(apply, params, images[: options.batch_size])
+    cost = measure_cost(apply, params, images[:batch_size], explainers)
     audit = jaxlrp.audit(jax.vmap(apply, (None, 0)), composite)(params, images)
 
     wrong = np.flatnonzero(predicted != labels)
@@ -407,13 +394,14 @@ def run(options: Options) -> digits_report.Results:
         relevance=relevance,
         confused=confused,
         gradient_times_input=maps["gradient x input"],
+        others=others,
         examples=choose(labels),
         errors=wrong if len(wrong) else least_sure[:1],
         flips=flips,
         faithfulness=faithfulness,
         cost=cost,
-        cost_batch=min(options.batch_size, len(images)),
-        seconds_explaining=explanation.seconds,
+        cost_batch=batch_size,
+        seconds_explaining=explaining,
         audit=audit,
         environment=(
             f"Python {platform.python_version()}, JAX {jax.__version__}, "

@@ -3,13 +3,15 @@
 import dataclasses
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-STYLE = {
+DPI = 150
+STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.labelsize": 9,
@@ -17,7 +19,7 @@ STYLE = {
     "axes.spines.right": False,
     "legend.frameon": False,
     "legend.fontsize": 9,
-    "savefig.dpi": 150,
+    "savefig.dpi": DPI,
 }
 # Blue, white, red: white is no relevance, red speaks for the class, blue against.
 DIVERGING = "RdBu_r"
@@ -73,11 +75,16 @@ def bare(axes: Axes) -> None:
 
 
 def relevance_panel(
-    images: np.ndarray, titles: Sequence[str], columns: Sequence[Column], groups: int
+    images: np.ndarray,
+    titles: Sequence[str],
+    columns: Sequence[Column],
+    groups: int = 1,
+    cell: float = 1.2,
 ) -> bytes:
     """A row per image: the image, then one map per column, all on one scale.
 
-    The rows are laid out in `groups` blocks beside each other.
+    The rows are laid out in `groups` blocks beside each other; a map is about
+    `cell` inches wide.
     """
     rows = -(-len(images) // groups)
     width = 1 + len(columns)
@@ -86,7 +93,7 @@ def relevance_panel(
     widths = ([1.0] * width + [0.25]) * groups
     with rc_context(STYLE):
         figure = Figure(
-            figsize=(1.22 * sum(widths[:-1]), 1.38 * rows + 1.15),
+            figsize=(cell * sum(widths[:-1]), (cell + 0.17) * rows + 1.15),
             layout="constrained",
         )
         grid = figure.add_gridspec(rows, len(widths) - 1, width_ratios=widths[:-1])
@@ -130,9 +137,7 @@ def head(axes: Axes, heading: str, title: str) -> None:
         )
 
 
-def class_means(
-    images: np.ndarray, relevance: np.ndarray, labels: np.ndarray
-) -> bytes:
+def class_means(images: np.ndarray, relevance: np.ndarray, labels: np.ndarray) -> bytes:
     """Mean image and mean relevance of the images of each class."""
     classes = np.unique(labels)
     mean = [relevance[labels == k].mean(0) for k in classes]
@@ -195,5 +200,3 @@ def flipping(flips: np.ndarray, curves: dict[str, Flipped]) -> bytes:
             axes.set_ylim(0, 1.02)
             axes.grid(axis="y", color="0.92", lw=0.8)
         return png(figure)
-
-

@@ -25,6 +25,7 @@ class Results:
     relevance: np.ndarray  # Float[ndarray, "images classes height width"]
     confused: np.ndarray  # the wrong class with the highest logit
     gradient_times_input: np.ndarray  # Float[ndarray, "images height width"]
+    others: dict[str, np.ndarray]  # the same under the other composites
     examples: np.ndarray  # indices of the images shown
     errors: np.ndarray  # indices of the errors, or of the least certain image
     flips: np.ndarray
@@ -67,6 +68,7 @@ def figures(results: Results) -> dict[str, bytes]:
     predicted, logits = results.predicted, results.logits
     return {
         "heatmaps": heatmaps(results),
+        "compared": compared(results),
         "errors": errors(results),
         "classes": digits_figures.class_means(
             results.images, results.maps(results.labels), results.labels
@@ -80,7 +82,10 @@ def figures(results: Results) -> dict[str, bytes]:
         ),
         "flipping": digits_figures.flipping(
             results.flips,
-            {name.replace(" x ", " × "): results.faithfulness[name] for name in METHODS},
+            {
+                name.replace(" x ", " × "): results.faithfulness[name]
+                for name in METHODS
+            },
         ),
     }
 
@@ -99,7 +104,7 @@ def heatmaps(results: Results) -> bytes:
     logits = results.logits[chosen]
     return digits_figures.relevance_panel(
         results.images[chosen],
-        [f"a {k}" for k in labels],
+        [f"digit {k}" for k in labels],
         [
             Column(
                 "true class",
@@ -116,6 +121,29 @@ def heatmaps(results: Results) -> bytes:
     )
 
 
+def compared(results: Results) -> bytes:
+    """Three digits under every composite and under gradient × input."""
+    chosen = results.examples[2:9:3]
+    predicted = results.predicted
+    maps = {
+        "gradient × input": results.gradient_times_input,
+        results.composite: results.maps(predicted),
+    } | results.others
+
+    def column(heading: str, relevance: np.ndarray) -> Column:
+        return Column(
+            heading.replace("epsilon-", "epsilon-\n", 1).replace(" × ", "\n× "),
+            relevance[chosen],
+            [f"sum {number(r.sum())}" for r in relevance[chosen]],
+        )
+
+    return digits_figures.relevance_panel(
+        results.images[chosen],
+        [f"logit of {predicted[i]}: {results.logits[i].max():.1f}" for i in chosen],
+        [column(name, relevance) for name, relevance in maps.items()],
+    )
+
+
 def errors(results: Results) -> bytes:
     chosen = results.errors[:MAX_ERRORS]
     labels, predicted = results.labels[chosen], results.predicted[chosen]
@@ -128,7 +156,7 @@ def errors(results: Results) -> bytes:
     differences = logits[rows, predicted] - logits[rows, other]
     return digits_figures.relevance_panel(
         results.images[chosen],
-        [f"a {k}" for k in labels],
+        [f"digit {k}" for k in labels],
         [
             Column("predicted", chosen_maps, logit_titles(logits, predicted)),
             Column(
@@ -146,6 +174,7 @@ def errors(results: Results) -> bytes:
             ),
         ],
         groups=2 if len(chosen) > 1 else 1,
+        cell=1.03,
     )
 
 
@@ -162,7 +191,9 @@ def tag(name: str, content: str, **attributes: str) -> str:
 
 def figure(png: bytes, text: str, caption: str) -> str:
     source = "data:image/png;base64," + base64.b64encode(png).decode()
-    image = f'<img src="{source}" alt="{html.escape(text)}">'
+    # Bytes 16 to 20 of a PNG are its width; text in it should match the page's.
+    width = int.from_bytes(png[16:20]) * 96 // digits_figures.DPI
+    image = f'<img src="{source}" alt="{html.escape(text)}" width="{width}">'
     return tag("figure", image + tag("figcaption", caption))
 
 
@@ -187,7 +218,12 @@ def number(value: float, digits: int = 1) -> str:
     text = f"{value:,.{digits}f}"
     if float(text.replace(",", "")) == 0:
         text = text.lstrip("-")
-    return text.replace("-", "−").replace(",", " ")
+    return text.replace("-", "−").replace(",", "\N{THIN SPACE}")
+
+
+def rounded(value: float, figures: int = 3) -> str:
+    """To so many significant figures."""
+    return number(float(f"{value:.{figures}g}"), 0)
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -225,7 +261,11 @@ def conservation_table(audit: Any) -> str:
     total = audit.total_out
     rows = [
         ("relevance of the logits", number(total), percent(1)),
-        ("arrives at the pixels", number(audit.total_in), percent(audit.total_in / total)),
+        (
+            "arrives at the pixels",
+            number(audit.total_in),
+            percent(audit.total_in / total),
+        ),
         *(
             (f"absorbed: {html.escape(name)}", number(value), percent(value / total))
             for name, value in audit.absorbed.items()
@@ -238,9 +278,7 @@ def conservation_table(audit: Any) -> str:
 
 def faithfulness_table(results: Results) -> str:
     names = {"LRP": f"LRP, {results.composite}"} | {
-        name: f"LRP, {name}"
-        for name in results.faithfulness
-        if name not in METHODS
+        name: f"LRP, {name}" for name in results.faithfulness if name not in METHODS
     }
     order = sorted(
         results.faithfulness,
@@ -283,7 +321,7 @@ def cost_table(results: Results) -> str:
         (
             names.get(name, f"jaxlrp.value_and_lrp, {name}"),
             number(1e3 * seconds, 2),
-            number(results.cost_batch / seconds, 0),
+            rounded(results.cost_batch / seconds),
             number(seconds / grad, 2),
         )
         for name, seconds in results.cost.items()
@@ -344,7 +382,7 @@ def page(results: Results, pictures: dict[str, bytes], seconds: float) -> str:
     key_figures = [
         ("test accuracy", percent(results.accuracy)),
         ("of the logits’ relevance arrives at the pixels", percent(arrives)),
-        ("images explained a second", number(results.per_second, 0)),
+        ("images explained a second", rounded(results.per_second)),
         ("times the cost of value_and_grad", number(results.relative_cost, 2)),
         ("area between the flipping curves", number(lrp.between[0], 2)),
     ]
@@ -453,10 +491,18 @@ def page(results: Results, pictures: dict[str, bytes], seconds: float) -> str:
         tag(
             "p",
             "Areas are mean heights over all numbers of flipped pixels, as"
-            " probability and as logit, with 95 % intervals over images. Composites"
-            " that count only positive evidence, or that spread relevance evenly in"
-            " the first layer, draw smoother maps; on a network as shallow as this"
-            " one they rank single pixels less sharply.",
+            " probability and as logit, with 95 % intervals over images.",
+        ),
+        tag("h2", "Other composites"),
+        figure(
+            pictures["compared"],
+            "Three digits with the maps of five composites and gradient × input.",
+            "The predicted class of three digits, all maps on one scale. Rules that"
+            " favour positive evidence (z⁺ in <code>epsilon-plus</code>, γ in"
+            " <code>gamma</code>) give calmer maps, and the flat rule in the first"
+            " layer blurs on purpose; the table above says how much of the ranking of"
+            " single pixels each of them keeps. Every composite hands the pixels about"
+            " the same sum, the logit.",
         ),
         tag("h2", "Cost"),
         tag(

@@ -43,6 +43,11 @@ def called_jaxpr(params: dict[str, Any]) -> Any | None:
     return None
 
 
+def is_known(x: Any) -> bool:
+    """Is the array's value known, or is it being traced?"""
+    return not isinstance(x, jax.core.Tracer)
+
+
 def summarize(source: Any) -> str:
     """`file:line (function)` of the user's line that an equation comes from."""
     return source_info_util.summarize(source)

@@ -492,7 +492,7 @@ def _activation(step: Step, rule: Any, env: _Environment, run: Run) -> Any:
     if step.plain or isinstance(rule, rules.Taylor) or x.shape != step_shape(step):
         y = phi(x, constants)
     else:
-        y = secant(phi, x, constants)
+        y = secant(phi, x, constants, getattr(rule, "epsilon", None))
     return [y], _passed_shadows(step, rule, [y], env)
 
 

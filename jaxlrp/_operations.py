@@ -93,28 +93,29 @@ def _(f, primals, tangents):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def secant(f: Callable[..., Array], x: Array, held: Any) -> Array:
+def secant(f: Callable[..., Array], x: Array, held: Any, epsilon: Any) -> Array:
     """`y = f(x, held)`, elementwise; the multiplier goes to `x`, times `y / x`.
 
     The identity rule: relevance passes unchanged, `x c_x = y c_y`. Where `x = 0` the
-    factor is its limit for `f(0) = 0`, the derivative.
+    factor is its limit for `f(0) = 0`, the derivative. `epsilon`, or None, is added to
+    the denominator.
     """
     return f(x, held)
 
 
 @secant.defjvp
 def _(f, primals, tangents):
-    x, held = primals
+    x, held, epsilon = primals
     y, slope = jax.jvp(lambda x: f(x, held), (x,), (lax.full_like(x, 1),))
-    return y, secant_slope(y, x, slope) * tangents[0]
+    return y, _secant_slope(y, x, slope, epsilon) * tangents[0]
 
 
-def secant_slope(y: Array, x: Array, slope: Array) -> Array:
-    """`y / x`, and the derivative `slope` where `x = 0` and it is finite."""
-    zero = lax.full_like(x, 0)
-    at_zero = lax.eq(x, zero)
-    limit = lax.select(lax.is_finite(slope), slope, zero)
-    quotient = wide(y) / wide(lax.select(at_zero, lax.full_like(x, 1), x))
+def _secant_slope(y: Array, x: Array, slope: Array, epsilon: Any) -> Array:
+    """`y / (x + epsilon)`, and the derivative `slope` where that is `y / 0`."""
+    base = wide(x) if epsilon is None else wide(x) + epsilon
+    at_zero = lax.eq(base, lax.full_like(base, 0))
+    limit = lax.select(lax.is_finite(slope), slope, lax.full_like(slope, 0))
+    quotient = wide(y) / lax.select(at_zero, lax.full_like(base, 1), base)
     return lax.select(at_zero, limit, lax.convert_element_type(quotient, x.dtype))
 
 
@@ -130,7 +131,9 @@ def _tap_forward(x: Array, t: Array) -> tuple[Array, tuple[Array, Array]]:
 
 def _tap_backward(residuals: tuple[Array, Array], c: Array) -> tuple[Array, Array]:
     x, t = residuals
-    return c, jnp.sum(x.astype(t.dtype) * c.astype(t.dtype))
+    # A masked score is -inf and receives nothing: that is zero, not NaN.
+    passed = jnp.where(c == 0, 0, x.astype(t.dtype) * c.astype(t.dtype))
+    return c, jnp.sum(passed)
 
 
 tap.defvjp(_tap_forward, _tap_backward)

@@ -160,6 +160,7 @@ def read(
     *,
     relevant: Sequence[bool] | None = None,
     shadow_outputs: bool = False,
+    strict: bool = True,
 ) -> Reading:
     """Reads a jaxpr.
 
@@ -169,6 +170,7 @@ def read(
       composite: the rules; only their kinds matter here, not their numbers.
       relevant: which outputs relevance comes from; all by default.
       shadow_outputs: relevance arrives beside the outputs, not as a multiple of them.
+      strict: raise where there is no rule; else such steps have the role `unexplained`.
 
     Returns:
       The reading.
@@ -176,7 +178,7 @@ def read(
     Raises:
       UnexplainedPrimitiveError: where relevance meets a primitive without a rule.
     """
-    memo: dict = {}
+    memo: dict = {"strict": strict}
     program = flatten(jaxpr)
     inputs = [
         _facts.input_facts(v.aval, a)
@@ -205,7 +207,7 @@ def _read_program(
     key = ("reading", id(program), tuple(inputs), relevant, shadow_outputs)
     if key not in memo:
         facts = _facts.analyse(program, inputs, memo)
-        steps = _claim(program, facts, composite)
+        steps = _claim(program, facts, composite, memo["strict"])
         memo[key] = _finish(
             program, facts, steps, composite, relevant, shadow_outputs, memo
         )
@@ -231,13 +233,15 @@ class _Claims:
         return [v for v in equation.inputs if self.active(v)]
 
     def entry(self, equation: Equation) -> Entry:
-        entry = lookup(equation.primitive)
-        assert entry is not None, "checked before claiming"
-        return entry
+        """The rule book's entry; refused where there is none."""
+        return lookup(equation.primitive) or Entry(Kind.REFUSED)
 
 
 def _claim(
-    program: Program, facts: Mapping[Value, Facts], composite: Composite
+    program: Program,
+    facts: Mapping[Value, Facts],
+    composite: Composite,
+    strict: bool,
 ) -> list[Step]:
     uses: dict[Value, list[int]] = {}
     for i, equation in enumerate(program.equations):
@@ -248,8 +252,12 @@ def _claim(
         if isinstance(v, Value):
             uses.setdefault(v, []).append(-1)  # an output is a use
     claims = _Claims(program, facts, uses, {})
-    for equation in program.equations:
-        _check(equation, claims)
+    for i, equation in enumerate(program.equations):
+        problem = _problem(equation, claims)
+        if problem and strict:
+            raise UnexplainedPrimitiveError(problem)
+        if problem:
+            claims.role[i] = "unexplained"
     _claim_softmax(claims)
     layers = _claim_layers(claims)
     regions = _find_regions(claims)
@@ -263,27 +271,25 @@ def _claim(
     return steps
 
 
-def _check(equation: Equation, claims: _Claims) -> None:
-    """Refuses what has no rule, if relevance would have to pass it."""
+def _problem(equation: Equation, claims: _Claims) -> str:
+    """Why relevance cannot pass the equation, or nothing."""
     if not claims.active_inputs(equation):
-        return
+        return ""
     if not any(_facts.is_real(v.aval) for v in equation.outputs):
-        return
+        return ""
     entry = lookup(equation.primitive)
+    if entry is not None and entry.kind is not Kind.REFUSED:
+        return ""
+    name = equation.primitive.name
     where = _compat.summarize(equation.source)
-    shapes = ", ".join(str(v.aval) for v in equation.inputs)
-    if entry is None:
-        raise UnexplainedPrimitiveError(
-            f"primitive {equation.primitive.name!r} of ({shapes}) has no rule, and "
-            f"relevance has to pass it, at {where}. Register one with "
-            f"@jaxlrp.register_rule(primitive), or wrap the function that uses it in "
-            f"jaxlrp.custom_lrp."
-        )
-    if entry.kind is Kind.REFUSED:
-        raise UnexplainedPrimitiveError(
-            f"primitive {equation.primitive.name!r} of ({shapes}) cannot be "
-            f"explained: {entry.reason}, at {where}."
-        )
+    shapes = ", ".join(v.aval.str_short() for v in equation.inputs)
+    if entry is not None:
+        return f"primitive {name!r} of ({shapes}) at {where}: {entry.reason}."
+    return (
+        f"primitive {name!r} of ({shapes}) at {where} has no rule, and relevance has to "
+        f"pass it. Register one with @jaxlrp.register_rule(primitive), or wrap the "
+        f"function that uses it in jaxlrp.custom_lrp."
+    )
 
 
 def _select(step: Step, composite: Composite) -> Step:
@@ -298,8 +304,8 @@ def _single(index: int, equation: Equation, claims: _Claims) -> Step:
     if not signals or not any(claims.facts[v].active for v in equation.outputs):
         return Step("inactive", (equation,), ())
     role = claims.role.get(index)
-    if role is not None:
-        return Step(role, (equation,), signals, plain=True)
+    if role is not None:  # softmax, unexplained
+        return Step(role, (equation,), signals)
     entry = claims.entry(equation)
     if entry.kind is Kind.ELEMENTWISE:
         return _elementwise(equation, entry, signals, claims)
@@ -830,11 +836,12 @@ def _shadows(
         return set(receivers)
     if step.bodies:
         return _body_shadows(step)
-    if shadowed.isdisjoint(step.outputs):
-        return {*step.signals} if step.role == "custom" else set()
-    if passes_shadow(step, rule):
-        return set(receivers)
-    return {*step.signals} if step.role == "custom" else set()
+    if step.role == "custom":
+        entry = lookup(step.main.primitive)
+        return set(step.signals) if entry is not None and entry.shadows else set()
+    if shadowed.isdisjoint(step.outputs) or not passes_shadow(step, rule):
+        return set()
+    return set(receivers)
 
 
 def passes_shadow(step: Step, rule: Rule | None) -> bool:

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxlrp import _compat
+
 Target = Any
 """`"max"`, `"all"`, an int, an integer array, or a callable `out -> R_out`."""
 
@@ -101,7 +103,7 @@ def _classes(target: Any, leaf: Array) -> Array:
             f"target: got an array of shape {index.shape}, expected a class for each "
             f"example of an output of shape {leaf.shape}: shape {batch}"
         )
-    if not isinstance(index, jax.core.Tracer) and isinstance(classes, int):
+    if _compat.is_known(index) and isinstance(classes, int):
         known = np.asarray(index)
         if known.size and (known.min() < -classes or known.max() >= classes):
             raise ValueError(

@@ -72,6 +72,7 @@ def trace(
     argnums: ArgNums,
     has_aux: bool,
     shadow_outputs: bool = False,
+    strict: bool = True,
 ) -> Traced:
     """Traces and reads `f` at `args`, which are arrays or `jax.ShapeDtypeStruct`s.
 
@@ -117,6 +118,7 @@ def trace(
         composite,
         relevant=[i < n_out for i in range(n_all)],
         shadow_outputs=shadow_outputs,
+        strict=strict,
     )
     if not any(_facts.is_real(a) for a in jaxpr.out_avals[:n_out]):
         kinds = ", ".join(str(a) for a in jaxpr.out_avals[:n_out]) or "nothing"
@@ -236,47 +238,77 @@ def _restorer(
     return restore
 
 
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """A function evaluated once, ready to send relevance back.
+
+    Attributes:
+      outs: the leaves of the output.
+      aux: the leaves of the auxiliary output.
+      relevance: from multipliers of `outs`, and relevances beside them or None, to the
+        relevances of the attributed leaves and the cotangents of the taps.
+    """
+
+    outs: list[Array]
+    aux: list[Array]
+    relevance: Callable[[list[Array], list[Array] | None], tuple[list[Array], Any]]
+
+
 def backward(
-    traced: Traced, run: Run
-) -> tuple[list[Any], list[Any], Callable[[Any, Any], list[Array]]]:
+    traced: Traced, run: Run | Callable[[Any], Run], taps: Any = None
+) -> Pass:
     """Evaluates a traced function and prepares its reverse pass.
 
+    Args:
+      traced: the function.
+      run: rules and observers, or a function from `taps` to them.
+      taps: zeros that observers pass to `tap`; their cotangents come back.
+
     Returns:
-      The outputs, the auxiliary outputs, and a function of (multipliers of the
-      outputs, relevances beside them or None) to the attributed leaves' relevances.
+      The outputs and the reverse pass.
     """
     reading, n_out = traced.reading, traced.n_out
     xs = [traced.inputs[i] for i in traced.attributed]
     wanted = reading.shadowed_inputs
-    zeros = [jnp.zeros_like(x) for x in xs]
+    outputs = reading.program.outputs
+    floats = [i for i, v in enumerate(outputs[:n_out]) if _facts.is_real(v.aval)]
 
-    def forward(xs: list[Array], zeros: list[Array]) -> Any:
+    def forward(xs: list[Array], zeros: list[Array], taps: Any) -> Any:
         inputs = list(traced.inputs)
         shadows: list[Any] = [None] * len(inputs)
         for i, x, zero in zip(traced.attributed, xs, zeros, strict=True):
             inputs[i] = x
             shadows[i] = zero if wanted[i] else None
-        outs, out_shadows = evaluate(reading, run, inputs, shadows)
-        main = [outs[i] for i in floats]
-        return (main, [out_shadows[i] for i in floats]), outs
+        this = run if isinstance(run, Run) else run(taps)
+        outs, out_shadows = evaluate(reading, this, inputs, shadows)
+        return [(outs[i], out_shadows[i]) for i in floats], outs
 
-    floats = [
-        i for i, v in enumerate(reading.program.outputs[:n_out]) if _facts.is_real(v.aval)
-    ]
-    (_, given), pull, outs = jax.vjp(forward, xs, zeros, has_aux=True)
+    zeros = [jnp.zeros_like(x) for x in xs]
+    given, pull, outs = jax.vjp(forward, xs, zeros, taps, has_aux=True)
 
-    def relevance(multipliers: list[Array], plain: list[Array] | None) -> list[Array]:
-        shadows = [
-            None if s is None else (jnp.zeros_like(s) if plain is None else plain[i])
-            for i, s in zip(floats, given, strict=True)
-        ]
-        cs, rs = pull(([multipliers[i] for i in floats], shadows))
+    def relevance(multipliers: list[Array], plain: list[Array] | None) -> Any:
+        seeds = []
+        for i, (_, shadow) in zip(floats, given, strict=True):
+            r = None
+            if shadow is not None:
+                r = jnp.zeros_like(shadow) if plain is None else plain[i]
+            seeds.append((multipliers[i], r))
+        cs, rs, collected = pull(seeds)
         return [
             (x * c + r if wanted[i] else x * c).astype(x.dtype)
             for i, x, c, r in zip(traced.attributed, xs, cs, rs, strict=True)
-        ]
+        ], collected
 
-    return outs[:n_out], outs[n_out:], relevance
+    return Pass(outs[:n_out], outs[n_out:], relevance)
+
+
+def seed(target: Any, out_tree: Any, outs: list[Array]) -> tuple[list, list | None]:
+    """The target as (multipliers of the outputs, relevances beside them or None)."""
+    out = jax.tree.unflatten(out_tree, outs)
+    if callable(target):
+        plain = jax.tree.leaves(_targets.relevance(target, out))
+        return [jnp.zeros_like(y) for y in outs], plain
+    return jax.tree.leaves(_targets.multiplier(target, out)), None
 
 
 def value_and_lrp(
@@ -310,19 +342,15 @@ def value_and_lrp(
 
     @_wraps(f)
     def explained(*args: Any, **kwargs: Any) -> Any:
-        plain = callable(target)
-        traced = trace(f, args, kwargs, rules, argnums, has_aux, shadow_outputs=plain)
-        outs, aux, relevance = backward(traced, Run(rules))
+        traced = trace(
+            f, args, kwargs, rules, argnums, has_aux, shadow_outputs=callable(target)
+        )
+        once = backward(traced, Run(rules))
         out_tree, aux_tree = traced.out_tree
-        out = jax.tree.unflatten(out_tree, outs)
-        if plain:
-            seeds = jax.tree.leaves(_targets.relevance(target, out))
-            leaves = relevance([jnp.zeros_like(y) for y in outs], seeds)
-        else:
-            leaves = relevance(jax.tree.leaves(_targets.multiplier(target, out)), None)
-        explanation = traced.restore(leaves)
+        leaves, _ = once.relevance(*seed(target, out_tree, once.outs))
+        out, explanation = jax.tree.unflatten(out_tree, once.outs), traced.restore(leaves)
         if has_aux:
-            return (out, jax.tree.unflatten(aux_tree, aux)), explanation
+            return (out, jax.tree.unflatten(aux_tree, once.aux)), explanation
         return out, explanation
 
     return explained
@@ -420,12 +448,13 @@ def relprop(
     """
     rules = as_composite(composite)
     traced = trace(f, primals, {}, rules, argnums, False, shadow_outputs=True)
-    outs, _, relevance = backward(traced, Run(rules))
-    out = jax.tree.unflatten(traced.out_tree[0], outs)
+    once = backward(traced, Run(rules))
+    out = jax.tree.unflatten(traced.out_tree[0], once.outs)
 
     def pull(relevance_out: Any) -> Any:
-        seeds = jax.tree.leaves(_targets.check_like(relevance_out, out, "R_out"))
-        return traced.restore(relevance([jnp.zeros_like(y) for y in outs], seeds))
+        plain = jax.tree.leaves(_targets.check_like(relevance_out, out, "R_out"))
+        nothing = [jnp.zeros_like(y) for y in once.outs]
+        return traced.restore(once.relevance(nothing, plain)[0])
 
     return out, pull
 

@@ -366,9 +366,11 @@ class Pass(Rule):
     """Identity: `R_x = R_y`, for elementwise maps of one variable.
 
     Conserves. Where `x = 0` but `y` is not, the relevance of that element is lost.
+    With an `epsilon` it is `R_x = x R_y / (x + epsilon)`, without a sign, as in LXT.
     Source: Bach et al. 2015 (activations).
     """
 
+    epsilon: Any = None
     exactness: ClassVar[Exactness] = "exact"
 
 

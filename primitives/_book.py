@@ -109,6 +109,7 @@ class Entry:
       role: the name of the layer that a contraction makes.
       kernel_axes: for a contraction, which axes of the result belong to the kernel.
       rule: a rule of its own, for kind CUSTOM.
+      shadows: the rule hands relevance to shadows, not as a multiplier.
       reason: why a primitive is refused, or what a reader should know.
     """
 
@@ -124,6 +125,7 @@ class Entry:
     role: str = ""
     kernel_axes: Callable[..., Any] | None = None
     rule: Callable[..., Any] | None = None
+    shadows: bool = False
     reason: str = ""
 
 

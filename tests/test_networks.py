@@ -29,6 +29,10 @@ PAIRS = [(name, "AttnLRP") for name in MODELS] + [
 ]
 
 
+# `jax.nn.dot_product_attention` takes softmax in float32 whatever the dtype.
+FLOAT32_INSIDE = ("nnx.vit", "nnx.bert", "nnx.llama", "nnx.scanned")
+
+
 @functools.cache
 def network(name: str):
     return MODELS[name](jnp.float32)
@@ -97,7 +101,8 @@ def test_parts_sum_to_the_whole(name, composite, dtype):
     parts = [audit.total_in, *audit.absorbed.values()]
     size = sum(map(abs, parts))
     assert size > 0
-    tolerance = 1e-5 if dtype == "float32" else 1e-10
+    exact = 1e-7 if name in FLOAT32_INSIDE else 1e-10
+    tolerance = 1e-5 if dtype == "float32" else exact
     assert abs(sum(parts) - audit.total_out) <= tolerance * size
 
 

@@ -120,8 +120,9 @@ def self_attention(params: Params, name: str, x: jax.Array, heads: int) -> jax.A
 
 
 def gelu_mlp(params: Params, name: str, x: jax.Array) -> jax.Array:
-    h = jax.nn.gelu(dense(params, f"{name}.fc1", x), approximate=False)
-    return dense(params, f"{name}.fc2", h)
+    with jax.named_scope("mlp"):
+        h = jax.nn.gelu(dense(params, f"{name}.fc1", x), approximate=False)
+        return dense(params, f"{name}.fc2", h)
 
 
 def rotary(x: jax.Array, base=10000.0) -> jax.Array:
@@ -243,7 +244,9 @@ def vit(dtype=jnp.float64, block: int | None = None) -> Network:
         return x + gelu_mlp(params, name, layer_norm(params, f"{name}.ln2", x, 1e-6))
 
     def head(params, x):
-        return dense(params, "head", layer_norm(params, "ln", x, 1e-6)[:, 0])
+        cls = layer_norm(params, "ln", x, 1e-6)[:, 0]
+        with jax.named_scope("head"):
+            return dense(params, "head", cls)
 
     return _blocks("vit", embed, encode, head, dtype, block)
 

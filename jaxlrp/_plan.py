@@ -1,0 +1,175 @@
+"""The plan: what each equation of a program is, and which rule it gets, as a table."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jaxlrp import _compat, _facts
+from jaxlrp._program import Equation
+from jaxlrp._read import Reading, Step
+from jaxlrp._transform import ArgNums, as_composite, trace
+from jaxlrp.composites import Composite
+
+EXACTNESS = {
+    "structural": "exact",
+    "linear": "exact",
+    "gradient": "Taylor",
+    "custom": "custom",
+    "detached": "none",
+    "inactive": "none",
+    "unexplained": "none",
+}
+"""How exact the roles are that leave no choice of rule."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One step of a plan.
+
+    Attributes:
+      primitives: the primitives of its equations, in order.
+      line: the user's line.
+      scope: the named scopes around it.
+      role: what it is.
+      rule: the rule that it gets.
+      exactness: `exact`, `proportional`, `Taylor`, `none` or `custom`.
+      shape: the shape and dtype of its result.
+      depth: how many loops or branches it lies in.
+    """
+
+    primitives: tuple[str, ...]
+    line: str
+    scope: str
+    role: str
+    rule: str
+    exactness: str
+    shape: str
+    depth: int
+
+    def cells(self) -> tuple[str, ...]:
+        """The row as it is printed."""
+        counts = collections.Counter(self.primitives)
+        names = [f"{n} x{k}" if k > 1 else n for n, k in counts.items()]
+        shown = " ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+        return (
+            "  " * self.depth + shown,
+            self.shape,
+            self.role,
+            self.rule,
+            self.exactness,
+            self.scope,
+            self.line,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What LRP does with a program; prints as a table.
+
+    Attributes:
+      composite: the composite's name.
+      rows: the steps that relevance passes, in the program's order.
+    """
+
+    composite: str
+    rows: tuple[Row, ...]
+
+    @property
+    def coverage(self) -> float:
+        """The fraction of equations on relevance's way that have a rule, 0 to 1."""
+        total = sum(len(r.primitives) for r in self.rows)
+        missing = sum(len(r.primitives) for r in self.unexplained)
+        return 1.0 if total == 0 else 1.0 - missing / total
+
+    @property
+    def unexplained(self) -> tuple[Row, ...]:
+        """The rows that have no rule; `lrp` refuses a program with such a row."""
+        return tuple(r for r in self.rows if r.role == "unexplained")
+
+    def __str__(self) -> str:
+        header = ("equations", "result", "role", "rule", "exactness", "scope", "line")
+        table = [header, *(r.cells() for r in self.rows)]
+        widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+        lines = [
+            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+            for row in table
+        ]
+        rule = "  ".join("-" * w for w in widths)
+        by = collections.Counter(r.exactness for r in self.rows)
+        summary = ", ".join(f"{n} {name}" for name, n in by.most_common())
+        title = (
+            f"Plan ({self.composite}): {len(self.rows)} steps, "
+            f"coverage {self.coverage:.1%} ({summary})"
+        )
+        return "\n".join([title, lines[0], rule, *lines[1:]])
+
+
+def plan(
+    f: Callable[..., Any],
+    composite: Composite | None = None,
+    argnums: ArgNums = -1,
+) -> Callable[..., Plan]:
+    """What `lrp(f, composite, argnums=argnums)` would do, read without running `f`.
+
+    Args:
+      f: as for `lrp`.
+      composite: as for `lrp`.
+      argnums: as for `lrp`.
+
+    Returns:
+      A function of `f`'s arguments, arrays or `jax.ShapeDtypeStruct`s, that returns
+      the plan. Nothing is allocated: a model larger than memory can be read.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> w = jax.ShapeDtypeStruct((4, 2), jnp.float32)
+      >>> x = jax.ShapeDtypeStruct((3, 4), jnp.float32)
+      >>> plan = jaxlrp.plan(lambda w, x: jax.nn.gelu(x @ w))(w, x)
+      >>> [row.role for row in plan.rows], plan.coverage
+      (['dense', 'activation'], 1.0)
+    """
+    rules = as_composite(composite)
+
+    def of(*args: Any, **kwargs: Any) -> Plan:
+        traced = trace(f, args, kwargs, rules, argnums, has_aux=False, strict=False)
+        return Plan(rules.name, tuple(rows(traced.reading, rules, 0)))
+
+    return of
+
+
+def rows(reading: Reading, composite: Composite, depth: int) -> Iterator[Row]:
+    """The rows of a reading, those of its bodies included."""
+    for step in reading.steps:
+        if not any(_on_the_way(e, reading) for e in step.equations):
+            continue
+        if step.bodies:
+            for body in step.bodies:
+                yield from rows(body, composite, depth + 1)
+            continue
+        rule = step.rule(composite)
+        yield Row(
+            tuple(e.primitive.name for e in step.equations),
+            _compat.summarize(step.main.source),
+            step.main.scope,
+            step.role,
+            _name_of(rule, step),
+            rule.exactness if rule is not None else EXACTNESS[step.role],
+            ", ".join(v.aval.str_short() for v in step.outputs),
+            depth,
+        )
+
+
+def _name_of(rule: Any, step: Step) -> str:
+    if rule is not None:
+        return str(rule)
+    return {"custom": "its own", "gradient": "Taylor()"}.get(step.role, "-")
+
+
+def _on_the_way(equation: Equation, reading: Reading) -> bool:
+    """Does the equation pass on what an attributed input was?"""
+    return any(reading.is_active(v) for v in equation.inputs) and any(
+        _facts.is_real(v.aval) for v in equation.outputs
+    )
