@@ -269,6 +269,7 @@ def conservation_table(audit: Any) -> str:
         *(
             (f"absorbed: {html.escape(name)}", number(value), percent(value / total))
             for name, value in audit.absorbed.items()
+            if abs(value) >= 5e-4 * abs(total)  # what the table could show
         ),
     ]
     rest = total - audit.total_in - sum(audit.absorbed.values())
@@ -456,10 +457,10 @@ def page(results: Results, pictures: dict[str, bytes], seconds: float) -> str:
         tag("h2", "Conservation"),
         tag(
             "p",
-            "The relevance of the pixels should add up to the logit they explain."
-            " What is missing stayed with constants of the network, the biases: the"
-            " logit would have that part without any image. <code>jaxlrp.audit</code>"
-            " counts where it went.",
+            "The relevance of the pixels should add up to the logit they explain. The"
+            " difference stays with the network’s own constants, such as biases, which"
+            " can speak for the class or against it: it can have either sign."
+            " <code>jaxlrp.audit</code> counts where it went.",
         ),
         conservation_table(audit),
         figure(
