@@ -22,11 +22,18 @@ from jaxlrp import _compat, _facts, _targets
 from jaxlrp._evaluate import Run
 from jaxlrp._operations import tap, tap_shadow
 from jaxlrp._program import Equation, Program, Value
-from jaxlrp._read import Reading, Step
+from jaxlrp._steps import Reading, Step
 from jaxlrp._transform import ArgNums, Traced, as_composite, backward, seed, trace
 from jaxlrp.composites import Composite
 
-CATEGORIES = ("bias", "stabiliser", "constants", "detached", "Taylor", "custom")
+CATEGORIES: tuple[str, ...] = (
+    "bias",
+    "stabiliser",
+    "constants",
+    "detached",
+    "Taylor",
+    "custom",
+)
 """Where relevance can stay: biases of layers; stabilisers; constants that are added,
 concatenated or filled in; detached paths; expansions that do not conserve; users'
 rules."""
@@ -74,7 +81,7 @@ class Audit:
     @property
     def absorbed(self) -> dict[str, float]:
         """What was absorbed in all, by category."""
-        totals = dict.fromkeys(CATEGORIES, 0.0)
+        totals: dict[str, float] = dict.fromkeys(CATEGORIES, 0.0)
         totals["constants"] += self.constants_out
         for step in self.steps:
             for name, amount in step.absorbed.items():
@@ -161,8 +168,8 @@ def audit(
         traced = trace(f, args, kwargs, rules, argnums, has_aux, shadow_outputs=plain)
         steps = _steps(traced.reading)
         slots = {(id(s), p): i for i, (s, p) in enumerate(_places(steps))}
-        measured = jax.jit(lambda inputs: _measure(traced, inputs, rules, target, slots))
-        seeds, relevances, taps = measured(traced.inputs)
+        measure_once = jax.jit(lambda xs: _measure(traced, xs, rules, target, slots))
+        seeds, relevances, taps = measure_once(traced.inputs)
         taps = np.asarray(taps, np.float64)
         absorptions = tuple(_absorption(s, r, slots, taps) for s, r in steps)
         sums = [float(s) for s in seeds]
@@ -265,9 +272,7 @@ def _category(step: Step, reading: Reading) -> str:
         return "Taylor"
     if step.role == "custom":
         return "custom"
-    others = [
-        v for e in step.equations for v in e.inputs if not isinstance(v, Literal)
-    ]
+    others = [v for e in step.equations for v in e.inputs if not isinstance(v, Literal)]
     if any(reading.facts[v].cut for v in others if v in reading.facts):
         return "detached"
     return "constants"

@@ -243,7 +243,8 @@ class custom_lrp:  # noqa: N801 - a decorator, in the shape of jax.custom_vjp
             )
         flat: list[Array] = []
         for part, subtree in zip(given, subtrees, strict=True):
-            shapes = [v.shape for v in specs[len(flat) : len(flat) + subtree.num_leaves]]
+            own = specs[len(flat) : len(flat) + subtree.num_leaves]
+            shapes = [v.shape for v in own]
             if part is None:
                 flat += [jnp.zeros(s) for s in shapes]
                 continue
@@ -254,7 +255,9 @@ class custom_lrp:  # noqa: N801 - a decorator, in the shape of jax.custom_vjp
                     f"{[jnp.shape(r) for r in got]}, expected {shapes}"
                 )
             flat += got
-        return [jnp.asarray(r, _real(v.dtype)) for r, v in zip(flat, specs, strict=True)]
+        return [
+            jnp.asarray(r, _real(v.dtype)) for r, v in zip(flat, specs, strict=True)
+        ]
 
 
 def _real(dtype: Any) -> Any:

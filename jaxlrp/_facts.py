@@ -14,7 +14,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxlrp import _compat
-from jaxlrp._program import Atom, Equation, Program, Value, flatten
+from jaxlrp._program import Atom, Equation, Program, Value, aval_of, flatten
 from jaxlrp.primitives import Entry, Kind, lookup
 
 
@@ -96,7 +96,9 @@ def input_facts(aval: Any, active: bool) -> Facts:
     return Facts(active=active, varies=frozenset() if active else all_axes(aval))
 
 
-def analyse(program: Program, inputs: Sequence[Facts], memo: dict) -> dict[Value, Facts]:
+def analyse(
+    program: Program, inputs: Sequence[Facts], memo: dict
+) -> dict[Value, Facts]:
     """The facts of every value of `program`, given those of its inputs."""
     facts: dict[Value, Facts] = dict(zip(program.inputs, inputs, strict=True))
     for value, _ in program.constants:
@@ -171,14 +173,14 @@ def _varies(
         moved = params["broadcast_dimensions"]
         return frozenset(moved[axis] for axis in operand.varies)
     if entry.layout is not None:
-        shape = equation.inputs[0].aval.shape
-        marks = tuple(((i if i in operand.varies else None, n),) for i, n in
-                      enumerate(shape))
+        shape = aval_of(equation.inputs[0]).shape
+        marks = tuple(
+            ((i if i in operand.varies else None, n),) for i, n in enumerate(shape)
+        )
         layout = entry.layout(params, marks, out.aval.shape)
         if layout is not None:
-            return frozenset(
-                i for i, atoms in enumerate(layout) if any(a is not None for a, _ in atoms)
-            )
+            marked = [any(a is not None for a, _ in atoms) for atoms in layout]
+            return frozenset(i for i, mark in enumerate(marked) if mark)
     return everywhere
 
 
@@ -201,7 +203,7 @@ def _active(
         )
     reduced = rooted = False
     if entry.kind in (Kind.LINEAR, Kind.SELECTION):
-        before = equation.inputs[0].aval.shape
+        before = aval_of(equation.inputs[0]).shape
         reduced = entry.sums or len(before) > len(out.aval.shape)
     elif entry.kind is Kind.STRUCTURAL:
         reduced = all(f.reduced for f in actives)
@@ -212,8 +214,11 @@ def _active(
         rooted = reduced and (is_root or any(f.rooted for f in actives))
         # x * x, by whatever primitive
         nonnegative = nonnegative or (
-            same and len(operands) == 2 and not entry.linear([True, True])
-            and entry.linear([True, False]) and entry.linear([False, True])
+            same
+            and len(operands) == 2
+            and not entry.linear([True, True])
+            and entry.linear([True, False])
+            and entry.linear([False, True])
         )
     return Facts(True, False, layered, nonnegative, reduced, rooted)
 
@@ -290,23 +295,20 @@ def _scan_facts(
     while True:
         outs = _outputs(body, inputs, memo)
         carry = [
-            a.join(b)
-            for a, b in zip(inputs[consts:split], outs[:carries], strict=True)
+            a.join(b) for a, b in zip(inputs[consts:split], outs[:carries], strict=True)
         ]
         if carry == inputs[consts:split]:
             break
         inputs = [*inputs[:consts], *carry, *inputs[split:]]
     stacked = [
-        dataclasses.replace(
-            f, varies=all_axes(v.aval) if not f.active else frozenset()
-        )
+        dataclasses.replace(f, varies=all_axes(v.aval) if not f.active else frozenset())
         for f, v in zip(outs[carries:], equation.outputs[carries:], strict=True)
     ]
     final = [
         dataclasses.replace(
-            a.join(b), varies=all_axes(v.aval) if not (a.active or b.active) else a.varies
+            a.join(b),
+            varies=all_axes(v.aval) if not (a.active or b.active) else a.varies,
         )
         for a, b, v in zip(carry, outs[:carries], equation.outputs, strict=False)
     ]
     return inputs, [*final, *stacked]
-

@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxlrp import _compat, _facts
 from jaxlrp._program import Equation
-from jaxlrp._read import Reading, Step
+from jaxlrp._steps import Reading, Step
 from jaxlrp._transform import ArgNums, as_composite, trace
 from jaxlrp.composites import Composite
 
@@ -93,10 +93,7 @@ class Plan:
         header = ("equations", "result", "role", "rule", "exactness", "scope", "line")
         table = [header, *(r.cells() for r in self.rows)]
         widths = [max(len(row[i]) for row in table) for i in range(len(header))]
-        lines = [
-            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-            for row in table
-        ]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
         rule = "  ".join("-" * w for w in widths)
         by = collections.Counter(r.exactness for r in self.rows)
         summary = ", ".join(f"{n} {name}" for name, n in by.most_common())

@@ -14,7 +14,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jax.extend.core import Literal, Primitive, primitives as P
+from jax.extend.core import Literal, Primitive
+from jax.extend.core import primitives as P
 
 from jaxlrp import _compat
 from jaxlrp.primitives import Kind, lookup
@@ -28,6 +29,11 @@ class Value:
     """A variable of a program; compared by identity."""
 
     aval: Any
+
+
+def aval_of(atom: Atom) -> Any:
+    """The shape and dtype of an operand."""
+    return atom.aval
 
 
 Atom = Value | Literal

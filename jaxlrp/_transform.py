@@ -21,7 +21,8 @@ from jax import Array
 
 from jaxlrp import _facts, _targets
 from jaxlrp._evaluate import Run, evaluate
-from jaxlrp._read import Reading, read
+from jaxlrp._read import read
+from jaxlrp._steps import Reading
 from jaxlrp.composites import Composite, Default
 from jaxlrp.errors import IndependentArgumentWarning
 from jaxlrp.rules import Rule
@@ -254,9 +255,7 @@ class Pass:
     relevance: Callable[[list[Array], list[Array] | None], tuple[list[Array], Any]]
 
 
-def backward(
-    traced: Traced, run: Run | Callable[[Any], Run], taps: Any = None
-) -> Pass:
+def backward(traced: Traced, run: Run | Callable[[Any], Run], taps: Any = None) -> Pass:
     """Evaluates a traced function and prepares its reverse pass.
 
     Args:
@@ -348,7 +347,10 @@ def value_and_lrp(
         once = backward(traced, Run(rules))
         out_tree, aux_tree = traced.out_tree
         leaves, _ = once.relevance(*seed(target, out_tree, once.outs))
-        out, explanation = jax.tree.unflatten(out_tree, once.outs), traced.restore(leaves)
+        out, explanation = (
+            jax.tree.unflatten(out_tree, once.outs),
+            traced.restore(leaves),
+        )
         if has_aux:
             return (out, jax.tree.unflatten(aux_tree, once.aux)), explanation
         return out, explanation
@@ -364,7 +366,7 @@ def lrp(
     target: Any = "max",
     has_aux: bool = False,
 ) -> Callable[..., Any]:
-    """The relevance of `f`'s inputs for its output, by Layer-wise Relevance Propagation.
+    """The relevance of `f`'s inputs for its output: Layer-wise Relevance Propagation.
 
     `R_x` with `sum(R_x) = f(x)[target]`, up to what biases, stabilisers and constants
     absorb (`jaxlrp.audit` tells how much). Like `jax.grad` it does not compile by

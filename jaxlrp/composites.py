@@ -265,6 +265,6 @@ def EpsilonGammaBox(  # noqa: N802
     `low` and `high` bound the input: scalars, or arrays that broadcast to it. The box
     applies to a first layer that is a convolution. Source: zennit.
     """
-    return _epsilon_with(
-        "EpsilonGammaBox", rules.GeneralizedGamma(gamma), epsilon
-    ).on("convolution", rules.ZBox(low, high), first=True)
+    return _epsilon_with("EpsilonGammaBox", rules.GeneralizedGamma(gamma), epsilon).on(
+        "convolution", rules.ZBox(low, high), first=True
+    )

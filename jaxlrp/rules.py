@@ -250,7 +250,8 @@ class GeneralizedGamma(LayerRule):
 class AlphaBeta(LayerRule):
     """Alpha-beta: `alpha` times the positive share minus `beta` times the negative.
 
-        R_j = alpha (x+ w+ + x- w-)_ij R_i / s(p_i) - beta (x+ w- + x- w+)_ij R_i / s(n_i)
+        R_j = sum_i alpha (x+ w+ + x- w-)_ij R_i / s(p_i)
+                   - beta (x+ w- + x- w+)_ij R_i / s(n_i)
 
     `p = W+ x+ + W- x- + b+`, `n = W- x+ + W+ x- + b-`, `alpha - beta = 1`. Conserves
     but for bias and epsilon, where an output has contributions of both signs.
@@ -352,9 +353,7 @@ class ZBox(LayerRule):
             low = jnp.asarray(self.low, x.dtype) * carrier
             high = jnp.asarray(self.high, x.dtype) * carrier
             return (
-                layer.linear(x, w)
-                - layer.linear(low, plus)
-                - layer.linear(high, minus)
+                layer.linear(x, w) - layer.linear(low, plus) - layer.linear(high, minus)
             )
 
         total = box(x, jnp.ones_like(x))

@@ -69,9 +69,7 @@ def each(active: Active) -> bool:
 
 def only(*positions: int) -> Callable[[Active], bool]:
     """Linear in the operands at `positions`, as `div` is in its first."""
-    return lambda active: not any(
-        a for i, a in enumerate(active) if i not in positions
-    )
+    return lambda active: not any(a for i, a in enumerate(active) if i not in positions)
 
 
 def all_nonnegative(signs: Signs, params: Params) -> bool:

@@ -69,9 +69,7 @@ enter(
 # `select_n(which, *cases)`: linear in the cases.
 enter(
     "select_n",
-    _elementwise(
-        linear=lambda active: not active[0], nonnegative=_cases_nonnegative
-    ),
+    _elementwise(linear=lambda active: not active[0], nonnegative=_cases_nonnegative),
 )
 
 # Piecewise linear.

@@ -80,9 +80,7 @@ def broadcast_layout(
 
 
 def _structural(**traits) -> Entry:
-    return Entry(
-        Kind.STRUCTURAL, linear=jointly, nonnegative=all_nonnegative, **traits
-    )
+    return Entry(Kind.STRUCTURAL, linear=jointly, nonnegative=all_nonnegative, **traits)
 
 
 enter("transpose", _structural(layout=transpose_layout))

@@ -91,7 +91,7 @@ def test_vmap_equals_loop(name, composite):
     ("name", "composite", "dtype"),
     [
         *((*pair, "float64") for pair in PAIRS),
-        *((name, "AttnLRP", "float32") for name in MODELS),
+        *((name, "AttnLRP", "float32") for name in MODELS if name[:3] != "nnx"),
     ],
 )
 def test_parts_sum_to_the_whole(name, composite, dtype):

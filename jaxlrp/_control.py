@@ -1,0 +1,172 @@
+"""Calls, branches, loops and rematerialisation: emitted again, bodies rewritten."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax import Array, lax
+
+from jaxlrp import _compat
+from jaxlrp._run import Environment, Run, shadow_of
+from jaxlrp._steps import Reading, Step
+from jaxlrp.composites import Composite
+
+Evaluate = Callable[..., tuple[list[Any], list[Array | None]]]
+"""`jaxlrp._evaluate.evaluate`, handed down so that bodies can be evaluated."""
+
+
+def _body(
+    evaluate: Evaluate,
+    reading: Reading,
+    run: Run,
+    inputs: Sequence[Any],
+    shadows: Sequence[Any],
+) -> tuple[list[Any], list[Array]]:
+    """Evaluates a body; shadows travel as flat lists of those that are there."""
+    slots = iter(shadows)
+    placed = [next(slots) if wanted else None for wanted in reading.shadowed_inputs]
+    outs, out_shadows = evaluate(reading, run, inputs, placed)
+    return outs, [s for s in out_shadows if s is not None]
+
+
+def _entering(
+    reading: Reading, inputs: Sequence[Any], atoms: Sequence[Any], env: Environment
+) -> list[Any]:
+    """The shadows that a body wants of the operands it is given."""
+    return [
+        shadow_of(v, x, True, env)
+        for v, x, wanted in zip(atoms, inputs, reading.shadowed_inputs, strict=True)
+        if wanted
+    ]
+
+
+def _placed(reading: Reading, shadows: Sequence[Array]) -> list[Array | None]:
+    slots = iter(shadows)
+    return [next(slots) if wanted else None for wanted in reading.shadowed_outputs]
+
+
+def call(step: Step, rule: Any, env: Environment, run: Run, evaluate: Evaluate) -> Any:
+    """A `jit` that is kept: one function for all equations that share its reading."""
+    (reading,) = step.bodies
+    inputs = [env.read(v) for v in step.main.inputs]
+    shadows = _entering(reading, inputs, step.main.inputs, env)
+    if run.observe is not None:
+        outs, out_shadows = _body(evaluate, reading, run, inputs, shadows)
+        return outs, _placed(reading, out_shadows)
+    if id(reading) not in run.jitted:
+
+        def body(composite: Composite, inputs: Any, shadows: Any) -> Any:
+            inner = dataclasses.replace(run, composite=composite, jitted={})
+            return _body(evaluate, reading, inner, inputs, shadows)
+
+        run.jitted[id(reading)] = jax.jit(body)
+    outs, out_shadows = run.jitted[id(reading)](run.composite, inputs, shadows)
+    return outs, _placed(reading, out_shadows)
+
+
+def control(
+    step: Step, rule: Any, env: Environment, run: Run, evaluate: Evaluate
+) -> Any:
+    """Control flow, emitted again with rewritten bodies."""
+    if "branches" in step.main.params:
+        return _cond(step, env, run, evaluate)
+    if "length" in step.main.params:
+        return _scan(step, env, run, evaluate)
+    return _remat(step, env, run, evaluate)
+
+
+def _remat(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
+    (reading,) = step.bodies
+    params = step.main.params
+    inputs = [env.read(v) for v in step.main.inputs]
+    shadows = _entering(reading, inputs, step.main.inputs, env)
+    body = jax.checkpoint(
+        functools.partial(_body, evaluate, reading, run),
+        policy=params["policy"],
+        prevent_cse=params["prevent_cse"],
+    )
+    outs, out_shadows = body(inputs, shadows)
+    return outs, _placed(reading, out_shadows)
+
+
+def _cond(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
+    """Every branch is given the shadows that any branch wants, and hands out all."""
+    index, *atoms = step.main.inputs
+    inputs = [env.read(v) for v in atoms]
+    wanted = [
+        any(w) for w in zip(*(b.shadowed_inputs for b in step.bodies), strict=True)
+    ]
+    shadows = [
+        shadow_of(v, x, w, env) for v, x, w in zip(atoms, inputs, wanted, strict=True)
+    ]
+    asked = [env.wants_shadow(v) for v in step.outputs]
+
+    def branch(reading: Reading) -> Callable[..., Any]:
+        def run_branch(inputs: Any, shadows: Any) -> Any:
+            own = [
+                s if w else None
+                for s, w in zip(shadows, reading.shadowed_inputs, strict=True)
+            ]
+            outs, given = evaluate(reading, run, inputs, own)
+            given = [
+                (lax.full_like(y, 0) if s is None else s) if w else None
+                for y, s, w in zip(outs, given, asked, strict=True)
+            ]
+            return outs, given
+
+        return run_branch
+
+    return lax.switch(
+        env.read(index), [branch(b) for b in step.bodies], inputs, shadows
+    )
+
+
+def _scan(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
+    (reading,) = step.bodies
+    params = dict(step.main.params)
+    consts, carries = _compat.scan_split(params)
+    split = consts + carries
+    atoms = step.main.inputs
+    inputs = [env.read(v) for v in atoms]
+    shadows = [
+        shadow_of(v, x, w, env)
+        for v, x, w in zip(atoms, inputs, reading.shadowed_inputs, strict=True)
+    ]
+    asked = reading.shadowed_outputs
+    # A carry that hands out a shadow must also take one, and the other way round.
+    for k in range(carries):
+        if asked[k] and shadows[consts + k] is None:
+            raise AssertionError("the reader makes carries agree")
+
+    def body(carry: Any, x: Any) -> Any:
+        (values, value_shadows), (xs, x_shadows) = carry, x
+        outs, given = evaluate(
+            reading,
+            run,
+            [*inputs[:consts], *values, *xs],
+            [*shadows[:consts], *value_shadows, *x_shadows],
+        )
+        given = [
+            lax.full_like(y, 0) if s is None and wanted else s
+            for y, s, wanted in zip(
+                outs,
+                given,
+                [s is not None for s in shadows[consts:split]] + list(asked[carries:]),
+                strict=True,
+            )
+        ]
+        return (outs[:carries], given[:carries]), (outs[carries:], given[carries:])
+
+    (values, value_shadows), (ys, y_shadows) = lax.scan(
+        body,
+        (inputs[consts:split], shadows[consts:split]),
+        (inputs[split:], shadows[split:]),
+        length=params["length"],
+        reverse=params["reverse"],
+        unroll=params["unroll"],
+    )
+    return [*values, *ys], [*value_shadows, *y_shadows]

@@ -1,0 +1,168 @@
+"""The end of reading: where relevance is needed, and beside what a shadow is carried.
+
+One pass backwards over a program's steps. It drops dead steps, marks those that no
+relevance reaches, reads the bodies of control flow for what their results receive, and
+places shadows: zeros beside values, for rules that are no multiple of the value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from jaxlrp import _compat, _facts, rules
+from jaxlrp._facts import Facts
+from jaxlrp._program import Program, Value, has_effects
+from jaxlrp._steps import Reading, Step
+from jaxlrp.composites import Composite
+from jaxlrp.primitives import lookup
+from jaxlrp.rules import Rule
+
+ReadBody = Callable[
+    [Program, Sequence[Facts], tuple[bool, ...], tuple[bool, ...]], Reading
+]
+"""Reads a body, for the outputs that receive relevance and that hand out shadows."""
+
+
+def finish(
+    program: Program,
+    facts: Mapping[Value, Facts],
+    steps: Sequence[Step],
+    composite: Composite,
+    relevant: tuple[bool, ...],
+    shadow_outputs: tuple[bool, ...],
+    memo: dict,
+    read_body: ReadBody,
+) -> Reading:
+    """One pass backwards: drops dead steps, marks detached ones, places shadows."""
+    alive: set[Value] = {v for v in program.outputs if isinstance(v, Value)}
+    receives: set[Value] = set()
+    shadowed: set[Value] = set()
+    for v, r, s in zip(program.outputs, relevant, shadow_outputs, strict=True):
+        if isinstance(v, Value) and facts[v].active:
+            receives |= {v} if r else set()
+            shadowed |= {v} if s else set()
+    done: list[Step] = []
+    for step in reversed(steps):
+        if alive.isdisjoint(step.outputs) and not any(map(has_effects, step.equations)):
+            continue
+        if step.signals and receives.isdisjoint(step.outputs):
+            step = dataclasses.replace(
+                step, role="detached", slot=None, signals=(), equations=step.equations
+            )
+        elif step.role in ("control", "call"):
+            step = _with_bodies(step, facts, receives, shadowed, memo, read_body)
+        rule = step.rule(composite)
+        receivers = _receivers(step, rule)
+        receives.update(receivers)
+        shadowed.update(_shadows(step, rule, receivers, shadowed))
+        inner = {v for e in step.equations[:-1] for v in e.outputs}
+        alive.update(
+            v
+            for e in step.equations
+            for v in e.inputs
+            if isinstance(v, Value) and v not in inner
+        )
+        done.append(step)
+    return Reading(program, facts, tuple(reversed(done)), frozenset(shadowed))
+
+
+def _receivers(step: Step, rule: Rule | None) -> tuple[Value, ...]:
+    """The values that relevance goes to."""
+    if isinstance(rule, rules.Detach) and not step.held:
+        return ()
+    holds = isinstance(rule, (rules.Detach, rules.SignalTakesAll))
+    if step.held and holds:
+        inputs = step.main.inputs
+        kept = [v for i, v in enumerate(inputs) if i not in step.held]
+        return tuple(v for v in step.signals if v in kept)
+    return step.signals
+
+
+PASSING = frozenset({"structural", "selection", "scale", "shift", "activation"})
+"""Roles that act on a shadow element by element, as on the value."""
+
+
+def _shadows(
+    step: Step,
+    rule: Rule | None,
+    receivers: Sequence[Value],
+    shadowed: set[Value],
+) -> set[Value]:
+    """The operands that need a shadow because of this step."""
+    if rule is not None and rule.needs_shadow:
+        return set(receivers)
+    if step.bodies:
+        return _body_shadows(step)
+    if step.role == "custom":
+        entry = lookup(step.main.primitive)
+        return set(step.signals) if entry is not None and entry.shadows else set()
+    if shadowed.isdisjoint(step.outputs) or not passes_shadow(step, rule):
+        return set()
+    return set(receivers)
+
+
+def passes_shadow(step: Step, rule: Rule | None) -> bool:
+    """Does the step hand its output's shadow on to its signals' shadows?
+
+    All others take relevance in: they make it a multiplier of their output.
+    """
+    if step.role in PASSING:
+        return True
+    return step.role == "normaliser" and bool(_held_under(step, rule))
+
+
+def _held_under(step: Step, rule: Rule | None) -> tuple[int, ...]:
+    holds = isinstance(rule, (rules.Detach, rules.SignalTakesAll))
+    return step.held if holds else ()
+
+
+def _with_bodies(
+    step: Step,
+    facts: Mapping[Value, Facts],
+    receives: set[Value],
+    shadowed: set[Value],
+    memo: dict,
+    read_body: ReadBody,
+) -> Step:
+    """Reads the bodies of control flow, for the relevance that its results receive."""
+    equation = step.main
+    programs = _facts.body_programs(equation, memo)
+    operands = [_facts.of(v, facts) for v in equation.inputs]
+    inputs, _ = _facts.body_facts(equation, programs, operands, memo)
+    relevant = [v in receives for v in equation.outputs]
+    shadows = [v in shadowed for v in equation.outputs]
+
+    def read_bodies() -> tuple[Reading, ...]:
+        return tuple(
+            read_body(p, inputs, tuple(relevant), tuple(shadows)) for p in programs
+        )
+
+    bodies = read_bodies()
+    if "length" in equation.params:
+        # A carry receives relevance, and a shadow, if the next step's carry does.
+        consts, carries = _compat.scan_split(dict(equation.params))
+        while True:
+            ins = range(consts, consts + carries)
+            needs = [inputs[i].active or relevant[k] for k, i in enumerate(ins)]
+            wants = [
+                bodies[0].shadowed_inputs[i] or shadows[k] for k, i in enumerate(ins)
+            ]
+            if needs == relevant[:carries] and wants == shadows[:carries]:
+                break
+            relevant[:carries], shadows[:carries] = needs, wants
+            bodies = read_bodies()
+    return dataclasses.replace(step, bodies=bodies)
+
+
+def _body_shadows(step: Step) -> set[Value]:
+    """The operands that some body wants a shadow of."""
+    inputs = step.main.inputs
+    if "branches" in step.main.params:
+        inputs = inputs[1:]
+    return {
+        v
+        for body in step.bodies
+        for v, wanted in zip(inputs, body.shadowed_inputs, strict=True)
+        if wanted and isinstance(v, Value)
+    }

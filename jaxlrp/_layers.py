@@ -1,0 +1,117 @@
+"""Recognising layers: a contraction or sum, and the affine chain behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxlrp import _facts
+from jaxlrp._claims import Claims, is_sum
+from jaxlrp._program import Equation, Value, aval_of
+from jaxlrp._steps import LayerForm, Link, Step
+from jaxlrp.primitives import Entry, Kind
+from jaxlrp.primitives.structural import Layout
+
+
+def claim_layers(claims: Claims) -> dict[int, Step]:
+    """Layers and averages, by the index of their last equation."""
+    steps: dict[int, Step] = {}
+    for i, equation in enumerate(claims.program.equations):
+        if i in claims.role or not claims.active_inputs(equation):
+            continue
+        entry = claims.entry(equation)
+        active = [claims.active(v) for v in equation.inputs]
+        if entry.kind is Kind.CONTRACTION and sum(active) == 1:
+            role = entry.role
+        elif entry.sums and sum(active) == 1 and len(active) == 1:
+            role = "average"
+        else:
+            continue
+        position = active.index(True)
+        form, members = _chain(i, position, entry, claims)
+        last = members[-1]
+        for j in members:
+            claims.role[j] = "chain"
+        equations = tuple(claims.program.equations[j] for j in members)
+        signal = equation.inputs[position]
+        assert isinstance(signal, Value)
+        steps[last] = Step(
+            role,
+            equations,
+            (signal,),
+            first=not claims.facts[signal].layered,
+            layer=form,
+        )
+    return steps
+
+
+def _chain(
+    index: int, position: int, entry: Entry, claims: Claims
+) -> tuple[LayerForm, list[int]]:
+    """The affine chain behind a head: what is the layer's own bias and scale.
+
+    It ends where the value is used twice, where elements repeat, and at a constant
+    that is not the layer's (a positional embedding varies over positions, a bias only
+    over the kernel's axes).
+    """
+    head = claims.program.equations[index]
+    (value,) = head.outputs
+    layout = _head_layout(head, position, entry)
+    links: list[Link] = []
+    members = [index]
+    while True:
+        uses = claims.uses.get(value, [])
+        if len(uses) != 1 or uses[0] < 0 or uses[0] in claims.role:
+            break
+        equation = claims.program.equations[uses[0]]
+        link, after = _link(equation, value, layout, entry, claims)
+        if link is None or after is None:
+            break
+        links.append(link)
+        members.append(uses[0])
+        layout, (value,) = after, equation.outputs
+    return LayerForm(head, position, tuple(links), layout), members
+
+
+def _head_layout(head: Equation, position: int, entry: Entry) -> Layout:
+    shape = head.outputs[0].aval.shape
+    if entry.kernel_axes is None:
+        return tuple(((None, n),) for n in shape)
+    kernel = 1 - position
+    ndims = tuple(len(aval_of(v).shape) for v in head.inputs)
+    axes = entry.kernel_axes(head.params, kernel, ndims)
+    return tuple(((axes.get(i), n),) for i, n in enumerate(shape))
+
+
+def _link(
+    equation: Equation, value: Value, layout: Layout, head: Entry, claims: Claims
+) -> tuple[Link | None, Layout | None]:
+    """The next link of a chain and the layout behind it, or Nones where it ends."""
+    if sum(claims.active(v) for v in equation.inputs) != 1:
+        return None, None
+    entry = claims.entry(equation)
+    position = equation.inputs.index(value)
+    (out,) = equation.outputs if len(equation.outputs) == 1 else (None,)
+    if out is None:
+        return None, None
+    if entry.layout is not None and len(equation.inputs) == 1:
+        after = entry.layout(equation.params, layout, out.aval.shape)
+        return Link(equation, position, "structural", layout), after
+    if entry.kind is not Kind.ELEMENTWISE or out.aval.shape != value.aval.shape:
+        return None, None
+    active = [claims.active(v) for v in equation.inputs]
+    if not entry.linear(active) or len(active) > 2 or not _facts.is_real(out.aval):
+        return None, None
+    if len(active) == 1:
+        return Link(equation, position, "scale", layout), layout
+    other = equation.inputs[1 - position]
+    varies = _facts.of(other, claims.facts).varies
+    if not all(_is_kernels(layout[axis]) for axis in varies):
+        return None, None
+    kind = "shift" if is_sum(entry, active) else "scale"
+    if kind == "shift" and head.kernel_axes is None:
+        return None, None
+    return Link(equation, position, kind, layout), layout
+
+
+def _is_kernels(atoms: Sequence[tuple[int | None, int]]) -> bool:
+    return all(axis is not None for axis, _ in atoms)

@@ -1,0 +1,200 @@
+"""Layers, averages and sums: the roles whose rules share relevance by contributions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxlrp import _compat, _facts, rules
+from jaxlrp._program import Equation, aval_of
+from jaxlrp._run import (
+    Environment,
+    Run,
+    bind,
+    detached,
+    observed_share,
+    run_equations,
+    shared,
+)
+from jaxlrp._steps import LayerForm, Link, Step
+from jaxlrp.errors import RuleError
+from jaxlrp.primitives.structural import Layout
+from jaxlrp.rules import Layer, Share
+
+
+def layer(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    form = step.layer
+    assert form is not None
+    signal = step.signals[0]
+    x, shadow = env.read(signal), env.shadow(signal)
+    if isinstance(rule, rules.Detach):
+        return detached(step, env)
+    (y,) = run_equations(step.equations, {}, env.read)
+    if isinstance(rule, rules.LRP0):
+        return [y], [None]
+    unit = _unit(form, x, y, shadow, env)
+    shares = rule.shares(unit)
+    for share in shares:
+        _check_share(share, y, rule, step)
+    if run.observe is not None:
+        shares = [observed_share(s, step, run.observe) for s in shares]
+    y, out_shadow = shared(y, shares, env.wants_shadow(step.outputs[0]))
+    return [y], [out_shadow]
+
+
+def _check_share(share: Share, y: Array, rule: Any, step: Step) -> None:
+    shape = jnp.shape(share.surrogate)
+    if shape != y.shape:
+        raise RuleError(
+            f"rule {rule!r} returned a surrogate of shape {shape} for a layer with "
+            f"results of shape {y.shape}, at {_compat.summarize(step.main.source)}"
+        )
+
+
+def _unit(
+    form: LayerForm, x: Array, y: Array, shadow: Array | None, env: Environment
+) -> Layer:
+    """The layer as its rule sees it."""
+    kernel, bias = None, None
+    if form.kernel is not None:
+        kernel, bias = _folded(form, env)
+    features = tuple(
+        i for i, atoms in enumerate(form.layout) if any(a is not None for a, _ in atoms)
+    )
+    contract = _bound(form.head)
+    folds = form.kernel is not None
+
+    def linear(x: Array, kernel: Any) -> Array:
+        operands = [x] if kernel is None else [x, kernel]
+        (z,) = contract(*(operands if form.position == 0 else operands[::-1]))
+        for link in form.links:
+            if link.kind == "structural" or (link.kind == "scale" and not folds):
+                z = _apply(link.equation, link.position, z, env)
+            elif link.kind == "scale" and len(link.equation.inputs) == 1:
+                z = lax.convert_element_type(z, link.equation.outputs[0].aval.dtype)
+        return z
+
+    signal = form.head.inputs[form.position]
+    return Layer(
+        x=x,
+        y=y,
+        shadow=shadow,
+        linear=linear,
+        kernel=kernel,
+        bias=bias,
+        nonnegative=_facts.of(signal, env.reading.facts).nonnegative,
+        features=features,
+    )
+
+
+def _bound(equation: Equation) -> Callable[..., list[Any]]:
+    return _compat.primitive_bind(equation.primitive, dict(equation.params))
+
+
+def _apply(equation: Equation, position: int, z: Array, env: Environment) -> Array:
+    """A chain's equation, applied to another value in the chain's place."""
+    operands = [
+        z if i == position else env.read(v) for i, v in enumerate(equation.inputs)
+    ]
+    return _bound(equation)(*operands)[0]
+
+
+def _folded(form: LayerForm, env: Environment) -> tuple[Array, Array | None]:
+    """(kernel with the chain's scales folded in, the chain's shifts as one bias).
+
+    Both are worked out in the kernel's own axes, where they are small: an array with
+    the kernel's rank that is constant along every axis that makes no feature.
+    """
+    kernel = env.read(form.kernel)
+    scale: Any = None
+    bias: Any = None
+    for link in form.links:
+        if link.kind == "structural":
+            continue
+        if len(link.equation.inputs) == 1:  # a sign or a cast
+            one = jnp.ones((), aval_of(link.equation.inputs[0]).dtype)
+            factor = _bound(link.equation)(one)[0]
+            scale = factor if scale is None else scale * factor
+            bias = None if bias is None else bias * factor
+            continue
+        constant = _in_kernel_axes(link, kernel.ndim, env)
+        if link.kind == "shift":
+            if link.position == 1:  # b - z turns the sign
+                sign = _sign_of(link, constant.dtype)
+                scale = sign if scale is None else scale * sign
+            zero = jnp.zeros_like(constant) if bias is None else bias
+            bias = _with_constant(link, zero, constant)
+        else:
+            one = jnp.ones_like(constant)
+            scale = _with_constant(link, one if scale is None else scale, constant)
+            bias = None if bias is None else _with_constant(link, bias, constant)
+    dtype = kernel.dtype
+    folded = kernel if scale is None else kernel * scale.astype(dtype)
+    return folded, None if bias is None else _to_result_axes(bias, form.layout)
+
+
+def _sign_of(link: Link, dtype: Any) -> Array:
+    """The factor of the chain's value in a sum or difference."""
+    return _bound(link.equation)(jnp.zeros((), dtype), jnp.ones((), dtype))[0]
+
+
+def _with_constant(link: Link, value: Array, constant: Array) -> Array:
+    """The link's arithmetic with the chain's value and constant in kernel axes."""
+    value, constant = jnp.broadcast_arrays(value, constant)
+    operands = [constant, value] if link.position else [value, constant]
+    params = {k: v for k, v in link.equation.params.items() if "sharding" not in k}
+    bind = _compat.primitive_bind(link.equation.primitive, params)
+    return bind(*operands)[0]
+
+
+def _in_kernel_axes(link: Link, ndim: int, env: Environment) -> Array:
+    """A chain's constant, laid out along the kernel's axes."""
+    constant = jnp.asarray(env.read(link.equation.inputs[1 - link.position]))
+    if constant.ndim == 0:
+        return constant.reshape((1,) * ndim)
+    sizes: list[int] = []
+    axes: list[int] = []
+    for axis, atoms in enumerate(link.layout):
+        own = atoms and all(a is not None for a, _ in atoms)
+        if not own or constant.shape[axis] == 1:
+            constant = lax.slice_in_dim(constant, 0, 1, axis=axis)
+            continue
+        sizes += [n for _, n in atoms]
+        axes += [a for a, _ in atoms if a is not None]
+    constant = constant.reshape(sizes)
+    order = sorted(range(len(axes)), key=lambda i: axes[i])
+    constant = lax.transpose(constant, order)
+    present = {axes[i]: sizes[i] for i in order}
+    return constant.reshape([present.get(a, 1) for a in range(ndim)])
+
+
+def _to_result_axes(bias: Array, layout: Layout) -> Array:
+    """A bias in the kernel's axes, in a shape that broadcasts to the result's."""
+    axes = [(a, n) for atoms in layout for a, n in atoms if a is not None]
+    order = [a for a, _ in axes]
+    rest = [a for a in range(bias.ndim) if a not in order]  # all of size one
+    bias = lax.transpose(bias, [*order, *rest])
+    bias = bias.reshape([bias.shape[i] for i in range(len(order))])
+    bias = jnp.broadcast_to(bias, [n for _, n in axes])
+    return bias.reshape(
+        [math.prod(n for a, n in atoms if a is not None) for atoms in layout]
+    )
+
+
+def total(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """`y = a + b`: in proportion, by JAX's transpose or with a stabiliser."""
+    if isinstance(rule, rules.Detach):
+        return detached(step, env)
+    (y,) = bind(step.main, env.read)
+    if isinstance(rule, rules.LRP0):
+        return [y], [None]
+    unit = Layer(y, y, None, lambda x, _: x, None, None, False, ())
+    shares: Sequence[Share] = rule.shares(unit)
+    if run.observe is not None:
+        shares = [observed_share(s, step, run.observe) for s in shares]
+    y, shadow = shared(y, shares, env.wants_shadow(step.outputs[0]))
+    return [y], [shadow]

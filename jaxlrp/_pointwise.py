@@ -1,0 +1,191 @@
+"""Roles that are no layers: activations, normalisers, products, what moves elements."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxlrp import _compat, rules
+from jaxlrp._finish import passes_shadow
+from jaxlrp._operations import hold, route, secant
+from jaxlrp._program import Equation, Value
+from jaxlrp._run import Environment, Run, bind, detached, run_equations
+from jaxlrp._steps import Step
+from jaxlrp.errors import RuleError
+from jaxlrp.primitives import Kind, lookup
+
+
+def plain(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """JAX's own derivative is the rule."""
+    if isinstance(rule, rules.Detach):
+        return detached(step, env)
+    results = bind(step.main, env.read)
+    return results, _passed_shadows(step, rule, results, env)
+
+
+def _passed_shadows(
+    step: Step, rule: Any, results: Sequence[Array], env: Environment
+) -> list[Array | None]:
+    """The results' shadows, for a step that hands shadows on."""
+    if not any(env.wants_shadow(v) for v in step.outputs):
+        return [None] * len(results)
+    if not passes_shadow(step, rule):
+        return [None] * len(results)
+    entry = lookup(step.main.primitive)
+    inputs = step.main.inputs
+    pushes = entry is not None and (
+        entry.kind is not Kind.ELEMENTWISE or len(step.signals) > 1 or len(inputs) > 2
+    )
+    if not pushes or step.role == "activation":
+        shadow = env.shadow(_kept_signal(step))
+        if shadow is None:
+            return [lax.full_like(y, 0) for y in results]
+        (y,) = results
+        return [jnp.broadcast_to(shadow, y.shape).astype(y.dtype)]
+    # Copies and selections move the shadow as they move the value.
+    positions = [i for i, v in enumerate(inputs) if env.shadow(v) is not None]
+    operands = [env.read(v) for v in inputs]
+    bind = _compat.primitive_bind(step.main.primitive, dict(step.main.params))
+
+    def moved(*xs: Any) -> list[Any]:
+        full = list(operands)
+        for i, x in zip(positions, xs, strict=True):
+            full[i] = x
+        return bind(*full)
+
+    primals = [operands[i] for i in positions]
+    tangents = [env.shadow(inputs[i]) for i in positions]
+    if not positions:
+        return [lax.full_like(y, 0) for y in results]
+    return list(jax.jvp(moved, primals, tangents)[1])
+
+
+def _kept_signal(step: Step) -> Value:
+    """The one operand that relevance goes to."""
+    if step.root is not None:
+        return step.root
+    held = [step.main.inputs[i] for i in step.held]
+    (signal,) = [v for v in step.signals if v not in held]
+    return signal
+
+
+def scale(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """`y = a x` or `y = x + b` with a constant, standing alone."""
+    if not isinstance(rule, rules.Pass):
+        return plain(step, rule, env, run)
+    return activation(dataclasses.replace(step, root=step.signals[0]), rule, env, run)
+
+
+def activation(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """`y = phi(x)`: the identity, relevance passes unchanged."""
+    if isinstance(rule, rules.Detach):
+        return detached(step, env)
+    assert step.root is not None
+    root, equations = step.root, step.equations
+    inner = {v for e in equations for v in e.outputs}
+    held = [
+        v
+        for v in dict.fromkeys(
+            a for e in equations for a in e.inputs if isinstance(a, Value)
+        )
+        if v is not root and v not in inner
+    ]
+    phi = _Region(root, tuple(held), equations)
+    x, constants = env.read(root), tuple(env.read(v) for v in held)
+    same_shape = x.shape == step.outputs[0].aval.shape
+    if step.plain or isinstance(rule, rules.Taylor) or not same_shape:
+        y = phi(x, constants)
+    else:
+        y = secant(phi, x, constants, getattr(rule, "epsilon", None))
+    return [y], _passed_shadows(step, rule, [y], env)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Region:
+    """An elementwise region as a function of its root and of what it holds."""
+
+    root: Value
+    held: tuple[Value, ...]
+    equations: tuple[Equation, ...]
+
+    def __call__(self, x: Array, constants: Sequence[Any]) -> Array:
+        given = {self.root: x, **dict(zip(self.held, constants, strict=True))}
+        return run_equations(self.equations, given)[0]
+
+
+def held(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """A product or quotient whose divisor or statistic counts as a constant."""
+    if isinstance(rule, rules.Taylor) or not step.held:
+        return plain(step, rules.Taylor(), env, run)
+    inputs = step.main.inputs
+    bind = _compat.primitive_bind(step.main.primitive, dict(step.main.params))
+    order = [i for i in range(len(inputs)) if i not in step.held] + list(step.held)
+    split = len(inputs) - len(step.held)
+
+    def f(xs: Sequence[Any], held: Sequence[Any]) -> Any:
+        operands: list[Any] = [None] * len(inputs)
+        for i, x in zip(order, [*xs, *held], strict=True):
+            operands[i] = x
+        return bind(*operands)[0]
+
+    values = [env.read(inputs[i]) for i in order]
+    y = hold(f, tuple(values[:split]), tuple(values[split:]))
+    return [y], _passed_shadows(step, rule, [y], env)
+
+
+def product(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """A product of two active operands: half to each, or the signal takes all."""
+    if isinstance(rule, rules.SignalTakesAll) and step.held:
+        return held(step, rule, env, run)
+    if isinstance(rule, rules.Taylor):
+        return plain(step, rule, env, run)
+    if isinstance(rule, rules.Detach):
+        return detached(step, env)
+    (y,) = bind(step.main, env.read)
+    return [route(_half_scale, y, (y,), ())], [None]
+
+
+def _half_scale(y: Array, hs: Any, aux: Any) -> tuple[Array]:
+    return (lax.full_like(y, 0.5),)
+
+
+def gradient(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """No rule of its own: gradient x input."""
+    results = bind(step.main, env.read)
+    return results, [None] * len(results)
+
+
+def custom(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """A rule that the user registered."""
+    equation = step.main
+    entry = lookup(equation.primitive)
+    assert entry is not None and entry.rule is not None
+    active = tuple(env.reading.is_active(v) for v in equation.inputs)
+    operands = [env.read(v) for v in equation.inputs]
+    shadows = [env.shadow(v) for v in equation.inputs]
+    results, out_shadows = entry.rule(
+        _compat.primitive_bind(equation.primitive, dict(equation.params)),
+        active,
+        operands,
+        shadows,
+        dict(equation.params),
+    )
+    where = _compat.summarize(equation.source)
+    name = equation.primitive.name
+    if len(results) != len(equation.outputs):
+        raise RuleError(
+            f"the rule of primitive {name!r} returned {len(results)} results, expected "
+            f"{len(equation.outputs)}, at {where}"
+        )
+    for y, v in zip(results, equation.outputs, strict=True):
+        if jnp.shape(y) != v.aval.shape or jnp.result_type(y) != v.aval.dtype:
+            raise RuleError(
+                f"the rule of primitive {name!r} returned {jnp.result_type(y)}"
+                f"{list(jnp.shape(y))}, expected {v.aval.str_short()}, at {where}"
+            )
+    return results, out_shadows

@@ -1,0 +1,165 @@
+"""Recognising activations: elementwise regions between a value and what it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jax.extend.core import Literal
+
+from jaxlrp import _compat
+from jaxlrp._claims import Claims, held_operands
+from jaxlrp._program import Equation, Value
+from jaxlrp._steps import Step
+from jaxlrp.primitives import Kind, lookup
+
+
+def claim_regions(claims: Claims) -> dict[int, Step]:
+    """Activations, by the index of the equation that gives their result.
+
+    A region is what one value (the anchor) becomes through elementwise equations.
+    `dominators[v]` lists, from the anchor on, the values that every path to `v`
+    passes and that are piecewise linear in the anchor, hence exact by their derivative;
+    the last of them is the root of the activation that ends in `v`.
+    """
+    equations = claims.program.equations
+    anchor: dict[Value, Value] = {}
+    dominators: dict[Value, tuple[Value, ...]] = {}
+    exact: dict[Value, bool] = {}
+    inside: dict[int, Value] = {}
+
+    def start(value: Value) -> None:
+        anchor[value], dominators[value], exact[value] = value, (value,), True
+
+    for v in [*claims.program.inputs, *(v for v, _ in claims.program.constants)]:
+        start(v)
+    for i, equation in enumerate(equations):
+        actives = list(dict.fromkeys(claims.active_inputs(equation)))
+        if i in claims.role or not _joins(equation, actives, anchor, claims):
+            for v in equation.outputs:
+                start(v)
+            continue
+        (out,) = equation.outputs
+        inside[i] = out
+        anchor[out] = anchor[actives[0]]
+        common = _common_prefix([dominators[v] for v in actives])
+        exact[out] = all(exact[v] for v in actives) and _is_exact(equation, claims)
+        dominators[out] = (*common, out) if exact[out] else common
+    steps: dict[int, Step] = {}
+    for i, out in inside.items():
+        if exact[out]:
+            if not _is_linear(equations[i], claims):  # max(x, 0), abs(x)
+                (x,) = dict.fromkeys(claims.active_inputs(equations[i]))
+                step = Step("activation", (equations[i],), (x,), root=x, plain=True)
+                steps[i] = step
+            continue
+        if not _leaves(out, inside, anchor, claims):
+            continue
+        root = dominators[out][-1]
+        cone = _cone(i, root, claims)
+        steps[i] = Step("activation", cone, (root,), root=root)
+    # What only lies inside activations is no step of its own.
+    for i, out in inside.items():
+        if i not in steps and not exact[out]:
+            claims.role[i] = "chain"
+    return steps
+
+
+def _joins(
+    equation: Equation,
+    actives: Sequence[Value],
+    anchor: Mapping[Value, Value],
+    claims: Claims,
+) -> bool:
+    """Does the equation continue the region of its active operands?"""
+    if not actives or len(equation.outputs) != 1:
+        return False
+    (out,) = equation.outputs
+    if not claims.facts[out].active:
+        return False
+    if len({anchor[v] for v in actives}) != 1:
+        return False
+    if any(v.aval.shape != out.aval.shape for v in actives):
+        return False
+    entry = claims.entry(equation)
+    if entry.kind is Kind.CALL:  # an elementwise function with its own derivative
+        return len(actives) == 1
+    if entry.kind is not Kind.ELEMENTWISE:
+        return False
+    return not held_operands(equation, entry, claims.facts)
+
+
+def _is_linear(equation: Equation, claims: Claims) -> bool:
+    return claims.entry(equation).linear([claims.active(v) for v in equation.inputs])
+
+
+def _is_exact(equation: Equation, claims: Claims) -> bool:
+    """Is `phi(x) = phi'(x) x` for the equation: linear, or piecewise so through 0?
+
+    A shift by a constant counts too: it is no activation, its constant absorbs.
+    """
+    entry = claims.entry(equation)
+    if entry.kind is Kind.CALL:
+        body = _compat.called_jaxpr(dict(equation.params))
+        return _is_homogeneous(_compat.open_jaxpr(body)[0])
+    if _is_linear(equation, claims):
+        return True
+    return entry.homogeneous(
+        [v.val if isinstance(v, Literal) else None for v in equation.inputs]
+    )
+
+
+def _is_homogeneous(jaxpr: Any) -> bool:
+    """A body that is one homogeneous equation, as `max(x, 0)`, calls written out."""
+    if len(jaxpr.eqns) != 1:
+        return False
+    (eqn,) = jaxpr.eqns
+    entry = lookup(eqn.primitive)
+    if entry is None:
+        return False
+    if entry.kind is Kind.CALL:
+        body = _compat.called_jaxpr(eqn.params)
+        return body is not None and _is_homogeneous(_compat.open_jaxpr(body)[0])
+    return entry.homogeneous(
+        [v.val if isinstance(v, Literal) else None for v in eqn.invars]
+    )
+
+
+def _common_prefix(chains: Sequence[tuple[Value, ...]]) -> tuple[Value, ...]:
+    common = chains[0]
+    for chain in chains[1:]:
+        n = 0
+        while n < min(len(common), len(chain)) and common[n] is chain[n]:
+            n += 1
+        common = common[:n]
+    return common
+
+
+def _leaves(
+    value: Value,
+    inside: Mapping[int, Value],
+    anchor: Mapping[Value, Value],
+    claims: Claims,
+) -> bool:
+    """Is the value read outside its region?"""
+    return any(
+        j < 0 or j not in inside or anchor[inside[j]] is not anchor[value]
+        for j in claims.uses.get(value, ())
+    )
+
+
+def _cone(last: int, root: Value, claims: Claims) -> tuple[Equation, ...]:
+    """The equations between `root` and the result of equation `last`, in order."""
+    equations = claims.program.equations
+    needed = set(equations[last].outputs)
+    cone: list[Equation] = []
+    for equation in reversed(equations[: last + 1]):
+        if needed.isdisjoint(equation.outputs):
+            continue
+        if root in equation.outputs:
+            break
+        if not claims.active_inputs(equation):
+            continue
+        cone.append(equation)
+        needed.update(v for v in claims.active_inputs(equation) if v is not root)
+    return tuple(reversed(cone))

@@ -1,0 +1,143 @@
+"""What the rules of all roles share: an environment, messages, and how to share them.
+
+A message to a value `y` is a multiplier `c` (relevance `R = y c`) or, beside the value,
+plain relevance `r` at its shadow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.extend.core import Literal
+
+from jaxlrp import _compat
+from jaxlrp._operations import route, stabilise, wide
+from jaxlrp._program import Equation, Value
+from jaxlrp._steps import Reading, Step
+from jaxlrp.composites import Composite
+from jaxlrp.rules import Share
+
+Observe = Callable[[str, Step, Array, Array | None], tuple[Array, Array | None]]
+"""`observe(place, step, value, shadow)`: called at every value a step reads
+("in"), at its surrogates ("surrogate") and results ("out"); see `jaxlrp._audit`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What one evaluation shares among all programs in it.
+
+    Attributes:
+      composite: the rules, with their hyper-parameters.
+      observe: sees every message, or None.
+      jitted: the functions of the bodies that are kept as `jit`, by reading.
+    """
+
+    composite: Composite
+    observe: Observe | None = None
+    jitted: dict[int, Callable[..., Any]] = dataclasses.field(default_factory=dict)
+
+
+class Environment:
+    """The values, and the shadows beside them, of one program being evaluated."""
+
+    def __init__(self, reading: Reading):
+        self.reading = reading
+        self.values: dict[Value, Any] = dict(reading.program.constants)
+        self.shadows: dict[Value, Array] = {}
+
+    def read(self, atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else self.values[atom]
+
+    def shadow(self, atom: Any) -> Array | None:
+        return None if isinstance(atom, Literal) else self.shadows.get(atom)
+
+    def wants_shadow(self, value: Value) -> bool:
+        return value in self.reading.shadowed
+
+
+def bind(equation: Equation, read: Callable[[Any], Any]) -> list[Any]:
+    bind = _compat.primitive_bind(equation.primitive, dict(equation.params))
+    return bind(*map(read, equation.inputs))
+
+
+def run_equations(
+    equations: Sequence[Equation],
+    given: Mapping[Value, Any],
+    read: Callable[[Any], Any] | None = None,
+) -> list[Any]:
+    """The results of the last of some equations, from given values and from `read`."""
+    local = dict(given)
+
+    def find(atom: Any) -> Any:
+        if isinstance(atom, Literal):
+            return atom.val
+        return local[atom] if atom in local or read is None else read(atom)
+
+    results: list[Any] = []
+    for equation in equations:
+        results = bind(equation, find)
+        local.update(zip(equation.outputs, results, strict=True))
+    return results
+
+
+def shadow_of(atom: Any, x: Any, wanted: bool, env: Environment) -> Array | None:
+    if not wanted:
+        return None
+    shadow = env.shadow(atom)
+    return lax.full_like(x, 0) if shadow is None else shadow
+
+
+def take_in(y: Array) -> Array:
+    """A shadow for `y` whose relevance `r` becomes a multiplier of `y`: `c = r / y`."""
+    return route(_reciprocal_scale, lax.full_like(y, 0), (y,), ())
+
+
+def _reciprocal_scale(_: Array, hs: tuple[Array], aux: tuple) -> tuple[Array]:
+    (y,) = hs
+    return (1 / stabilise(y, 0.0),)
+
+
+def shared(
+    y: Array, shares: Sequence[Share], wants_shadow: bool
+) -> tuple[Array, Array | None]:
+    """`y` with its relevance cut into shares, and its shadow."""
+    hs = tuple(s.surrogate for s in shares)
+    aux = tuple((s.denominator, jnp.asarray(s.part)) for s in shares)
+    shadow = None
+    if wants_shadow:
+        shadow = route(_plain_scales, lax.full_like(y, 0), hs, aux)
+    return route(_multiple_scales, y, hs, aux), shadow
+
+
+def _multiple_scales(y: Array, hs: Any, aux: Any) -> tuple[Array, ...]:
+    """`part * y / denominator`: what arrives is a multiplier, `R = y c`."""
+    return tuple(_scaled(part, wide(y) / denominator) for denominator, part in aux)
+
+
+def _plain_scales(y: Array, hs: Any, aux: Any) -> tuple[Array, ...]:
+    """`part / denominator`: what arrives is relevance."""
+    return tuple(_scaled(part, 1 / denominator) for denominator, part in aux)
+
+
+def _scaled(part: Array, scale: Array) -> Array:
+    return part.astype(scale.dtype) * scale
+
+
+def observed_share(share: Share, step: Step, observe: Observe) -> Share:
+    surrogate, _ = observe("surrogate", step, share.surrogate, None)
+    return dataclasses.replace(share, surrogate=surrogate)
+
+
+def detached(step: Step, env: Environment) -> Any:
+    """No relevance passes."""
+    results = run_equations(step.equations, {}, env.read)
+    routed = [route(_no_scales, y, (), ()) for y in results]
+    return routed, [lax.full_like(y, 0) for y in routed]
+
+
+def _no_scales(y: Array, hs: Any, aux: Any) -> tuple[Array, ...]:
+    return ()

@@ -1,0 +1,135 @@
+"""What reading makes of a program: steps with roles, as plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from jax.extend.core import Literal
+
+from jaxlrp._facts import Facts
+from jaxlrp._program import Equation, Program, Value
+from jaxlrp.composites import DEFAULTS, Composite
+from jaxlrp.primitives.structural import Layout
+from jaxlrp.rules import Rule
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """One equation of the affine chain behind a layer.
+
+    Attributes:
+      equation: the equation.
+      position: which of its operands is the chain's own value.
+      kind: `structural`, `scale` (a constant factor) or `shift` (a constant term).
+      layout: the axes of the chain's value before the equation.
+    """
+
+    equation: Equation
+    position: int
+    kind: str
+    layout: Layout
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerForm:
+    """A linear head and the affine chain behind it: `y = S(W x s) + b`.
+
+    Attributes:
+      head: the contraction or sum.
+      position: which of its operands is the signal.
+      links: the chain, in order.
+      layout: the axes of the result, those of the kernel marked.
+    """
+
+    head: Equation
+    position: int
+    links: tuple[Link, ...]
+    layout: Layout
+
+    @property
+    def kernel(self) -> Any | None:
+        """The weights, or None for a sum."""
+        others = [v for i, v in enumerate(self.head.inputs) if i != self.position]
+        return others[0] if len(others) == 1 else None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """One thing that the interpreter does.
+
+    Attributes:
+      role: what it is, see `jaxlrp.composites`; or `structural`, `control`, `call`,
+        `custom`, `gradient` (no rule but the local gradient), `inactive`, `detached`.
+      equations: what it evaluates, in order; the last gives its results.
+      signals: the active values that it reads and that may receive relevance.
+      first: is it a first layer?
+      slot: the composite's assignment that applies, or None for the role's default.
+      layer: for layers and averages, the parts.
+      root: for activations, the value that relevance goes to.
+      held: positions of the last equation's operands that count as constants under
+        the rule `Detach` (normaliser, quotient) or `SignalTakesAll` (product).
+      bodies: for control flow, the readings of its bodies.
+      plain: the local derivative already is the role's rule.
+    """
+
+    role: str
+    equations: tuple[Equation, ...]
+    signals: tuple[Value, ...]
+    first: bool = False
+    slot: int | None = None
+    layer: LayerForm | None = None
+    root: Value | None = None
+    held: tuple[int, ...] = ()
+    bodies: tuple[Reading, ...] = ()
+    plain: bool = False
+
+    @property
+    def main(self) -> Equation:
+        """The equation that names the step: a layer's head, else the last one."""
+        return self.layer.head if self.layer else self.equations[-1]
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        """The results."""
+        return self.equations[-1].outputs
+
+    def rule(self, composite: Composite) -> Rule | None:
+        """The rule that `composite` gives, or None where there is no choice."""
+        if self.slot is not None:
+            return composite.assignments[self.slot].rule
+        return DEFAULTS.get(self.role)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reading:
+    """A program that has been read.
+
+    Attributes:
+      program: the program.
+      facts: what is known of each value.
+      steps: what to do, in order.
+      shadowed: the values beside which a shadow is carried.
+    """
+
+    program: Program
+    facts: Mapping[Value, Facts]
+    steps: tuple[Step, ...]
+    shadowed: frozenset[Value]
+
+    def is_active(self, atom: Any) -> bool:
+        """Can relevance pass through this operand?"""
+        return not isinstance(atom, Literal) and self.facts[atom].active
+
+    @property
+    def shadowed_inputs(self) -> tuple[bool, ...]:
+        """Which inputs need a shadow."""
+        return tuple(v in self.shadowed for v in self.program.inputs)
+
+    @property
+    def shadowed_outputs(self) -> tuple[bool, ...]:
+        """Beside which outputs a shadow is handed out."""
+        return tuple(
+            isinstance(v, Value) and v in self.shadowed for v in self.program.outputs
+        )
