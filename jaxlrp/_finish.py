@@ -107,9 +107,7 @@ def passes_shadow(step: Step, rule: Rule | None) -> bool:
 
     All others take relevance in: they make it a multiplier of their output.
     """
-    if step.role in PASSING:
-        return True
-    return step.role == "normaliser" and bool(_held_under(step, rule))
+    return step.role in PASSING or bool(_held_under(step, rule))
 
 
 def _held_under(step: Step, rule: Rule | None) -> tuple[int, ...]:

@@ -25,20 +25,20 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 
-def sign(z: Array) -> Array:
-    """The sign of `z`, with `sign(0) = +1`."""
-    one = lax.full_like(z, 1)
-    return lax.select(lax.ge(z, lax.full_like(z, 0)), one, lax.neg(one))
-
-
 def stabilise(z: Array, epsilon: Any) -> Array:
     """`z + epsilon sign(z)`, `sign(0) = +1`, in at least float32; never zero.
 
     `epsilon` is raised to the dtype's smallest normal number where it is smaller.
     """
     z = wide(z)
-    epsilon = jnp.maximum(jnp.asarray(epsilon, z.dtype), jnp.finfo(z.dtype).tiny)
-    return z + sign(z) * epsilon
+    tiny = float(jnp.finfo(z.dtype).tiny)
+    if isinstance(epsilon, float | int):
+        step = lax.full_like(z, max(epsilon, tiny))
+    else:
+        step = jnp.maximum(jnp.asarray(epsilon, z.dtype), tiny)
+        step = jnp.broadcast_to(step, z.shape)
+    above = lax.ge(z, lax.full_like(z, 0))
+    return lax.add(z, lax.select(above, step, lax.neg(step)))
 
 
 def wide(x: Array) -> Array:

@@ -49,6 +49,12 @@ class Row:
     shape: str
     depth: int
 
+    def kin(self) -> object:
+        """Neighbouring rows with the same kin are shown as one; a layer never is."""
+        if self.role in ("structural", "softmax", "detached"):
+            return (self.role, self.rule, self.scope, self.depth)
+        return object()
+
     def cells(self) -> tuple[str, ...]:
         """The row as it is printed."""
         counts = collections.Counter(self.primitives)
@@ -138,13 +144,28 @@ def plan(
 
 
 def rows(reading: Reading, composite: Composite, depth: int) -> Iterator[Row]:
-    """The rows of a reading, those of its bodies included."""
+    """The rows of a reading, those of its bodies included; like neighbours in one."""
+    last: Row | None = None
+    for row in _single_rows(reading, composite, depth):
+        if last is not None and last.kin() == row.kin():
+            joined = (*last.primitives, *row.primitives)
+            last = dataclasses.replace(last, primitives=joined, shape=row.shape)
+            continue
+        if last is not None:
+            yield last
+        last = row
+    if last is not None:
+        yield last
+
+
+def _single_rows(reading: Reading, composite: Composite, depth: int) -> Iterator[Row]:
+    """One row for each step."""
     for step in reading.steps:
         if not any(_on_the_way(e, reading) for e in step.equations):
             continue
+        for body in step.bodies:
+            yield from rows(body, composite, depth + 1)
         if step.bodies:
-            for body in step.bodies:
-                yield from rows(body, composite, depth + 1)
             continue
         rule = step.rule(composite)
         yield Row(

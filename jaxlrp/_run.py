@@ -7,6 +7,7 @@ plain relevance `r` at its shadow.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -106,25 +107,42 @@ def shared(
 ) -> tuple[Array, Array | None]:
     """`y` with its relevance cut into shares, and its shadow."""
     hs = tuple(s.surrogate for s in shares)
-    aux = tuple((s.denominator, jnp.asarray(s.part)) for s in shares)
+    aux = tuple((s.z, s.epsilon, s.part) for s in shares)
+    per = tuple(s.per for s in shares)
     shadow = None
     if wants_shadow:
-        shadow = route(_plain_scales, lax.full_like(y, 0), hs, aux)
-    return route(_multiple_scales, y, hs, aux), shadow
+        plain = functools.partial(_plain_scales, per)
+        shadow = route(plain, lax.full_like(y, 0), hs, aux)
+    return route(functools.partial(_multiple_scales, per), y, hs, aux), shadow
 
 
-def _multiple_scales(y: Array, hs: Any, aux: Any) -> tuple[Array, ...]:
-    """`part * y / denominator`: what arrives is a multiplier, `R = y c`."""
-    return tuple(_scaled(part, wide(y) / denominator) for denominator, part in aux)
+def _multiple_scales(per: Any, y: Array, hs: Any, aux: Any) -> list[Array]:
+    """`part * y / s(z)`: what arrives is a multiplier, `R = y c`."""
+    return [
+        _part(wide(y) / _denominator(z, epsilon, axes), part)
+        for axes, (z, epsilon, part) in zip(per, aux, strict=True)
+    ]
 
 
-def _plain_scales(y: Array, hs: Any, aux: Any) -> tuple[Array, ...]:
-    """`part / denominator`: what arrives is relevance."""
-    return tuple(_scaled(part, 1 / denominator) for denominator, part in aux)
+def _plain_scales(per: Any, y: Array, hs: Any, aux: Any) -> list[Array]:
+    """`part / s(z)`: what arrives is relevance."""
+    return [
+        _part(1 / _denominator(z, epsilon, axes), part)
+        for axes, (z, epsilon, part) in zip(per, aux, strict=True)
+    ]
 
 
-def _scaled(part: Array, scale: Array) -> Array:
-    return part.astype(scale.dtype) * scale
+def _denominator(z: Array, epsilon: Any, per: tuple[int, ...]) -> Array:
+    if per:
+        square = wide(z) * wide(z)
+        epsilon = epsilon * jnp.sqrt(jnp.mean(square, axis=per, keepdims=True))
+    return stabilise(z, epsilon)
+
+
+def _part(scale: Array, part: Any) -> Array:
+    if isinstance(part, float) and part == 1.0:
+        return scale
+    return scale * jnp.asarray(part, scale.dtype)
 
 
 def observed_share(share: Share, step: Step, observe: Observe) -> Share:

@@ -28,8 +28,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxlrp._operations import stabilise, wide
-
 Exactness = Literal["exact", "proportional", "Taylor", "none"]
 
 
@@ -37,13 +35,22 @@ Exactness = Literal["exact", "proportional", "Taylor", "none"]
 class Share:
     """A part of the output's relevance, and the surrogate that distributes it.
 
-    `c_h = part * R / denominator`: the surrogate `h` is linear in the layer's input
-    (or in its shadow), and JAX's transpose of `h` takes the part to the input.
+    `c_h = part * R / s(z)`: the surrogate `h` is linear in the layer's input (or in its
+    shadow), and JAX's transpose of `h` takes the part to the input.
+
+    Attributes:
+      surrogate: `h`.
+      z: the denominator before it is stabilised.
+      epsilon: the stabiliser.
+      part: a factor; a scalar or of `h`'s shape.
+      per: axes; epsilon is in units of the root mean square of `z` over them.
     """
 
     surrogate: Array
-    denominator: Array
+    z: Array
+    epsilon: Any
     part: Any = 1.0
+    per: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,12 +178,8 @@ class Epsilon(LayerRule):
     relative: bool = _static(False)
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
-        epsilon = self.epsilon
-        if self.relative and layer.features:
-            z = wide(layer.y)
-            square = jnp.mean(z * z, axis=layer.features, keepdims=True)
-            epsilon = epsilon * jnp.sqrt(square)
-        return (Share(layer.y, stabilise(layer.y, epsilon)),)
+        per = layer.features if self.relative else ()
+        return (Share(layer.y, layer.y, self.epsilon, per=per),)
 
 
 @_rule
@@ -190,7 +193,7 @@ class Norm(LayerRule):
     epsilon: Any = 1e-6
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
-        return (Share(layer.y, stabilise(layer.y, self.epsilon)),)
+        return (Share(layer.y, layer.y, self.epsilon),)
 
 
 @_rule
@@ -210,7 +213,7 @@ class Gamma(LayerRule):
         w, gamma = layer.weights(), jnp.asarray(self.gamma, layer.y.dtype)
         h = layer.linear(layer.x, w + gamma * positive(w))
         h = layer.plus_bias(h, lambda b: b + gamma * positive(b))
-        return (Share(h, stabilise(h, self.epsilon)),)
+        return (Share(h, h, self.epsilon),)
 
 
 @_rule
@@ -241,8 +244,8 @@ class GeneralizedGamma(LayerRule):
         below = layer.plus_bias(z + gamma * n, lambda b: b + gamma * negative(b))
         y = layer.y
         return (
-            Share(above, stabilise(above, self.epsilon), (y > 0).astype(y.dtype)),
-            Share(below, stabilise(below, self.epsilon), (y < 0).astype(y.dtype)),
+            Share(above, above, self.epsilon, (y > 0).astype(y.dtype)),
+            Share(below, below, self.epsilon, (y < 0).astype(y.dtype)),
         )
 
 
@@ -266,8 +269,8 @@ class AlphaBeta(LayerRule):
         p = layer.plus_bias(_positive_part(layer), positive)
         n = layer.plus_bias(_negative_part(layer), negative)
         return (
-            Share(p, stabilise(p, self.epsilon), self.alpha),
-            Share(n, stabilise(n, self.epsilon), -self.beta),
+            Share(p, p, self.epsilon, self.alpha),
+            Share(n, n, self.epsilon, -self.beta),
         )
 
 
@@ -283,7 +286,7 @@ class ZPlus(LayerRule):
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
         p = layer.plus_bias(_positive_part(layer), positive)
-        return (Share(p, stabilise(p, self.epsilon)),)
+        return (Share(p, p, self.epsilon),)
 
 
 def _shadow(layer: Layer) -> Array:
@@ -307,7 +310,7 @@ class WSquare(LayerRule):
         total = layer.linear(jnp.ones_like(layer.x), square)
         total = layer.plus_bias(total, lambda b: b**2)
         h = layer.linear(_shadow(layer), square)
-        return (Share(h, stabilise(total, self.epsilon)),)
+        return (Share(h, total, self.epsilon),)
 
 
 @_rule
@@ -326,7 +329,7 @@ class Flat(LayerRule):
         ones = jnp.ones_like(layer.weights())
         count = layer.linear(jnp.ones_like(layer.x), ones)
         h = layer.linear(_shadow(layer), ones)
-        return (Share(h, stabilise(count, self.epsilon)),)
+        return (Share(h, count, self.epsilon),)
 
 
 @_rule
@@ -357,7 +360,7 @@ class ZBox(LayerRule):
             )
 
         total = box(x, jnp.ones_like(x))
-        return (Share(box(x, shadow), stabilise(total, self.epsilon)),)
+        return (Share(box(x, shadow), total, self.epsilon),)
 
 
 @_rule

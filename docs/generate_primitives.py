@@ -1,0 +1,227 @@
+"""Writes `docs/primitives.md` from the rule book, family by family.
+
+    python docs/generate_primitives.py            write the page
+    python docs/generate_primitives.py --check    fail if the page is out of date
+
+The order and the grouping are those of the modules in `primitives/`.
+"""
+
+import argparse
+import ast
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxlrp import primitives
+from jaxlrp.primitives import Entry, Kind
+
+PAGE = Path(__file__).with_name("primitives.md")
+
+FAMILIES = (
+    "structural",
+    "elementwise",
+    "contraction",
+    "reduction",
+    "selection",
+    "indexing",
+    "transform",
+    "collective",
+    "control",
+    "inert",
+)
+
+KINDS = {
+    Kind.STRUCTURAL: "Copies, moves or drops elements. Relevance follows them. Exact.",
+    Kind.ELEMENTWISE: "`out[i] = phi(a[i], b[i], ...)`. What happens depends on the "
+    "operands that carry relevance: see the roles `sum`, `scale`, `shift`, "
+    "`activation`, `normaliser`, `quotient`, `product` on the page on rules.",
+    Kind.LINEAR: "Linear, without weights. Relevance is shared in proportion. Exact.",
+    Kind.CONTRACTION: "Signal times weights: a layer. Signal times signal: a bilinear "
+    "product.",
+    Kind.SELECTION: "Picks elements by value. The winner takes all. Exact.",
+    Kind.TAYLOR: "Nonlinear and not elementwise. Gradient times input, which need not "
+    "conserve.",
+    Kind.INERT: "Carries no relevance: integers, comparisons, randomness, barriers.",
+    Kind.CALL: "Calls a program once. It is read as if it stood in the caller.",
+    Kind.CONTROL: "Loops, branches, rematerialisation. Emitted again with their bodies "
+    "rewritten.",
+    Kind.CUSTOM: "Brings a rule of its own, by `custom_lrp` or `register_rule`.",
+    Kind.REFUSED: "Cannot be explained. `lrp` raises `UnexplainedPrimitiveError` where "
+    "relevance would have to pass.",
+}
+
+HEAD = """\
+<!-- Written by docs/generate_primitives.py. Change the rule book, not this page. -->
+
+# Primitives
+
+The rule book, the folder `primitives/` of the source tree, has an entry for each
+primitive of JAX. An entry says what kind of map the primitive is. The rules of LRP
+follow from that, so most entries are one line. The engine knows no primitive by name.
+
+What an entry cannot say is what a primitive is *for*. A `mul` may scale a layer, gate a
+signal or normalise one. That is recovered from the equations around it, see
+[Design](design.md#reading).
+
+`jaxlrp.plan(f)(*args)` shows the primitives of one program and what each of them does.
+
+## Kinds
+
+{kinds}
+
+## Families
+
+A row of a table is an entry. *Linear in* names the operands, counted from 0, in which
+the map is linear. *Result >= 0* says what is known of the sign of the result; it halves
+the work of rules that split by sign.
+"""
+
+TAIL = """\
+## Adding a primitive
+
+Take a primitive that JAX gains and that returns `x * sigmoid(x)`:
+
+    enter("swish", Entry(Kind.ELEMENTWISE))
+
+in `primitives/elementwise.py` is all. It is elementwise and linear in nothing, so it is
+an activation and passes its relevance on. The traits that an entry can have besides:
+
+{traits}
+
+Then run `python docs/generate_primitives.py`, which writes this page, and test
+conservation, and agreement with gradient times input where the map is linear.
+
+A primitive of your own package needs no change here: see
+[rules of one's own](rules.md#rules-of-ones-own).
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    rows = [(f"`{kind}`", text) for kind, text in KINDS.items()]
+    parts = [HEAD.format(kinds=table(("kind", "what relevance does"), rows))]
+    for family in FAMILIES:
+        module = importlib.import_module(f"jaxlrp.primitives.{family}")
+        first, _, rest = inspect.cleandoc(module.__doc__ or "").partition("\n")
+        rows = [cells(names) for names in entered(inspect.getsource(module))]
+        header = ("primitives", "kind", "linear in", "result >= 0", "remarks")
+        parts.append(f"### {family.capitalize()}\n\n{first} {rest.strip()}".strip())
+        parts.append(table(header, rows))
+    parts.append(TAIL.format(traits=traits()))
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def entered(source: str) -> Iterator[list[str]]:
+    """The names of each `enter(names, entry)` in a module, in order."""
+    for node in ast.parse(source).body:
+        call = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "enter":
+            yield ast.literal_eval(call.args[0]).split()
+
+
+def cells(names: list[str]) -> tuple[str, ...]:
+    """The row of primitives that share an entry."""
+    entry = primitives.entries()[names[0]]
+    shown = ", ".join(f"`{name}`" for name in names)
+    return (
+        shown,
+        f"`{entry.kind}`",
+        linear_in(entry),
+        nonnegative(entry),
+        "; ".join(remarks(entry)),
+    )
+
+
+def linear_in(entry: Entry, count: int = 4) -> str:
+    """In which operands the map is linear, found out by asking."""
+    alone = [i for i in range(count) if entry.linear([i == j for j in range(count)])]
+    together = entry.linear([j in alone for j in range(count)])
+    if not alone:
+        return ""
+    if len(alone) == count:
+        return "all together" if together else "each, the others held"
+    if alone == list(range(1, count)):
+        return "all but 0"
+    names = [str(i) for i in alone]
+    return (" and " if together else " or ").join(names)
+
+
+def nonnegative(entry: Entry, count: int = 4) -> str:
+    """What the operands' signs say of the result's, found out by asking."""
+
+    def ask(known: set[int], power: int = 3) -> bool:
+        signs = [i in known for i in range(count)]
+        return entry.nonnegative(signs, {"y": power})
+
+    everyone = set(range(count))
+    if not ask(everyone):
+        return ""
+    if ask(set()):
+        return "always"
+    if all(ask({i}) for i in everyone):
+        return "if one operand is"
+    if ask({0}):
+        even = ask(set(), power=2)
+        return "if operand 0 is" + (", or by an even power" if even else "")
+    return "if all are" if not ask(everyone - {0}) else "if all but 0 are"
+
+
+def remarks(entry: Entry) -> Iterator[str]:
+    """What else the entry tells the reader of programs."""
+    if entry.role:
+        yield f"a layer of the role `{entry.role}`"
+    if entry.homogeneous([None, None]):
+        yield "piecewise linear through zero"
+    elif entry.homogeneous([None, 0.0]):
+        yield "piecewise linear through zero where the threshold is zero"
+    if entry.exponential:
+        yield "an exponential, as in softmax"
+    if entry.logarithm:
+        yield "a logarithm, as in log-softmax"
+    if entry.root({"y": 3}):
+        yield "makes a statistic a scale"
+    elif entry.root({"y": -1}):
+        yield "makes a statistic a scale by a negative power"
+    if entry.sums:
+        yield "an average, and what a statistic begins with"
+    if entry.layout is not None:
+        yield "axes can be followed through it"
+    if entry.reason:
+        yield entry.reason
+
+
+def traits() -> str:
+    """The fields of an entry, as its own docstring lists them."""
+    text = inspect.cleandoc(Entry.__doc__ or "").partition("Attributes:\n")[2]
+    rows: list[list[str]] = []
+    for line in text.splitlines():
+        if line.startswith("    "):
+            rows[-1][1] += " " + line.strip()
+        elif line.strip():
+            name, _, words = line.strip().partition(": ")
+            rows.append([f"`{name}`", words])
+    return table(("field", "what it says"), rows)
+
+
+def table(header, rows) -> str:
+    """A table in markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Write docs/primitives.md.")
+    parser.add_argument("--check", action="store_true", help="compare, do not write")
+    if not parser.parse_args(arguments).check:
+        PAGE.write_text(page())
+        return 0
+    if PAGE.read_text() == page():
+        return 0
+    print(f"{PAGE.name} is out of date: run python docs/generate_primitives.py")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
