@@ -11,7 +11,8 @@ import ast
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jaxlrp import primitives
@@ -34,9 +35,8 @@ FAMILIES = (
 
 KINDS = {
     Kind.STRUCTURAL: "Copies, moves or drops elements. Relevance follows them. Exact.",
-    Kind.ELEMENTWISE: "`out[i] = phi(a[i], b[i], ...)`. What happens depends on the "
-    "operands that carry relevance: see the roles `sum`, `scale`, `shift`, "
-    "`activation`, `normaliser`, `quotient`, `product` on the page on rules.",
+    Kind.ELEMENTWISE: "`out[i] = phi(a[i], b[i], ...)`. Its [role](rules.md#roles) "
+    "depends on which operands carry relevance and on the equations around it.",
     Kind.LINEAR: "Linear, without weights. Relevance is shared in proportion. Exact.",
     Kind.CONTRACTION: "Signal times weights: a layer. Signal times signal: a bilinear "
     "product.",
@@ -57,9 +57,10 @@ HEAD = """\
 
 # Primitives
 
-The rule book, the folder `primitives/` of the source tree, has an entry for each
-primitive of JAX. An entry says what kind of map the primitive is. The rules of LRP
-follow from that, so most entries are one line. The engine knows no primitive by name.
+The rule book, the folder `primitives/` of the source tree, has an entry for nearly
+every primitive of JAX. An entry says what kind of map the primitive is. The rules of
+LRP follow from that, so most entries are one line. Where relevance meets a primitive
+without an entry, `lrp` raises `UnexplainedPrimitiveError` and says what can be done.
 
 What an entry cannot say is what a primitive is *for*. A `mul` may scale a layer, gate a
 signal or normalise one. That is recovered from the equations around it, see
@@ -74,8 +75,9 @@ signal or normalise one. That is recovered from the equations around it, see
 ## Families
 
 A row of a table is an entry. *Linear in* names the operands, counted from 0, in which
-the map is linear. *Result >= 0* says what is known of the sign of the result; it halves
-the work of rules that split by sign.
+the map is linear: all of them together, or each alone while the others are held.
+*Result >= 0* says when the result is known to be nonnegative; rules that split by sign
+are cheaper behind such a value.
 """
 
 TAIL = """\
@@ -93,7 +95,7 @@ an activation and passes its relevance on. The traits that an entry can have bes
 Then run `python docs/generate_primitives.py`, which writes this page, and test
 conservation, and agreement with gradient times input where the map is linear.
 
-A primitive of your own package needs no change here: see
+A primitive of one's own package needs no change here: see
 [rules of one's own](rules.md#rules-of-ones-own).
 """
 
@@ -104,17 +106,17 @@ def page() -> str:
     parts = [HEAD.format(kinds=table(("kind", "what relevance does"), rows))]
     for family in FAMILIES:
         module = importlib.import_module(f"jaxlrp.primitives.{family}")
-        first, _, rest = inspect.cleandoc(module.__doc__ or "").partition("\n")
+        words = " ".join(inspect.cleandoc(module.__doc__ or "").split())
         rows = [cells(names) for names in entered(inspect.getsource(module))]
         header = ("primitives", "kind", "linear in", "result >= 0", "remarks")
-        parts.append(f"### {family.capitalize()}\n\n{first} {rest.strip()}".strip())
+        parts.append(f"### {family.capitalize()}\n\n{textwrap.fill(words, 88)}")
         parts.append(table(header, rows))
     parts.append(TAIL.format(traits=traits()))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def entered(source: str) -> Iterator[list[str]]:
-    """The names of each `enter(names, entry)` in a module, in order."""
+    """The names in each `enter(names, entry)` of a module, in order."""
     for node in ast.parse(source).body:
         call = node.value if isinstance(node, ast.Expr) else None
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "enter":
@@ -141,7 +143,7 @@ def linear_in(entry: Entry, count: int = 4) -> str:
     if not alone:
         return ""
     if len(alone) == count:
-        return "all together" if together else "each, the others held"
+        return "all" if together else "each alone"
     if alone == list(range(1, count)):
         return "all but 0"
     names = [str(i) for i in alone]
@@ -205,7 +207,7 @@ def traits() -> str:
     return table(("field", "what it says"), rows)
 
 
-def table(header, rows) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

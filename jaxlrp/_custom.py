@@ -42,7 +42,7 @@ def route(y: Array, surrogates: Sequence[Array], scales: Sequence[Array]) -> Arr
     return _operations.route(_given_scales, y, hs, aux)
 
 
-def _given_scales(y: Array, hs: Any, aux: Any) -> tuple[Array, ...]:
+def _given_scales(y: Array, aux: Any) -> tuple[Array, ...]:
     return aux
 
 

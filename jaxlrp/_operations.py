@@ -52,13 +52,14 @@ def _zeros_tangent(y: Array) -> Array:
     return lax.full_like(y, 0)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def route(scales: Callable[..., Sequence[Array]], y: Array, hs: Any, aux: Any) -> Array:
     """The value `y`; its multiplier goes to the surrogates: `c_h = scale_h c_y`.
 
     Args:
-      scales: a function of `(y, hs, aux)` to one scale for each surrogate. It is
-        evaluated in the derivative only, so that scales are no residuals of their own.
+      scales: a function of `(y, aux)` to one scale for each surrogate. It is evaluated
+        in the reverse pass, so that what is kept between the passes is `y` and `aux`,
+        most of which the network keeps anyway, and no scales.
       y: the value.
       hs: the surrogates, each of `y`'s shape.
       aux: whatever else `scales` reads.
@@ -69,15 +70,19 @@ def route(scales: Callable[..., Sequence[Array]], y: Array, hs: Any, aux: Any) -
     return y
 
 
-@route.defjvp
-def _(scales, primals, tangents):
-    y, hs, aux = primals
-    # The plain y: an outer derivative must not meet the rule again.
-    total = None
-    for scale, tangent in zip(scales(y, hs, aux), tangents[1], strict=True):
-        term = lax.convert_element_type(scale, y.dtype) * tangent
-        total = term if total is None else total + term
-    return y, _zeros_tangent(y) if total is None else total
+def _route_forward(scales: Callable, y: Array, hs: Any, aux: Any) -> Any:
+    return y, (y, aux)
+
+
+def _route_backward(scales: Callable, residuals: Any, c: Array) -> Any:
+    y, aux = residuals
+    given = tuple(
+        lax.convert_element_type(scale, c.dtype) * c for scale in scales(y, aux)
+    )
+    return None, given, None
+
+
+route.defvjp(_route_forward, _route_backward)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -92,7 +97,7 @@ def _(f, primals, tangents):
     return jax.jvp(lambda xs: f(xs, held), (xs,), (tangents[0],))
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def secant(f: Callable[..., Array], x: Array, held: Any, epsilon: Any) -> Array:
     """`y = f(x, held)`, elementwise; the multiplier goes to `x`, times `y / x`.
 
@@ -103,11 +108,17 @@ def secant(f: Callable[..., Array], x: Array, held: Any, epsilon: Any) -> Array:
     return f(x, held)
 
 
-@secant.defjvp
-def _(f, primals, tangents):
-    x, held, epsilon = primals
+def _secant_forward(f: Callable, x: Array, held: Any, epsilon: Any) -> Any:
+    return f(x, held), (x, held, epsilon)
+
+
+def _secant_backward(f: Callable, residuals: Any, c: Array) -> Any:
+    x, held, epsilon = residuals
     y, slope = jax.jvp(lambda x: f(x, held), (x,), (lax.full_like(x, 1),))
-    return y, _secant_slope(y, x, slope, epsilon) * tangents[0]
+    return _secant_slope(y, x, slope, epsilon) * c, None, None
+
+
+secant.defvjp(_secant_forward, _secant_backward)
 
 
 def _secant_slope(y: Array, x: Array, slope: Array, epsilon: Any) -> Array:

@@ -150,7 +150,7 @@ def product(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     return [route(_half_scale, y, (y,), ())], [None]
 
 
-def _half_scale(y: Array, hs: Any, aux: Any) -> tuple[Array]:
+def _half_scale(y: Array, aux: Any) -> tuple[Array]:
     return (lax.full_like(y, 0.5),)
 
 

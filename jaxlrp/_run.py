@@ -94,11 +94,11 @@ def shadow_of(atom: Any, x: Any, wanted: bool, env: Environment) -> Array | None
 
 def take_in(y: Array) -> Array:
     """A shadow for `y` whose relevance `r` becomes a multiplier of `y`: `c = r / y`."""
-    return route(_reciprocal_scale, lax.full_like(y, 0), (y,), ())
+    return route(_reciprocal_scale, lax.full_like(y, 0), (y,), (y,))
 
 
-def _reciprocal_scale(_: Array, hs: tuple[Array], aux: tuple) -> tuple[Array]:
-    (y,) = hs
+def _reciprocal_scale(zero: Array, aux: tuple[Array]) -> tuple[Array]:
+    (y,) = aux
     return (1 / stabilise(y, 0.0),)
 
 
@@ -116,7 +116,7 @@ def shared(
     return route(functools.partial(_multiple_scales, per), y, hs, aux), shadow
 
 
-def _multiple_scales(per: Any, y: Array, hs: Any, aux: Any) -> list[Array]:
+def _multiple_scales(per: Any, y: Array, aux: Any) -> list[Array]:
     """`part * y / s(z)`: what arrives is a multiplier, `R = y c`."""
     return [
         _part(wide(y) / _denominator(z, epsilon, axes), part)
@@ -124,7 +124,7 @@ def _multiple_scales(per: Any, y: Array, hs: Any, aux: Any) -> list[Array]:
     ]
 
 
-def _plain_scales(per: Any, y: Array, hs: Any, aux: Any) -> list[Array]:
+def _plain_scales(per: Any, y: Array, aux: Any) -> list[Array]:
     """`part / s(z)`: what arrives is relevance."""
     return [
         _part(1 / _denominator(z, epsilon, axes), part)
@@ -157,5 +157,5 @@ def detached(step: Step, env: Environment) -> Any:
     return routed, [lax.full_like(y, 0) for y in routed]
 
 
-def _no_scales(y: Array, hs: Any, aux: Any) -> tuple[Array, ...]:
+def _no_scales(y: Array, aux: Any) -> tuple[Array, ...]:
     return ()

@@ -1,0 +1,27 @@
+"""Pages that are made from something else are up to date."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def test_page_of_primitives_is_what_the_rule_book_says():
+    # In a process of its own: rules that tests register are not the book's.
+    check = subprocess.run(
+        [sys.executable, "docs/generate_primitives.py", "--check"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert check.returncode == 0, check.stdout + check.stderr
+
+
+def test_changelog_of_the_site_is_the_changelog():
+    assert (ROOT / "docs/changelog.md").read_text() == (
+        ROOT / "CHANGELOG.md"
+    ).read_text()

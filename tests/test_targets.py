@@ -1,0 +1,133 @@
+"""Which output is explained, and the relevance that it starts with."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxlrp
+from jaxlrp import composites, rules
+
+LRP0 = composites.Uniform(rules.LRP0())
+W = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
+X = jnp.asarray(np.random.default_rng(1).normal(size=(5, 4)), jnp.float32)
+OUT = np.asarray(X @ W)
+
+
+def linear(x):
+    return x @ W
+
+
+def expected(classes):
+    return np.asarray(X) * np.asarray(W)[:, np.asarray(classes)].T
+
+
+def explain(target, x=X):
+    return jaxlrp.lrp(linear, LRP0, target=target)(x)
+
+
+def assert_close(value, wanted):
+    np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_max_is_the_highest_output_of_each_example():
+    assert_close(explain("max"), expected(OUT.argmax(-1)))
+
+
+def test_max_takes_the_first_of_several_highest():
+    tied = jaxlrp.lrp(lambda x: jnp.stack([x, x, -x], -1), target="max")
+    np.testing.assert_array_equal(tied(jnp.array([2.0])), [2.0])
+
+
+def test_max_along_the_last_axis_whatever_the_rank():
+    deep = jaxlrp.lrp(linear, LRP0)(X.reshape(5, 1, 4))
+    assert_close(deep, expected(OUT.argmax(-1)).reshape(5, 1, 4))
+    assert_close(jaxlrp.lrp(linear, LRP0)(X[0]), expected(OUT.argmax(-1))[0])
+
+
+def test_all_starts_with_the_whole_output():
+    assert_close(explain("all"), X * W.sum(1))
+
+
+@pytest.mark.parametrize("target", [1, -2, np.int64(1), jnp.int32(1), np.int8(-2)])
+def test_one_class_for_all_examples(target):
+    assert_close(explain(target), expected([1] * 5))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
+def test_one_class_for_each_example(kind):
+    classes = [0, 2, 1, -1, -3]
+    assert_close(explain(kind(classes)), expected(classes))
+
+
+def test_classes_may_be_traced():
+    traced = jax.jit(lambda x, t: jaxlrp.lrp(linear, LRP0, target=t)(x))
+    assert_close(traced(X, jnp.int32(2)), expected([2] * 5))
+    assert_close(traced(X, jnp.array([0, 1, 2, -1, 1])), expected([0, 1, 2, 2, 1]))
+
+
+def test_one_class_for_each_position_of_a_sequence():
+    classes = np.array([[0, 1, 2], [2, 2, 1]])
+    x = jnp.stack([X[:3], X[1:4]])
+    relevance = jaxlrp.lrp(linear, LRP0, target=classes)(x)
+    assert_close(relevance, np.asarray(x) * np.moveaxis(np.asarray(W)[:, classes], 0, 2))
+
+
+def test_a_callable_gives_the_outputs_relevance_itself():
+    relevance = explain(lambda out: jnp.ones_like(out))
+    share = np.asarray(X)[:, :, None] * np.asarray(W) / OUT[:, None, :]
+    np.testing.assert_allclose(relevance, share.sum(-1), rtol=1e-4, atol=1e-4)
+
+
+def test_a_callable_may_repeat_the_named_targets():
+    assert_close(explain(lambda out: out), explain("all"))
+    assert_close(
+        explain(lambda out: out * jax.nn.one_hot(out.argmax(-1), 3)), explain("max")
+    )
+
+
+def test_a_callable_may_contrast_two_classes():
+    def contrast(out):
+        return out * jnp.array([1.0, -1.0, 0.0])
+
+    assert_close(explain(contrast), explain(0) - explain(1))
+
+
+def test_a_callable_may_return_numpy_and_pytrees():
+    f = jaxlrp.lrp(
+        lambda x: {"a": x @ W, "b": (x,)},
+        LRP0,
+        target=lambda out: {"a": np.zeros(out["a"].shape), "b": (out["b"][0],)},
+    )
+    assert_close(f(X), X)
+
+
+def test_a_callable_under_jit_and_vmap():
+    f = jaxlrp.lrp(linear, LRP0, target=lambda out: out.at[..., 0].set(0.0))
+    whole = f(X)
+    assert_close(jax.jit(f)(X), whole)
+    assert_close(jax.vmap(f)(X), whole)
+
+
+@pytest.mark.parametrize("target", ["max", "all"])
+def test_a_scalar_output_is_its_own_target(target):
+    f = jaxlrp.lrp(lambda x: (x @ W).sum(), LRP0, target=target)
+    assert_close(f(X), X * W.sum(1))
+
+
+@pytest.mark.parametrize("tree", [lambda y: [y], lambda y: {"logits": y}])
+def test_an_output_that_is_one_array_in_a_container(tree):
+    f = jaxlrp.value_and_lrp(lambda x: tree(x @ W), LRP0)
+    value, relevance = f(X)
+    assert jax.tree.structure(value) == jax.tree.structure(tree(0))
+    assert_close(relevance, explain("max"))
+
+
+def test_the_target_is_chosen_by_the_value_with_masked_outputs():
+    """A masked output is -inf: it is never the target and receives nothing."""
+    mask = jnp.array([True, False, True])
+    f = jaxlrp.lrp(lambda x: jnp.where(mask, x @ W, -jnp.inf), LRP0)
+    classes = np.where(mask, OUT, -np.inf).argmax(-1)
+    assert_close(f(X), expected(classes))
+    target = jaxlrp.lrp(lambda x: jnp.where(mask, x @ W, -jnp.inf), LRP0, target=2)
+    assert_close(target(X), expected([2] * 5))
