@@ -159,17 +159,24 @@ def mlp(dtype=jnp.float64, layer: int = 0) -> Network:
 _LEFT_BY_MERGE = (1 + 1e-5) ** -0.5
 
 
+def left_by_merge(x: jax.Array, merged: bool) -> jax.Array:
+    """The emptied module: a module of its own, which the barrier keeps it."""
+    return jax.lax.optimization_barrier(x) * _LEFT_BY_MERGE if merged else x
+
+
 def cnn(dtype=jnp.float64, merged: bool = False) -> Network:
     """Two convolutions with batch norm, ReLU and pooling, and a dense layer.
 
     `merged` is the network that zennit explains after `SequentialMergeBatchNorm`.
     """
-    scale = _LEFT_BY_MERGE if merged else 1.0
+
+    def conv_norm(params, conv, norm, x):
+        x = batch_norm(params, norm, conv2d(params, conv, x))
+        return left_by_merge(x, merged)
 
     def apply(params, x):
-        x = batch_norm(params, "bn0", conv2d(params, "conv0", x)) * scale
-        x = max_pool(jax.nn.relu(x))
-        x = batch_norm(params, "bn1", conv2d(params, "conv1", x)) * scale
+        x = max_pool(jax.nn.relu(conv_norm(params, "conv0", "bn0", x)))
+        x = conv_norm(params, "conv1", "bn1", x)
         x = average_pool(jax.nn.relu(x))
         return dense(params, "fc", x.reshape(x.shape[0], -1))
 
@@ -178,12 +185,10 @@ def cnn(dtype=jnp.float64, merged: bool = False) -> Network:
 
 def resnet(dtype=jnp.float64, merged: bool = False) -> Network:
     """Stem, two basic blocks (the second projects), average over pixels, dense."""
-    scale = _LEFT_BY_MERGE if merged else 1.0
 
     def conv_norm(params, conv, norm, x, stride=1, padding=1):
-        return (
-            batch_norm(params, norm, conv2d(params, conv, x, stride, padding)) * scale
-        )
+        x = batch_norm(params, norm, conv2d(params, conv, x, stride, padding))
+        return left_by_merge(x, merged)
 
     def block(params, name, x, stride):
         h = conv_norm(params, f"{name}.conv1", f"{name}.bn1", x, stride)
