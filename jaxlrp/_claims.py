@@ -18,6 +18,7 @@ class Claims:
     program: Program
     facts: Mapping[Value, Facts]
     uses: dict[Value, list[int]]
+    producer: dict[Value, int]
     role: dict[int, str]
 
     def active(self, atom: Any) -> bool:

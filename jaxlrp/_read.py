@@ -121,7 +121,8 @@ def _claim(
     for v in program.outputs:
         if isinstance(v, Value):
             uses.setdefault(v, []).append(-1)  # an output is a use
-    claims = Claims(program, facts, uses, {})
+    producer = {v: i for i, e in enumerate(program.equations) for v in e.outputs}
+    claims = Claims(program, facts, uses, producer, {})
     for i, equation in enumerate(program.equations):
         problem = _problem(equation, claims)
         if problem and strict:

@@ -151,15 +151,14 @@ def _leaves(
 def _cone(last: int, root: Value, claims: Claims) -> tuple[Equation, ...]:
     """The equations between `root` and the result of equation `last`, in order."""
     equations = claims.program.equations
-    needed = set(equations[last].outputs)
-    cone: list[Equation] = []
-    for equation in reversed(equations[: last + 1]):
-        if needed.isdisjoint(equation.outputs):
+    found: set[int] = set()
+    queue = [last]
+    while queue:
+        index = queue.pop()
+        if index in found:
             continue
-        if root in equation.outputs:
-            break
-        if not claims.active_inputs(equation):
-            continue
-        cone.append(equation)
-        needed.update(v for v in claims.active_inputs(equation) if v is not root)
-    return tuple(reversed(cone))
+        found.add(index)
+        for v in claims.active_inputs(equations[index]):
+            if v is not root:
+                queue.append(claims.producer[v])
+    return tuple(equations[i] for i in sorted(found))

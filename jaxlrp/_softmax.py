@@ -15,7 +15,6 @@ def claim_softmax(claims: Claims) -> None:
     too: it is exactly zero at the largest entry, and no rule may divide by it.
     """
     equations = claims.program.equations
-    producer = {v: i for i, e in enumerate(equations) for v in e.outputs}
     for i, equation in enumerate(equations):
         if not claims.active_inputs(equation):
             continue
@@ -37,7 +36,7 @@ def claim_softmax(claims: Claims) -> None:
             continue
         members = {i, *sums, *ends, *between}
         members |= {j for j in found if _is_light(j, claims)}
-        shift = producer.get(equation.inputs[0])  # type: ignore[arg-type]
+        shift = claims.producer.get(equation.inputs[0])  # type: ignore[arg-type]
         if shift is not None and _is_light(shift, claims, actives=2):
             members.add(shift)
         for j in members:
