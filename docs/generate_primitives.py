@@ -102,7 +102,7 @@ A primitive of one's own package needs no change here: see
 
 def page() -> str:
     """The whole page."""
-    rows = [(f"`{kind}`", text) for kind, text in KINDS.items()]
+    rows = [(str(kind), text) for kind, text in KINDS.items()]
     parts = [HEAD.format(kinds=table(("kind", "what relevance does"), rows))]
     for family in FAMILIES:
         module = importlib.import_module(f"jaxlrp.primitives.{family}")
@@ -129,7 +129,7 @@ def cells(names: list[str]) -> tuple[str, ...]:
     shown = ", ".join(f"`{name}`" for name in names)
     return (
         shown,
-        f"`{entry.kind}`",
+        str(entry.kind),
         linear_in(entry),
         nonnegative(entry),
         "; ".join(remarks(entry)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ from jaxlrp.rules import Layer, Share
 
 
 def layer(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """`y = W x + b`, or an average: shared as the rule says."""
     form = step.layer
     assert form is not None
     signal = step.signals[0]
@@ -59,14 +61,12 @@ def _unit(
     form: LayerForm, x: Array, y: Array, shadow: Array | None, env: Environment
 ) -> Layer:
     """The layer as its rule sees it."""
-    kernel, bias = None, None
-    if form.kernel is not None:
-        kernel, bias = _folded(form, env)
     features = tuple(
         i for i, atoms in enumerate(form.layout) if any(a is not None for a, _ in atoms)
     )
     contract = _bound(form.head)
     folds = form.kernel is not None
+    fold = functools.partial(_folded, form, env) if folds else _no_weights
 
     def linear(x: Array, kernel: Any) -> Array:
         operands = [x] if kernel is None else [x, kernel]
@@ -84,11 +84,14 @@ def _unit(
         y=y,
         shadow=shadow,
         linear=linear,
-        kernel=kernel,
-        bias=bias,
+        fold=fold,
         nonnegative=_facts.of(signal, env.reading.facts).nonnegative,
         features=features,
     )
+
+
+def _no_weights() -> tuple[None, None]:
+    return None, None
 
 
 def _bound(equation: Equation) -> Callable[..., list[Any]]:
@@ -192,7 +195,7 @@ def total(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     (y,) = bind(step.main, env.read)
     if isinstance(rule, rules.LRP0):
         return [y], [None]
-    unit = Layer(y, y, None, lambda x, _: x, None, None, False, ())
+    unit = Layer(y, y, None, lambda x, _: x, _no_weights, False, ())
     shares: Sequence[Share] = rule.shares(unit)
     if run.observe is not None:
         shares = [observed_share(s, step, run.observe) for s in shares]

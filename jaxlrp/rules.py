@@ -21,6 +21,7 @@ Rules are pytrees: their hyper-parameters can be traced, differentiated and vmap
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
@@ -62,8 +63,7 @@ class Layer:
       y: its output, the bias included.
       shadow: zeros of `x`'s shape, for rules that are no multiple of `x`, else None.
       linear: `linear(x, kernel)` is `W x` for any input and kernel of these shapes.
-      kernel: the weights, constant scales behind the layer folded in; None for sums.
-      bias: the bias, of a shape that broadcasts to `y`'s, or None.
+      fold: works out (kernel, bias), which not every rule asks for.
       nonnegative: is `x >= 0` known from the structure of the program?
       features: the axes of `y` that belong to the kernel.
     """
@@ -72,10 +72,23 @@ class Layer:
     y: Array
     shadow: Array | None
     linear: Callable[[Array, Any], Array]
-    kernel: Array | None
-    bias: Array | None
+    fold: Callable[[], tuple[Array | None, Array | None]]
     nonnegative: bool
     features: tuple[int, ...]
+
+    @functools.cached_property
+    def _folded(self) -> tuple[Array | None, Array | None]:
+        return self.fold()
+
+    @property
+    def kernel(self) -> Array | None:
+        """The weights, constant scales behind the layer folded in; None for sums."""
+        return self._folded[0]
+
+    @property
+    def bias(self) -> Array | None:
+        """The bias, of a shape that broadcasts to `y`'s, or None."""
+        return self._folded[1]
 
     def weights(self) -> Array:
         """The kernel; an error where the rule needs one and there is none."""
