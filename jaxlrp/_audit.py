@@ -153,7 +153,7 @@ def audit(
       A function of `f`'s arguments that returns the audit. It compiles and runs; its
       numbers are concrete, so it cannot be called under `jit`.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, jaxlrp
       >>> w, b = jnp.array([[1.0, -1.0], [2.0, 0.5]]), jnp.array([0.5, 0.0])
       >>> audit = jaxlrp.audit(lambda x: jax.nn.relu(x @ w + b))(jnp.array([1.0, 2.0]))

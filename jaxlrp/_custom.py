@@ -31,7 +31,7 @@ def route(y: Array, surrogates: Sequence[Array], scales: Sequence[Array]) -> Arr
     Returns:
       `y`.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxlrp
       >>> def halve(x):
       ...     y = 3.0 * x
@@ -62,7 +62,7 @@ def register_rule(primitive: Primitive) -> Callable[[Callable], Callable]:
     Raises:
       TypeError: if `primitive` is none.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxlrp
       >>> from jax.extend.core import primitives
       >>> @jaxlrp.register_rule(primitives.bessel_i1e_p)
@@ -172,7 +172,7 @@ class custom_lrp:  # noqa: N801 - a decorator, in the shape of jax.custom_vjp
       fun: a function of pytrees of arrays. Like those of `jax.custom_vjp`, `fun` and
         its rule must not close over traced values: pass them as arguments.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, jaxlrp
       >>> @jaxlrp.custom_lrp
       ... def pool(x):

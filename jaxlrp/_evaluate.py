@@ -14,7 +14,7 @@ from typing import Any
 from jax import Array
 
 from jaxlrp import _compat, _control, _linear, _pointwise
-from jaxlrp._run import Environment, Observe, Run, bind, shadow_of, take_in
+from jaxlrp._run import Environment, Observe, Run, run_equations, shadow_of, take_in
 from jaxlrp._steps import Reading, Step
 
 
@@ -57,9 +57,9 @@ def evaluate(
 def _do(step: Step, env: Environment, run: Run) -> None:
     """Evaluates one step and writes its results and their shadows."""
     if not step.signals:
-        for equation in step.equations:
-            results = bind(equation, env.read)
-            env.values.update(zip(equation.outputs, results, strict=True))
+        # What lies inside the step stays there: others may have given it a rule.
+        results = run_equations(step.equations, {}, env.read)
+        env.values.update(zip(step.outputs, results, strict=True))
         return
     seen = env if run.observe is None else _observed_inputs(step, env, run.observe)
     rule = step.rule(run.composite)

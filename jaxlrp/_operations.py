@@ -10,8 +10,9 @@ which factor. These operations are all that the rules need:
     tap(x, t)            value x; t receives the relevance that passes here
 
 None is `lax.stop_gradient`: that would block an outer derivative as well, and the
-gradient of a relevance would be wrong. Each is a `custom_jvp` whose rule returns
-plain primals, so an outer derivative sees ordinary arithmetic.
+gradient of a relevance would be wrong. Each has a derivative of its own (`custom_vjp`,
+`custom_jvp`) made of plain arithmetic, which is what an outer derivative sees. Factors
+are worked out in the reverse pass, from values that the network keeps anyway.
 """
 
 from __future__ import annotations
@@ -46,10 +47,6 @@ def wide(x: Array) -> Array:
     if jnp.finfo(x.dtype).bits < 32:
         return lax.convert_element_type(x, jnp.float32)
     return x
-
-
-def _zeros_tangent(y: Array) -> Array:
-    return lax.full_like(y, 0)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

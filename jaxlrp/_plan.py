@@ -12,6 +12,7 @@ from jaxlrp._program import Equation
 from jaxlrp._steps import Reading, Step
 from jaxlrp._transform import ArgNums, as_composite, trace
 from jaxlrp.composites import Composite
+from jaxlrp.rules import Rule
 
 EXACTNESS = {
     "structural": "exact",
@@ -126,7 +127,7 @@ def plan(
       A function of `f`'s arguments, arrays or `jax.ShapeDtypeStruct`s, that returns
       the plan. Nothing is allocated: a model larger than memory can be read.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, jaxlrp
       >>> w = jax.ShapeDtypeStruct((4, 2), jnp.float32)
       >>> x = jax.ShapeDtypeStruct((3, 4), jnp.float32)
@@ -174,10 +175,17 @@ def _single_rows(reading: Reading, composite: Composite, depth: int) -> Iterator
             step.main.scope,
             step.role,
             _name_of(rule, step),
-            rule.exactness if rule is not None else EXACTNESS[step.role],
+            _exactness(rule, step),
             ", ".join(v.aval.str_short() for v in step.outputs),
             depth,
         )
+
+
+def _exactness(rule: Rule | None, step: Step) -> str:
+    if rule is None:
+        return EXACTNESS[step.role]
+    # The divisor counts as a constant; the signal's relevance passes in full.
+    return "proportional" if step.held and rule.exactness == "none" else rule.exactness
 
 
 def _name_of(rule: Any, step: Step) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 
 from jax.extend.core import Literal
 
-from jaxlrp import _compat
-from jaxlrp._claims import Claims, held_operands
-from jaxlrp._program import Equation, Value
+from jaxlrp import _compat, _facts
+from jaxlrp._claims import Claims, held_operands, is_sum
+from jaxlrp._program import Equation, Value, is_elementwise
 from jaxlrp._steps import Step
 from jaxlrp.primitives import Kind, lookup
 
@@ -35,7 +35,7 @@ def claim_regions(claims: Claims) -> dict[int, Step]:
         start(v)
     for i, equation in enumerate(equations):
         actives = list(dict.fromkeys(claims.active_inputs(equation)))
-        if i in claims.role or not _joins(equation, actives, anchor, claims):
+        if i in claims.role or not _joins(equation, actives, anchor, exact, claims):
             for v in equation.outputs:
                 start(v)
             continue
@@ -69,6 +69,7 @@ def _joins(
     equation: Equation,
     actives: Sequence[Value],
     anchor: Mapping[Value, Value],
+    exact: Mapping[Value, bool],
     claims: Claims,
 ) -> bool:
     """Does the equation continue the region of its active operands?"""
@@ -79,14 +80,28 @@ def _joins(
         return False
     if len({anchor[v] for v in actives}) != 1:
         return False
+    if _is_embedding(equation, claims) and not all(exact[v] for v in actives):
+        return False
     if any(v.aval.shape != out.aval.shape for v in actives):
         return False
     entry = claims.entry(equation)
-    if entry.kind is Kind.CALL:  # an elementwise function with its own derivative
-        return len(actives) == 1
+    if entry.kind is Kind.CALL:  # an elementwise function with its own derivative?
+        body = _compat.called_jaxpr(dict(equation.params))
+        return len(actives) == 1 and is_elementwise(body)
     if entry.kind is not Kind.ELEMENTWISE:
         return False
     return not held_operands(equation, entry, claims.facts)
+
+
+def _is_embedding(equation: Equation, claims: Claims) -> bool:
+    """Is a constant added that varies from place to place? No part of a function."""
+    entry = claims.entry(equation)
+    active = [claims.active(v) for v in equation.inputs]
+    if entry.kind is not Kind.ELEMENTWISE or sum(active) != 1 or len(active) != 2:
+        return False
+    constant = equation.inputs[active.index(False)]
+    varies = _facts.of(constant, claims.facts).varies
+    return bool(varies) and is_sum(entry, active)
 
 
 def _is_linear(equation: Equation, claims: Claims) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from jax.extend.core import Literal
+
 from jaxlrp._claims import Claims, is_product, is_quotient
 from jaxlrp._program import Equation, Value
 from jaxlrp.primitives import Kind
@@ -71,11 +73,11 @@ def _is_light(index: int, claims: Claims, actives: int = 1) -> bool:
         return True
     if entry.kind is not Kind.ELEMENTWISE or entry.exponential:
         return False
-    return (
-        entry.linear(active)
-        or len(active) == 2
-        and (is_quotient(entry) or bool(entry.nonnegative([True, False], {})))
-    )
+    literals = [v.val if isinstance(v, Literal) else None for v in equation.inputs]
+    if entry.linear(active) or entry.homogeneous(literals):
+        return True
+    # 1 / sum, max(sum, tiny)
+    return len(active) == 2 and (is_quotient(entry) or entry.bounds)
 
 
 def _softmax_end(

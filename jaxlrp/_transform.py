@@ -172,9 +172,10 @@ def _check_attributed(path: Any, leaf: Any) -> None:
         )
     dtype = jnp.float32 if isinstance(leaf, float) else leaf.dtype
     if not jnp.issubdtype(dtype, jnp.floating):
+        hint = "; to explain integers, attribute what they look up (embeddings)"
         raise TypeError(
-            f"{name} is attributed: got dtype {dtype}, expected a floating-point one; "
-            f"to explain integers, attribute what they look up (embeddings)"
+            f"{name} is attributed: got dtype {dtype}, expected a floating-point one"
+            f"{hint if jnp.issubdtype(dtype, jnp.integer) else ''}"
         )
 
 
@@ -326,7 +327,7 @@ def value_and_lrp(
       A function of `f`'s arguments that returns `(value, relevance)`, or with
       `has_aux` `((value, aux), relevance)`. `value` is the whole output of `f`.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, jaxlrp
       >>> w = jnp.array([[1.0, -1.0], [2.0, 0.5]])
       >>> f = lambda w, x: jax.nn.relu(x @ w)
@@ -397,7 +398,7 @@ def lrp(
     Source: Bach et al. 2015, "On pixel-wise explanations for non-linear classifier
     decisions by layer-wise relevance propagation".
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, jaxlrp
       >>> params = {"w": jnp.array([[1.0, -1.0], [2.0, 0.5]]), "b": jnp.zeros(2)}
       >>> f = lambda params, x: jnp.tanh(x @ params["w"] + params["b"])
@@ -441,7 +442,7 @@ def relprop(
     Raises:
       ValueError: if `R_out` has another structure or shape than the output.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, jaxlrp
       >>> w = jnp.array([[1.0, -1.0], [2.0, 0.5]])
       >>> out, pull = jaxlrp.relprop(lambda x: x @ w, jnp.array([1.0, 2.0]))

@@ -73,15 +73,22 @@ enter(
 )
 
 # Piecewise linear.
-enter("max", _elementwise(nonnegative=any_nonnegative, homogeneous=_other_is_zero))
-enter("min", _elementwise(nonnegative=all_nonnegative, homogeneous=_other_is_zero))
+enter(
+    "max",
+    _elementwise(nonnegative=any_nonnegative, homogeneous=_other_is_zero, bounds=True),
+)
+enter(
+    "min",
+    _elementwise(nonnegative=all_nonnegative, homogeneous=_other_is_zero, bounds=True),
+)
 enter("abs", _elementwise(nonnegative=always, homogeneous=always))
 enter("clamp", _elementwise(nonnegative=first_nonnegative))
 
 # Smooth, of one variable.
 enter("exp exp2", _elementwise(nonnegative=always, exponential=True))
 enter("logistic erfc square cosh", _elementwise(nonnegative=always))
-enter("sqrt rsqrt cbrt", _elementwise(nonnegative=always, root=always))
+enter("sqrt rsqrt", _elementwise(nonnegative=always, root=always))
+enter("cbrt", _elementwise(nonnegative=first_nonnegative, root=always))
 enter("integer_pow", _elementwise(nonnegative=_even_power, root=_reciprocal))
 enter("pow", _elementwise(nonnegative=first_nonnegative, root=always))
 enter("log log2", _elementwise(logarithm=True))

@@ -8,10 +8,13 @@ from __future__ import annotations
 from jaxlrp.primitives._book import Entry, Kind, always, enter
 
 enter(
-    "and or xor not eq ne lt le gt ge eq_to le_to lt_to is_finite "
-    "shift_left shift_right_logical shift_right_arithmetic population_count clz "
-    "argmax argmin reduce_and reduce_or reduce_xor bitcast_convert_type",
+    "eq ne lt le gt ge eq_to le_to lt_to is_finite argmax argmin",
     Entry(Kind.INERT, nonnegative=always),
+)
+enter(
+    "and or xor not reduce_and reduce_or reduce_xor bitcast_convert_type "
+    "shift_left shift_right_logical shift_right_arithmetic population_count clz",
+    Entry(Kind.INERT),
 )
 enter("sign floor ceil round", Entry(Kind.INERT))
 enter(
