@@ -198,13 +198,13 @@ def _steps(reading: Reading) -> list[tuple[Step, Reading]]:
     for step in reading.steps:
         for body in step.bodies:
             found |= {id(s): (s, r) for s, r in _steps(body)}
-        if step.signals and not step.bodies:
+        if step.signals:
             found[id(step)] = (step, reading)
     return list(found.values())
 
 
 def _places(steps: Sequence[tuple[Step, Reading]]) -> list[tuple[Step, str]]:
-    return [(s, p) for s, _ in steps for p in ("out", "surrogate", "in")]
+    return [(s, p) for s, _ in steps for p in ("out", "surrogate", "in", "constant")]
 
 
 def _measure(
@@ -220,8 +220,8 @@ def _measure(
 
     def run(taps: list[Array]) -> Run:
         def observe(place: str, step: Step, x: Array, shadow: Array | None) -> Any:
-            if step.bodies or not _facts.is_real(x):
-                return x, shadow
+            if (step.bodies and place != "constant") or not _facts.is_real(x):
+                return x, shadow  # what is in a body is observed there
             t = taps[slots[id(step), place]]
             return tap(x, t), None if shadow is None else tap_shadow(shadow, t)
 
@@ -242,10 +242,11 @@ def _absorption(
     step: Step, reading: Reading, slots: Mapping[tuple[int, str], int], taps: np.ndarray
 ) -> Absorption:
     """What a step absorbed, and as what."""
-    arrived, surrogate, passed = (
-        float(taps[slots[id(step), place]]) for place in ("out", "surrogate", "in")
+    arrived, surrogate, passed, constant = (
+        float(taps[slots[id(step), place]])
+        for place in ("out", "surrogate", "in", "constant")
     )
-    lost = arrived - passed
+    lost = arrived - passed + constant
     if step.layer is not None or step.role == "sum":
         has_bias = step.layer is not None and any(
             link.kind == "shift" for link in step.layer.links

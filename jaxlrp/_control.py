@@ -33,6 +33,18 @@ def _body(
     return outs, [s for s in out_shadows if s is not None]
 
 
+def _inputs(step: Step, atoms: Sequence[Any], env: Environment, run: Run) -> list[Any]:
+    """What the bodies are given; constants that meet relevance inside are observed."""
+    inputs = [env.read(v) for v in atoms]
+    if run.observe is None:
+        return inputs
+    for i, atom in enumerate(atoms):
+        inside = any(b.facts[b.program.inputs[i]].active for b in step.bodies)
+        if inside and not env.reading.is_active(atom):
+            inputs[i], _ = run.observe("constant", step, inputs[i], None)
+    return inputs
+
+
 def _entering(
     reading: Reading, inputs: Sequence[Any], atoms: Sequence[Any], env: Environment
 ) -> list[Any]:
@@ -52,7 +64,7 @@ def _placed(reading: Reading, shadows: Sequence[Array]) -> list[Array | None]:
 def call(step: Step, rule: Any, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     """A `jit` that is kept: one function for all equations that share its reading."""
     (reading,) = step.bodies
-    inputs = [env.read(v) for v in step.main.inputs]
+    inputs = _inputs(step, step.main.inputs, env, run)
     shadows = _entering(reading, inputs, step.main.inputs, env)
     if run.observe is not None:
         outs, out_shadows = _body(evaluate, reading, run, inputs, shadows)
@@ -82,7 +94,7 @@ def control(
 def _remat(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     (reading,) = step.bodies
     params = step.main.params
-    inputs = [env.read(v) for v in step.main.inputs]
+    inputs = _inputs(step, step.main.inputs, env, run)
     shadows = _entering(reading, inputs, step.main.inputs, env)
     body = jax.checkpoint(
         functools.partial(_body, evaluate, reading, run),
@@ -96,7 +108,7 @@ def _remat(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
 def _cond(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     """Every branch is given the shadows that any branch wants, and hands out all."""
     index, *atoms = step.main.inputs
-    inputs = [env.read(v) for v in atoms]
+    inputs = _inputs(step, atoms, env, run)
     wanted = [
         any(w) for w in zip(*(b.shadowed_inputs for b in step.bodies), strict=True)
     ]
@@ -131,7 +143,7 @@ def _scan(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     consts, carries = _compat.scan_split(params)
     split = consts + carries
     atoms = step.main.inputs
-    inputs = [env.read(v) for v in atoms]
+    inputs = _inputs(step, atoms, env, run)
     shadows = [
         shadow_of(v, x, w, env)
         for v, x, w in zip(atoms, inputs, reading.shadowed_inputs, strict=True)

@@ -194,12 +194,12 @@ def _active(
     nonnegative = entry.nonnegative([f.nonnegative for f in operands], equation.params)
     same = len({id(v) for v in equation.inputs}) == 1
     if entry.kind is Kind.CONTRACTION:
-        # x.x is a sum of squares
+        squares = same and _is_sum_of_squares(equation, entry)
         return Facts(
             active=True,
             layered=layered or len(actives) == 1,
-            nonnegative=nonnegative or same,
-            reduced=same,
+            nonnegative=nonnegative or squares,
+            reduced=squares,
         )
     reduced = rooted = False
     if entry.kind in (Kind.LINEAR, Kind.SELECTION):
@@ -221,6 +221,14 @@ def _active(
             and entry.linear([False, True])
         )
     return Facts(True, False, layered, nonnegative, reduced, rooted)
+
+
+def _is_sum_of_squares(equation: Equation, entry: Entry) -> bool:
+    """Of a contraction of `x` with itself: `x.x`, and no matrix of all products?"""
+    assert entry.kernel_axes is not None
+    ndims = tuple(len(aval_of(v).shape) for v in equation.inputs)
+    axes = [entry.kernel_axes(equation.params, k, ndims) for k in (0, 1)]
+    return axes[0] == axes[1]
 
 
 def _is_reciprocal(entry: Entry, operands: Sequence[Facts]) -> bool:

@@ -49,6 +49,14 @@ def wide(x: Array) -> Array:
     return x
 
 
+def narrow(factor: Array, dtype: Any) -> Array:
+    """A factor in the dtype of the multiplier; float16 would overflow at 65,504."""
+    most = float(jnp.finfo(dtype).max)
+    if most < float(jnp.finfo(factor.dtype).max):
+        factor = jnp.clip(factor, -most, most)
+    return lax.convert_element_type(factor, dtype)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def route(scales: Callable[..., Sequence[Array]], y: Array, hs: Any, aux: Any) -> Array:
     """The value `y`; its multiplier goes to the surrogates: `c_h = scale_h c_y`.
@@ -73,10 +81,7 @@ def _route_forward(scales: Callable, y: Array, hs: Any, aux: Any) -> Any:
 
 def _route_backward(scales: Callable, residuals: Any, c: Array) -> Any:
     y, aux = residuals
-    given = tuple(
-        lax.convert_element_type(scale, c.dtype) * c for scale in scales(y, aux)
-    )
-    return None, given, None
+    return None, tuple(narrow(s, c.dtype) * c for s in scales(y, aux)), None
 
 
 route.defvjp(_route_forward, _route_backward)
@@ -124,7 +129,7 @@ def _secant_slope(y: Array, x: Array, slope: Array, epsilon: Any) -> Array:
     at_zero = lax.eq(base, lax.full_like(base, 0))
     limit = lax.select(lax.is_finite(slope), slope, lax.full_like(slope, 0))
     quotient = wide(y) / lax.select(at_zero, lax.full_like(base, 1), base)
-    return lax.select(at_zero, limit, lax.convert_element_type(quotient, x.dtype))
+    return lax.select(at_zero, limit, narrow(quotient, x.dtype))
 
 
 @jax.custom_vjp

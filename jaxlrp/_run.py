@@ -24,7 +24,8 @@ from jaxlrp.rules import Share
 
 Observe = Callable[[str, Step, Array, Array | None], tuple[Array, Array | None]]
 """`observe(place, step, value, shadow)`: called at every value a step reads
-("in"), at its surrogates ("surrogate") and results ("out"); see `jaxlrp._audit`."""
+("in"), at its surrogates ("surrogate") and results ("out"), and at constants that
+enter the body of a loop or branch ("constant"); see `jaxlrp._audit`."""
 
 
 @dataclasses.dataclass(frozen=True)

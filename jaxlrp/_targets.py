@@ -72,7 +72,7 @@ def multiplier(target: Target, out: Any) -> Any:
             )
         return jax.tree.map(_one_like, out)
     if isinstance(target, str):
-        index = jnp.argmax(leaf, axis=-1)
+        index = jnp.argmax(leaf, axis=-1).astype(jnp.int32)
     else:
         index = _classes(target, leaf)
     positions = jax.lax.broadcasted_iota(index.dtype, leaf.shape, leaf.ndim - 1)
@@ -110,6 +110,7 @@ def _classes(target: Any, leaf: Array) -> Array:
                 f"target: got {target!r}, expected classes in [0, {classes}) for an "
                 f"output of shape {leaf.shape}"
             )
+    index = index.astype(jnp.int32)
     index = jnp.where(index < 0, index + classes, index)
     return jnp.broadcast_to(index, batch)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import operator
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -128,7 +129,7 @@ def trace(
             f"relevance to start with"
         )
     _warn_independent(reading, n_out, positions, attributed, traced, leaves)
-    restore = _restorer(args, positions, isinstance(argnums, int))
+    restore = _restorer(args, positions, not isinstance(argnums, tuple | list))
     return Traced(
         reading, inputs, tuple(attributed), (out_tree, aux_tree), n_out, restore
     )
@@ -136,13 +137,8 @@ def trace(
 
 def _positions(argnums: ArgNums, count: int) -> tuple[int, ...]:
     """`argnums` as nonnegative positions."""
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     positions = []
-    for number in numbers:
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise TypeError(
-                f"argnums: got {argnums!r}, expected an int or a sequence of ints"
-            )
+    for number in _numbers(argnums):
         if not -count <= number < count:
             raise ValueError(
                 f"argnums: got {argnums!r}, but f was called with {count} positional "
@@ -152,6 +148,19 @@ def _positions(argnums: ArgNums, count: int) -> tuple[int, ...]:
     if len(set(positions)) != len(positions):
         raise ValueError(f"argnums: got {argnums!r}, which names an argument twice")
     return tuple(positions)
+
+
+def _numbers(argnums: ArgNums) -> tuple[int, ...]:
+    """`argnums` as a tuple of ints, NumPy's included."""
+    numbers = argnums if isinstance(argnums, tuple | list) else (argnums,)
+    try:
+        if any(isinstance(n, bool) for n in numbers):
+            raise TypeError
+        return tuple(operator.index(n) for n in numbers)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(
+            f"argnums: got {argnums!r}, expected an int or a sequence of ints"
+        ) from None
 
 
 def _is_array(leaf: Any) -> bool:

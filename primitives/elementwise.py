@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxlrp.primitives._book import (
@@ -30,6 +31,12 @@ from jaxlrp.primitives._book import (
 
 def _even_power(signs: Signs, params: Params) -> bool:
     return params["y"] % 2 == 0 or signs[0]
+
+
+def _keeps_its_sign(signs: Signs, params: Params) -> bool:
+    """An integer may wrap around when it is narrowed."""
+    target = params["new_dtype"]
+    return signs[0] and not jnp.issubdtype(target, jnp.signedinteger)
 
 
 def _reciprocal(params: Params) -> bool:
@@ -55,9 +62,10 @@ enter("add add_any", _elementwise(linear=jointly, nonnegative=all_nonnegative))
 enter("sub", _elementwise(linear=jointly))
 enter("neg", _elementwise(linear=jointly))
 enter(
-    "convert_element_type copy copy_p reduce_precision tie stage",
+    "copy copy_p reduce_precision tie stage",
     _elementwise(linear=jointly, nonnegative=first_nonnegative),
 )
+enter("convert_element_type", _elementwise(linear=jointly, nonnegative=_keeps_its_sign))
 enter("real imag conj complex", _elementwise(linear=jointly))
 
 # Linear in one operand while the others are held.

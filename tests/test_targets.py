@@ -70,7 +70,9 @@ def test_one_class_for_each_position_of_a_sequence():
     classes = np.array([[0, 1, 2], [2, 2, 1]])
     x = jnp.stack([X[:3], X[1:4]])
     relevance = jaxlrp.lrp(linear, LRP0, target=classes)(x)
-    assert_close(relevance, np.asarray(x) * np.moveaxis(np.asarray(W)[:, classes], 0, 2))
+    assert_close(
+        relevance, np.asarray(x) * np.moveaxis(np.asarray(W)[:, classes], 0, 2)
+    )
 
 
 def test_a_callable_gives_the_outputs_relevance_itself():

@@ -1,0 +1,48 @@
+"""Sums are linear, and relevance is shared in proportion."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import jaxlrp
+from jaxlrp import composites
+
+X = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, (3, 4)), jnp.float32)
+
+SUMS = {
+    "sum": lambda x: x.sum(1),
+    "cumulative": lambda x: jnp.cumsum(x, 1),
+    "reverse cumulative": lambda x: lax.cumsum(x, 0, reverse=True),
+    "windows": lambda x: lax.reduce_window(x, 0.0, lax.add, (2, 2), (1, 2), "SAME"),
+    "scattered": lambda x: jnp.zeros(2).at[jnp.array([0, 1, 0])].add(x[:, 0]),
+    "fft": lambda x: jnp.fft.fft(x).real,
+    "solved": lambda x: lax.linalg.triangular_solve(
+        jnp.eye(3) + jnp.tri(3, k=-1), x, left_side=True, lower=True
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_linear_map_is_lrp_0(name):
+    f = SUMS[name]
+    out, pull = jaxlrp.relprop(f, X, composite=composites.AttnLRP())
+    r = jnp.cos(jnp.arange(out.size)).reshape(out.shape)
+    z = np.asarray(out)
+    matrix = np.stack(
+        [np.asarray(f(jnp.eye(12)[i].reshape(3, 4))).ravel() for i in range(12)]
+    )
+    expected = np.asarray(X).ravel() * (matrix @ (r / z).ravel())
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(pull(r).ravel() / scale, expected / scale, atol=1e-4)
+
+
+@pytest.mark.parametrize("f", [jnp.prod, lambda x: jnp.cumprod(x.ravel())[-1]])
+def test_product_over_an_axis_is_gradient_times_input(f):
+    found = jaxlrp.lrp(lambda x: f(x[:1]))(X)
+    np.testing.assert_allclose(found[0], np.full(4, np.prod(X[0])), rtol=1e-5)
+
+
+def test_only_sums_begin_a_statistic():
+    sums = [n for n, e in jaxlrp.primitives.entries().items() if e.sums]
+    assert sorted(sums) == ["reduce_sum", "reduce_window_sum"]

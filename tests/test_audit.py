@@ -1,0 +1,279 @@
+"""The audit: parts add up to the whole, each under its proper name."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import jaxlrp
+from jaxlrp import composites, rules
+
+ATTN_LRP = composites.AttnLRP()
+
+
+def draw(*shape, seed=0):
+    rng = np.random.default_rng([seed, *shape])
+    return rng.uniform(0.2, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def audited(f, *args, composite=ATTN_LRP, target="all", **options):
+    """The audit of `f`, checked to add up and to agree with `lrp`."""
+    audit = jaxlrp.audit(f, composite, target=target, **options)(*args)
+    explain = jaxlrp.value_and_lrp(f, composite, target=target, **options)
+    _, relevance = explain(*args)
+    total = sum(float(r.sum()) for r in jax.tree.leaves(relevance))
+    assert audit.total_in == pytest.approx(total)
+    assert audit.residual == pytest.approx(0.0, abs=1e-9 * (1 + abs(audit.total_out)))
+    return audit
+
+
+def only(audit, name, tolerance=1e-9):
+    """The amount of one category, where all others are empty."""
+    rest = {k: v for k, v in audit.absorbed.items() if k != name}
+    assert all(abs(v) < tolerance for v in rest.values()), rest
+    return audit.absorbed[name]
+
+
+X, W, B = draw(2, 4), draw(4, 3), draw(3)
+
+
+def test_bias_absorbs_what_it_adds():
+    audit = audited(lambda x: x @ W + B, X)
+    assert only(audit, "bias") == pytest.approx(2 * float(B.sum()))
+    assert audit.total_out == pytest.approx(float((X @ W + B).sum()))
+
+
+def test_bias_and_stabiliser_are_told_apart():
+    composite = composites.Uniform(rules.Epsilon(0.5))
+    audit = audited(lambda x: x @ W + B, X, composite=composite)
+    z = np.asarray(X @ W + B)
+    kept = z / (z + 0.5 * np.sign(z))
+    assert audit.absorbed["stabiliser"] == pytest.approx((z - z * kept).sum())
+    assert audit.absorbed["bias"] == pytest.approx((kept * np.asarray(B)).sum())
+
+
+def test_stabiliser_of_a_layer_without_a_bias():
+    composite = composites.Uniform(rules.Epsilon(0.5))
+    z = np.asarray(X @ W)
+    audit = audited(lambda x: x @ W, X, composite=composite)
+    expected = (z - z * z / (z + 0.5 * np.sign(z))).sum()
+    assert only(audit, "stabiliser") == pytest.approx(expected)
+
+
+CONSTANTS = {
+    "added over positions": lambda x: x @ W + draw(2, 3, seed=5),
+    "added to the input": lambda x: (x + 1.5) @ W,
+    "filled in by a mask": lambda x: jnp.where(jnp.arange(4) > 1, x, 2.0) @ W,
+    "concatenated": lambda x: jnp.concatenate([jnp.full((1, 4), 0.3), x]) @ W,
+    "padded": lambda x: jnp.pad(x, ((1, 0), (0, 0)), constant_values=0.7) @ W,
+    "written over": lambda x: x.at[0].set(1.0) @ W,
+    "starting a loop": lambda x: lax.scan(
+        lambda c, r: (c + r, None), jnp.ones(4), x
+    )[0],
+    "of one branch": lambda x: lax.cond(
+        True, lambda x: jnp.ones_like(x) + x, jnp.sin, x
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_constants_absorb_their_part(name):
+    f = CONSTANTS[name]
+    audit = audited(f, X)
+    # f is affine: what it says without its input is what absorbs.
+    expected = float(f(jnp.zeros_like(X)).sum())
+    assert only(audit, "constants") == pytest.approx(expected)
+
+
+def test_output_that_depends_on_nothing_is_a_constant():
+    audit = audited(lambda x: (x @ W, jnp.full(2, 3.0)), X)
+    assert only(audit, "constants") == pytest.approx(6.0)
+
+
+def test_stopped_path_is_detached():
+    audit = audited(lambda x: x @ W + lax.stop_gradient(x @ W), X)
+    assert only(audit, "detached") == pytest.approx(float((X @ W).sum()))
+
+
+def test_normaliser_without_a_shift_absorbs_nothing():
+    f = lambda x: x @ W / jnp.sqrt(jnp.mean((x @ W) ** 2, -1, keepdims=True))  # noqa: E731
+    audit = audited(f, X)
+    assert all(abs(v) < 1e-9 for v in audit.absorbed.values())
+
+
+def test_softmax_absorbs_by_its_expansion():
+    audit = audited(lambda x: jax.nn.softmax(x), X)
+    # All outputs of a row together do not depend on it.
+    assert only(audit, "Taylor") == pytest.approx(2.0)
+    assert audit.total_in == pytest.approx(0.0, abs=1e-9)
+
+
+def test_detached_softmax_is_detached():
+    composite = ATTN_LRP.on("softmax", rules.Detach())
+    values = draw(2, 4, seed=1)
+    audit = audited(lambda x: jax.nn.softmax(x) + x * values, X, composite=composite)
+    assert only(audit, "detached") == pytest.approx(2.0)
+
+
+def test_gradient_of_what_has_no_rule_is_an_expansion():
+    audit = audited(lambda x: jnp.prod(x, -1), X)
+    expected = float(jnp.prod(X, -1).sum())  # of degree four: three too much
+    assert only(audit, "Taylor") == pytest.approx(expected - 4 * expected)
+
+
+@pytest.mark.parametrize("target", ["all", lambda out: out, lambda out: out**2])
+def test_activation_loses_nothing(target):
+    audit = audited(lambda x: jnp.tanh(x @ W), X, target=target)
+    assert all(abs(v) < 1e-9 for v in audit.absorbed.values())
+
+
+@pytest.mark.parametrize(
+    "rule", [rules.Flat(), rules.WSquare(), rules.ZBox(-2.0, 2.0), rules.ZPlus()]
+)
+@pytest.mark.parametrize("target", ["max", "all", 1, lambda out: out])
+def test_parts_add_up_with_shadows(rule, target):
+    f = lambda x: jax.nn.relu(x @ W + B) @ W.T - 1.0  # noqa: E731
+    composite = composites.Uniform(rule)
+    audit = jaxlrp.audit(f, composite, target=target)(X)
+    total = float(jaxlrp.lrp(f, composite, target=target)(X).sum())
+    assert audit.total_in == pytest.approx(total)
+    assert audit.residual == pytest.approx(0.0, abs=1e-9)
+    shadowed = isinstance(rule, rules.Flat | rules.WSquare | rules.ZBox)
+    if shadowed:  # no constant is fed but the biases
+        parts = {k: v for k, v in audit.absorbed.items() if k not in
+                 ("bias", "stabiliser")}
+        assert not any(abs(v) > 1e-9 for v in parts.values())
+
+
+def test_loops_and_branches_add_up():
+    u = draw(3, 3)
+
+    def f(x):
+        step = lambda h, _: (jnp.tanh(h @ u + B), h)  # noqa: E731
+        h, hs = lax.scan(step, x @ W, None, length=4)
+        h = lax.cond(h.sum() > 0, lambda h: h @ u + 1, jax.nn.softmax, h)
+        return jax.checkpoint(lambda h: jnp.sin(h @ u))(h) + hs.sum(0)
+
+    for composite in (ATTN_LRP, composites.Epsilon(0.1), composites.Uniform(
+        rules.Flat()
+    )):
+        audited(f, X, composite=composite)
+
+
+def test_complex_intermediates_add_up():
+    kernel = draw(3, 3) + 1j * draw(3, 3, seed=1)
+    f = lambda x: jnp.fft.irfft(jnp.fft.rfft(x) @ kernel, n=4)  # noqa: E731
+    audit = audited(f, X)
+    assert all(abs(v) < 1e-9 for v in audit.absorbed.values())
+
+
+def test_absorption_by_scope():
+    def f(x):
+        with jax.named_scope("first"):
+            x = x @ W + B
+        with jax.named_scope("second"):
+            return x + 10.0 * jnp.arange(2.0)[:, None]
+
+    audit = audited(f, X)
+    scopes = audit.by_scope()
+    assert scopes["first"]["bias"] == pytest.approx(2 * float(B.sum()))
+    assert scopes["second"]["constants"] == pytest.approx(30.0)
+    total = sum(v for amounts in scopes.values() for v in amounts.values())
+    assert total == pytest.approx(sum(audit.absorbed.values()))
+
+
+def test_steps_of_the_audit_follow_the_program():
+    audit = audited(lambda x: jnp.tanh(x @ W + B) @ W.T, X)
+    assert [s.role for s in audit.steps] == ["dense", "activation", "dense"]
+    first = audit.steps[0]
+    assert "test_audit.py" in first.line
+    assert first.arrived - first.passed == pytest.approx(sum(first.absorbed.values()))
+    assert first.passed == pytest.approx(audit.total_in)
+
+
+def test_audit_is_printed():
+    def f(x):
+        with jax.named_scope("embed"):
+            return x @ W + B
+
+    text = str(audited(f, X))
+    assert "relevance out" in text and "relevance in" in text
+    assert "absorbed: bias" in text and "absorbed: detached" not in text
+    assert "not accounted for" in text
+    assert any(line.startswith("embed") for line in text.splitlines())
+    assert "NaN" not in text
+
+
+def test_several_arguments_and_trees_are_summed():
+    f = lambda p, x: x @ p["w"] + p["b"]  # noqa: E731
+    audit = audited(f, {"w": W, "b": B}, X, argnums=(0, 1))
+    assert all(abs(v) < 1e-9 for v in audit.absorbed.values())
+
+
+def test_auxiliary_output_plays_no_part():
+    audit = jaxlrp.audit(lambda x: (x @ W, x.sum()), ATTN_LRP, has_aux=True,
+                         target="all")(X)
+    assert audit.total_out == pytest.approx(float((X @ W).sum()))
+    assert audit.residual == pytest.approx(0.0, abs=1e-9)
+
+
+# ---- the culprit -------------------------------------------------------------------
+
+
+def log_of(x):
+    return jnp.log(x - 10)  # NaN
+
+
+def test_no_culprit_where_all_is_finite():
+    assert audited(lambda x: x @ W, X).culprit is None
+
+
+CULPRITS = {
+    "plain": (lambda x: log_of(x) @ W, "log"),
+    "infinity": (lambda x: (x / (x - x[0, 0])) @ W, "div"),
+    "scan": (
+        lambda x: lax.scan(lambda c, r: (jnp.sin(log_of(r) + c), None), x[0], x)[0],
+        "log",
+    ),
+    "scan, late": (
+        lambda x: lax.scan(
+            lambda c, _: (jnp.sqrt(c), jnp.cos(c - 1)), jnp.abs(x) * 0 - 0.0, None, 3
+        )[1].sum()
+        + lax.scan(lambda c, r: (jnp.log(c) + r, None), x[0] * 0 + 2.0, x * 0 - 2)[0],
+        "log",
+    ),
+    "cond": (lambda x: lax.cond(x[0, 0] < 9, log_of, jnp.sin, x) @ W, "log"),
+    "remat": (lambda x: jax.checkpoint(lambda x: log_of(x) @ W)(x), "log"),
+    "jit": (lambda x: jax.jit(lambda x: log_of(x) @ W)(x), "log"),
+    "activation": (lambda x: jnp.sqrt(x @ W - 100.0) @ W.T, "sqrt"),
+}
+
+
+@pytest.mark.parametrize("name", CULPRITS)
+def test_first_equation_with_nan_or_infinity_is_named(name):
+    f, primitive = CULPRITS[name]
+    audit = jaxlrp.audit(f, ATTN_LRP, target="all")(X)
+    assert audit.culprit is not None
+    assert f"the result of {primitive} at " in audit.culprit
+    assert "test_audit.py" in audit.culprit
+    assert "first NaN or infinity" in str(audit)
+
+
+def test_argument_with_nan_is_named():
+    audit = jaxlrp.audit(lambda x: x @ W, ATTN_LRP)(jnp.asarray(X).at[0, 1].set(jnp.nan))
+    assert "argument" in audit.culprit
+
+
+def test_relevance_that_becomes_infinite_where_values_do_not():
+    f = lambda x: jnp.sqrt(jnp.abs(x)).sum()  # noqa: E731
+    composite = ATTN_LRP.on("activation", rules.Taylor())
+    audit = jaxlrp.audit(f, composite)(jnp.asarray(X).at[0, 0].set(0.0))
+    if not np.isfinite(audit.total_in):
+        assert "relevance" in audit.culprit

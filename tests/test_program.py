@@ -1,0 +1,153 @@
+"""A program is a jaxpr with its calls written out, no more and no less."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.extend.core import Literal
+
+from jaxlrp import _compat
+from jaxlrp._program import flatten, has_effects
+
+X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)), jnp.float32)
+
+
+def program_of(f, *args):
+    return flatten(jax.make_jaxpr(f)(*args))
+
+
+def names(program):
+    return [equation.primitive.name for equation in program.equations]
+
+
+def evaluate(program, *args):
+    values = dict(zip(program.inputs, args, strict=True)) | dict(program.constants)
+
+    def read(v):
+        return v.val if isinstance(v, Literal) else values[v]
+
+    for equation in program.equations:
+        bind = _compat.primitive_bind(equation.primitive, dict(equation.params))
+        results = bind(*map(read, equation.inputs))
+        values.update(zip(equation.outputs, results, strict=True))
+    return [read(v) for v in program.outputs]
+
+
+@jax.custom_vjp
+def twice(x):
+    return x + x
+
+
+twice.defvjp(lambda x: (2 * x, None), lambda _, g: (3 * g,))
+
+FUNCTIONS = {
+    "plain": lambda x: jnp.sin(x) * 2,
+    "jit": jax.jit(lambda x: jax.jit(jnp.sin)(x) * 2),
+    "custom jvp": lambda x: jax.nn.relu(x) @ x,
+    "custom vjp": lambda x: twice(x) + 1,
+    "closure": lambda x: x @ X + X[0],
+    "identity": lambda x: x,
+    "constant": lambda x: (x, 1.0, X),
+    "repeated": lambda x: functools.reduce(lambda h, _: block(h), range(3), x),
+    "scan": lambda x: lax.scan(lambda c, r: (c + jnp.sin(r), c * r), x[0], x),
+    "cond": lambda x: lax.cond(x[0, 0] > 0, jnp.sin, jnp.cos, x),
+    "remat": jax.checkpoint(lambda x: jnp.sin(jnp.cos(x))),
+    "swapped": jax.jit(lambda x: (x[1], x[0], x[1])),
+}
+
+
+@jax.jit
+def block(x):
+    for _ in range(4):
+        x = jnp.tanh(x @ X) * 0.5 + 0.1 - x
+    return x
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_program_computes_what_the_function_does(name):
+    f = FUNCTIONS[name]
+    found = evaluate(program_of(f, X), X)
+    for y, expected in zip(found, jax.tree.leaves(f(X)), strict=True):
+        np.testing.assert_allclose(y, expected, rtol=1e-6)
+
+
+def test_calls_are_written_out():
+    assert names(program_of(FUNCTIONS["jit"], X)) == ["sin", "mul"]
+    assert names(program_of(FUNCTIONS["custom vjp"], X)) == ["add", "add"]
+
+
+def test_elementwise_function_with_its_own_derivative_is_kept():
+    kept = names(program_of(lambda x: jax.nn.relu(x) @ x, X))
+    assert kept == ["custom_jvp_call", "dot_general"]
+
+
+def test_custom_jvp_that_mixes_elements_is_written_out():
+    @jax.custom_jvp
+    def f(x):
+        return x / x.sum()
+
+    f.defjvp(lambda p, t: (f(*p), t[0]))
+    assert "custom_jvp_call" not in names(program_of(f, X))
+
+
+def test_large_repeated_jit_is_kept_and_a_single_one_is_not():
+    assert names(program_of(FUNCTIONS["repeated"], X)) == ["jit"] * 3
+    assert "jit" not in names(program_of(block, X))
+
+
+def test_small_repeated_jit_is_written_out():
+    small = jax.jit(lambda x: jnp.tanh(x @ X))
+    assert "jit" not in names(program_of(lambda x: small(small(x)), X))
+
+
+def test_dead_equations_are_dropped_and_effects_are_not():
+    def f(x):
+        jnp.cos(x)
+        jax.debug.print("{}", x[0, 0])
+        return jnp.sin(x)
+
+    found = names(program_of(f, X))
+    assert "cos" not in found
+    assert found[-1] == "sin"
+    assert any("debug" in name for name in found)
+
+
+def test_effects_inside_bodies_count():
+    def step(c, r):
+        jax.debug.print("{}", c)
+        return c, None
+
+    def f(x):
+        lax.scan(step, 0.0, x)
+        return x
+
+    program = program_of(f, X)
+    assert any(map(has_effects, program.equations))
+
+
+def test_scopes_are_joined_through_calls():
+    def f(x):
+        with jax.named_scope("outer"):
+            return jax.jit(inner)(x)
+
+    def inner(x):
+        with jax.named_scope("inner"):
+            return jnp.sin(x)
+
+    (equation,) = program_of(f, X).equations
+    assert equation.scope.split("/")[0] == "outer"
+    assert equation.scope.split("/")[-1] == "inner"
+
+
+def test_same_input_twice_is_one_value():
+    program = program_of(jax.jit(lambda x: x * x), X)
+    (equation,) = program.equations
+    assert equation.inputs[0] is equation.inputs[1]
+
+
+def test_equation_knows_its_line():
+    (equation,) = program_of(lambda x: jnp.sin(x), X).equations
+    assert "test_program.py" in _compat.summarize(equation.source)
