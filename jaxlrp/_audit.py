@@ -25,6 +25,7 @@ from jaxlrp._program import Equation, Program, Value
 from jaxlrp._steps import Reading, Step
 from jaxlrp._transform import ArgNums, Traced, as_composite, backward, seed, trace
 from jaxlrp.composites import Composite
+from jaxlrp.rules import Detach, Rule
 
 CATEGORIES: tuple[str, ...] = (
     "bias",
@@ -171,7 +172,9 @@ def audit(
         measure_once = jax.jit(lambda xs: _measure(traced, xs, rules, target, slots))
         seeds, relevances, taps = measure_once(traced.inputs)
         taps = np.asarray(taps, np.float64)
-        absorptions = tuple(_absorption(s, r, slots, taps) for s, r in steps)
+        absorptions = tuple(
+            _absorption(s, s.rule(rules), r, slots, taps) for s, r in steps
+        )
         sums = [float(s) for s in seeds]
         total_in = float(sum(float(r) for r in relevances))
         outputs = traced.reading.program.outputs[: traced.n_out]
@@ -239,7 +242,11 @@ def _measure(
 
 
 def _absorption(
-    step: Step, reading: Reading, slots: Mapping[tuple[int, str], int], taps: np.ndarray
+    step: Step,
+    rule: Rule | None,
+    reading: Reading,
+    slots: Mapping[tuple[int, str], int],
+    taps: np.ndarray,
 ) -> Absorption:
     """What a step absorbed, and as what."""
     arrived, surrogate, passed, constant = (
@@ -247,7 +254,7 @@ def _absorption(
         for place in ("out", "surrogate", "in", "constant")
     )
     lost = arrived - passed + constant
-    if step.layer is not None or step.role == "sum":
+    if (step.layer is not None or step.role == "sum") and not isinstance(rule, Detach):
         has_bias = step.layer is not None and any(
             link.kind == "shift" for link in step.layer.links
         )
@@ -255,7 +262,7 @@ def _absorption(
         stabiliser = arrived - surrogate if taken else 0.0 if has_bias else lost
         absorbed = {"stabiliser": stabiliser, "bias": lost - stabiliser}
     else:
-        absorbed = {_category(step, reading): lost}
+        absorbed = {_category(step, rule, reading): lost}
     main = step.main
     return Absorption(
         main.scope,
@@ -267,8 +274,10 @@ def _absorption(
     )
 
 
-def _category(step: Step, reading: Reading) -> str:
+def _category(step: Step, rule: Rule | None, reading: Reading) -> str:
     """What a step without a bias or a stabiliser absorbs as."""
+    if isinstance(rule, Detach) and not step.held:
+        return "detached"
     if step.role in ("softmax", "gradient"):
         return "Taylor"
     if step.role == "custom":

@@ -14,6 +14,8 @@ from typing import Any
 from jax import Array
 
 from jaxlrp import _compat, _control, _linear, _pointwise
+from jaxlrp._operations import hold
+from jaxlrp._program import Equation, Value
 from jaxlrp._run import Environment, Observe, Run, run_equations, shadow_of, take_in
 from jaxlrp._steps import Reading, Step
 
@@ -58,7 +60,8 @@ def _do(step: Step, env: Environment, run: Run) -> None:
     """Evaluates one step and writes its results and their shadows."""
     if not step.signals:
         # What lies inside the step stays there: others may have given it a rule.
-        results = run_equations(step.equations, {}, env.read)
+        run_step = _run_blindly if step.role == "unreached" else run_equations
+        results = run_step(step.equations, {}, env.read)
         env.values.update(zip(step.outputs, results, strict=True))
         return
     seen = env if run.observe is None else _observed_inputs(step, env, run.observe)
@@ -73,6 +76,16 @@ def _do(step: Step, env: Environment, run: Run) -> None:
         env.values[v] = y
         if wanted and shadow is not None:
             env.shadows[v] = shadow
+
+
+def _run_blindly(
+    equations: Sequence[Equation], given: Mapping[Value, Any], read: Callable
+) -> list[Any]:
+    """Runs what JAX cannot differentiate and relevance does not pass, as a constant."""
+    (equation,) = equations
+    bound = _compat.primitive_bind(equation.primitive, dict(equation.params))
+    operands = [read(v) for v in equation.inputs]
+    return hold(lambda _, held: bound(*held), (), operands)
 
 
 def _observed_inputs(step: Step, env: Environment, observe: Observe) -> Environment:

@@ -47,9 +47,8 @@ def finish(
         if alive.isdisjoint(step.outputs) and not any(map(has_effects, step.equations)):
             continue
         if step.signals and receives.isdisjoint(step.outputs):
-            step = dataclasses.replace(
-                step, role="detached", slot=None, signals=(), equations=step.equations
-            )
+            role = "unreached" if step.role == "unexplained" else "detached"
+            step = dataclasses.replace(step, role=role, slot=None, signals=())
         elif step.role in ("control", "call"):
             step = _with_bodies(step, facts, receives, shadowed, memo, read_body)
         rule = step.rule(composite)
@@ -79,8 +78,8 @@ def _receivers(step: Step, rule: Rule | None) -> tuple[Value, ...]:
     return step.signals
 
 
-PASSING = frozenset({"structural", "selection", "scale", "shift", "activation"})
-"""Roles that act on a shadow element by element, as on the value."""
+PASSING = frozenset({"structural", "selection", "scale"})
+"""Roles that act on a shadow element by element, as on the value, under any rule."""
 
 
 def _shadows(
@@ -107,7 +106,9 @@ def passes_shadow(step: Step, rule: Rule | None) -> bool:
 
     All others take relevance in: they make it a multiplier of their output.
     """
-    return step.role in PASSING or bool(_held_under(step, rule))
+    if step.role in PASSING or step.plain or isinstance(rule, rules.Pass):
+        return True
+    return bool(_held_under(step, rule))
 
 
 def _held_under(step: Step, rule: Rule | None) -> tuple[int, ...]:

@@ -34,13 +34,7 @@ def claim_layers(claims: Claims) -> dict[int, Step]:
         equations = tuple(claims.program.equations[j] for j in members)
         signal = equation.inputs[position]
         assert isinstance(signal, Value)
-        steps[last] = Step(
-            role,
-            equations,
-            (signal,),
-            first=not claims.facts[signal].layered,
-            layer=form,
-        )
+        steps[last] = Step(role, equations, (signal,), layer=form)
     return steps
 
 

@@ -49,12 +49,12 @@ def wide(x: Array) -> Array:
     return x
 
 
-def narrow(factor: Array, dtype: Any) -> Array:
-    """A factor in the dtype of the multiplier; float16 would overflow at 65,504."""
+def narrow(c: Array, dtype: Any) -> Array:
+    """A multiplier in its value's dtype; float16 would overflow at 65,504."""
     most = float(jnp.finfo(dtype).max)
-    if most < float(jnp.finfo(factor.dtype).max):
-        factor = jnp.clip(factor, -most, most)
-    return lax.convert_element_type(factor, dtype)
+    if most < float(jnp.finfo(c.dtype).max):
+        c = jnp.clip(c, -most, most)
+    return lax.convert_element_type(c, dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -81,7 +81,7 @@ def _route_forward(scales: Callable, y: Array, hs: Any, aux: Any) -> Any:
 
 def _route_backward(scales: Callable, residuals: Any, c: Array) -> Any:
     y, aux = residuals
-    return None, tuple(narrow(s, c.dtype) * c for s in scales(y, aux)), None
+    return None, tuple(narrow(s * c, c.dtype) for s in scales(y, aux)), None
 
 
 route.defvjp(_route_forward, _route_backward)
@@ -116,11 +116,24 @@ def _secant_forward(f: Callable, x: Array, held: Any, epsilon: Any) -> Any:
 
 def _secant_backward(f: Callable, residuals: Any, c: Array) -> Any:
     x, held, epsilon = residuals
-    y, slope = jax.jvp(lambda x: f(x, held), (x,), (lax.full_like(x, 1),))
-    return _secant_slope(y, x, slope, epsilon) * c, None, None
+    y = f(x, held)
+    _, slope = jax.jvp(lambda x: f(x, held), (_halve(x),), (lax.full_like(x, 1),))
+    factor = _secant_slope(y, x, slope, epsilon)
+    return narrow(factor * c, c.dtype), None, None
 
 
 secant.defvjp(_secant_forward, _secant_backward)
+
+
+@jax.custom_jvp
+def _halve(x: Array) -> Array:
+    """The value `x`, its outer derivative halved: `(f(x) / x)' = f''(0) / 2` at 0."""
+    return x
+
+
+@_halve.defjvp
+def _(primals, tangents):
+    return primals[0], tangents[0] / 2
 
 
 def _secant_slope(y: Array, x: Array, slope: Array, epsilon: Any) -> Array:
@@ -129,7 +142,7 @@ def _secant_slope(y: Array, x: Array, slope: Array, epsilon: Any) -> Array:
     at_zero = lax.eq(base, lax.full_like(base, 0))
     limit = lax.select(lax.is_finite(slope), slope, lax.full_like(slope, 0))
     quotient = wide(y) / lax.select(at_zero, lax.full_like(base, 1), base)
-    return lax.select(at_zero, limit, narrow(quotient, x.dtype))
+    return lax.select(at_zero, wide(limit), quotient)
 
 
 @jax.custom_vjp
@@ -145,8 +158,8 @@ def _tap_forward(x: Array, t: Array) -> tuple[Array, tuple[Array, Array]]:
 def _tap_backward(residuals: tuple[Array, Array], c: Array) -> tuple[Array, Array]:
     x, t = residuals
     # A masked score is -inf and receives nothing: that is zero, not NaN.
-    passed = jnp.where(c == 0, 0, x.astype(t.dtype) * c.astype(t.dtype))
-    return c, jnp.sum(passed)
+    passed = jnp.where(c == 0, 0, wide(x) * wide(c))
+    return c, jnp.sum(jnp.real(passed).astype(t.dtype))
 
 
 tap.defvjp(_tap_forward, _tap_backward)
@@ -159,7 +172,7 @@ def tap_shadow(shadow: Array, t: Array) -> Array:
 
 
 def _tap_shadow_backward(t: Array, r: Array) -> tuple[Array, Array]:
-    return r, jnp.sum(r.astype(t.dtype))
+    return r, jnp.sum(jnp.real(r).astype(t.dtype))
 
 
 tap_shadow.defvjp(lambda shadow, t: (shadow, t), _tap_shadow_backward)

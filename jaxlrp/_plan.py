@@ -22,6 +22,7 @@ EXACTNESS = {
     "detached": "none",
     "inactive": "none",
     "unexplained": "none",
+    "unreached": "none",
 }
 """How exact the roles are that leave no choice of rule."""
 

@@ -36,12 +36,8 @@ def _passed_shadows(
         return [None] * len(results)
     if not passes_shadow(step, rule):
         return [None] * len(results)
-    entry = lookup(step.main.primitive)
     inputs = step.main.inputs
-    pushes = entry is not None and (
-        entry.kind is not Kind.ELEMENTWISE or len(step.signals) > 1 or len(inputs) > 2
-    )
-    if not pushes or step.role == "activation":
+    if step.root is not None or step.held or _maps_one_value(step):
         shadow = env.shadow(_kept_signal(step))
         if shadow is None:
             return [lax.full_like(y, 0) for y in results]
@@ -63,6 +59,17 @@ def _passed_shadows(
     if not positions:
         return [lax.full_like(y, 0) for y in results]
     return list(jax.jvp(moved, primals, tangents)[1])
+
+
+def _maps_one_value(step: Step) -> bool:
+    """Elementwise, of one value and at most a constant: `-x`, `a x`, `x + b`."""
+    entry = lookup(step.main.primitive)
+    return (
+        entry is not None
+        and entry.kind is Kind.ELEMENTWISE
+        and len(step.signals) == 1
+        and len(step.main.inputs) <= 2
+    )
 
 
 def _kept_signal(step: Step) -> Value:

@@ -100,18 +100,26 @@ def _read_program(
         return _read_program(body, inputs, composite, relevant, shadow_outputs, memo)
 
     facts = _facts.analyse(program, inputs, memo)
-    steps = _claim(program, facts, composite, memo["strict"])
+    steps = _claim(program, facts, composite)
     memo[key] = finish(
         program, facts, steps, composite, relevant, shadow_outputs, memo, read_body
     )
+    if memo["strict"]:
+        _refuse_unexplained(memo[key])
     return memo[key]
+
+
+def _refuse_unexplained(reading: Reading) -> None:
+    """Raises for the first step without a rule that relevance would have to pass."""
+    for step in reading.steps:
+        if step.role == "unexplained":
+            raise UnexplainedPrimitiveError(_problem(step.main))
 
 
 def _claim(
     program: Program,
     facts: Mapping[Value, Facts],
     composite: Composite,
-    strict: bool,
 ) -> list[Step]:
     uses: dict[Value, list[int]] = {}
     for i, equation in enumerate(program.equations):
@@ -124,10 +132,8 @@ def _claim(
     producer = {v: i for i, e in enumerate(program.equations) for v in e.outputs}
     claims = Claims(program, facts, uses, producer, {})
     for i, equation in enumerate(program.equations):
-        problem = _problem(equation, claims)
-        if problem and strict:
-            raise UnexplainedPrimitiveError(problem)
-        if problem:
+        entry = lookup(equation.primitive)
+        if entry is None or entry.kind is Kind.REFUSED:
             claims.role[i] = "unexplained"
     claim_softmax(claims)
     layers = claim_layers(claims)
@@ -138,19 +144,13 @@ def _claim(
         if step is None and claims.role.get(i) != "chain":
             step = _single(i, equation, claims)
         if step is not None:
-            steps.append(_select(step, composite))
+            steps.append(_select(step, composite, claims))
     return steps
 
 
-def _problem(equation: Equation, claims: Claims) -> str:
-    """Why relevance cannot pass the equation, or nothing."""
-    if not claims.active_inputs(equation):
-        return ""
-    if not any(_facts.is_real(v.aval) for v in equation.outputs):
-        return ""
+def _problem(equation: Equation) -> str:
+    """Why relevance cannot pass the equation, and what to do."""
     entry = lookup(equation.primitive)
-    if entry is not None and entry.kind is not Kind.REFUSED:
-        return ""
     name = equation.primitive.name
     where = _compat.summarize(equation.source)
     shapes = ", ".join(v.aval.str_short() for v in equation.inputs)
@@ -163,8 +163,11 @@ def _problem(equation: Equation, claims: Claims) -> str:
     )
 
 
-def _select(step: Step, composite: Composite) -> Step:
+def _select(step: Step, composite: Composite, claims: Claims) -> Step:
+    """The step with the composite's assignment that wins."""
     main = step.main
+    first = not any(claims.facts[v].layered for v in step.signals)
+    step = dataclasses.replace(step, first=first)
     slot = composite.select(step.role, step.first, main.scope, main.primitive.name)
     return dataclasses.replace(step, slot=slot)
 

@@ -100,7 +100,9 @@ def take_in(y: Array) -> Array:
 
 def _reciprocal_scale(zero: Array, aux: tuple[Array]) -> tuple[Array]:
     (y,) = aux
-    return (1 / stabilise(y, 0.0),)
+    y = wide(y)
+    at_zero = y == 0  # nothing made it: its relevance is dropped
+    return (jnp.where(at_zero, 0, 1 / jnp.where(at_zero, 1, y)),)
 
 
 def shared(
@@ -118,11 +120,16 @@ def shared(
 
 
 def _multiple_scales(per: Any, y: Array, aux: Any) -> list[Array]:
-    """`part * y / s(z)`: what arrives is a multiplier, `R = y c`."""
-    return [
-        _part(wide(y) / _denominator(z, epsilon, axes), part)
-        for axes, (z, epsilon, part) in zip(per, aux, strict=True)
-    ]
+    """`part * y / s(z)`: what arrives is a multiplier, `R = y c`.
+
+    Where `z = 0` all contributions are zero, and the factor is too: `y / epsilon` could
+    overflow before it meets them.
+    """
+    scales = []
+    for axes, (z, epsilon, part) in zip(per, aux, strict=True):
+        scale = wide(y) / _denominator(z, epsilon, axes)
+        scales.append(_part(jnp.where(z == 0, 0, scale), part))
+    return scales
 
 
 def _plain_scales(per: Any, y: Array, aux: Any) -> list[Array]:

@@ -64,7 +64,7 @@ class Step:
         `custom`, `gradient` (no rule but the local gradient), `inactive`, `detached`.
       equations: what it evaluates, in order; the last gives its results.
       signals: the active values that it reads and that may receive relevance.
-      first: is it a first layer?
+      first: does no layer lie between it and the attributed inputs?
       slot: the composite's assignment that applies, or None for the role's default.
       layer: for layers and averages, the parts.
       root: for activations, the value that relevance goes to.

@@ -83,7 +83,7 @@ class Assignment:
     Attributes:
       role: the role, or `layer` for dense layers and convolutions.
       rule: the rule.
-      first: only for the first layers, those with no layer between them and the input.
+      first: only where no layer lies between the step and the input.
       scope: only inside named scopes that match this glob (`jax.named_scope`, Flax
         Linen module paths), `*` matching any characters.
       primitive: only where the step's main primitive has this name.
@@ -232,6 +232,11 @@ def _epsilon_with(name: str, convolution: Rule, epsilon: Any) -> Composite:
     )
 
 
+def _shift_passes(composite: Composite) -> Composite:
+    """For rules that look past the input's value: so does its normalisation."""
+    return composite.on("shift", rules.Pass(), first=True)
+
+
 def EpsilonPlus(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
     """z-plus on convolutions, epsilon on dense layers. Source: zennit."""
     return _epsilon_with("EpsilonPlus", rules.ZPlus(), epsilon)
@@ -240,7 +245,7 @@ def EpsilonPlus(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
 def EpsilonPlusFlat(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
     """`EpsilonPlus` with the flat rule on the first layers. Source: zennit."""
     plus = _epsilon_with("EpsilonPlusFlat", rules.ZPlus(), epsilon)
-    return plus.on("layer", rules.Flat(), first=True)
+    return _shift_passes(plus).on("layer", rules.Flat(), first=True)
 
 
 def EpsilonAlpha2Beta1(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
@@ -250,11 +255,8 @@ def EpsilonAlpha2Beta1(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
 
 def EpsilonAlpha2Beta1Flat(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
     """`EpsilonAlpha2Beta1` with the flat rule on the first layers. Source: zennit."""
-    return (
-        EpsilonAlpha2Beta1(epsilon)
-        .named("EpsilonAlpha2Beta1Flat")
-        .on("layer", rules.Flat(), first=True)
-    )
+    composite = EpsilonAlpha2Beta1(epsilon).named("EpsilonAlpha2Beta1Flat")
+    return _shift_passes(composite).on("layer", rules.Flat(), first=True)
 
 
 def EpsilonGammaBox(  # noqa: N802
@@ -265,6 +267,6 @@ def EpsilonGammaBox(  # noqa: N802
     `low` and `high` bound the input: scalars, or arrays that broadcast to it. The box
     applies to a first layer that is a convolution. Source: zennit.
     """
-    return _epsilon_with("EpsilonGammaBox", rules.GeneralizedGamma(gamma), epsilon).on(
-        "convolution", rules.ZBox(low, high), first=True
-    )
+    composite = _epsilon_with("EpsilonGammaBox", rules.GeneralizedGamma(gamma), epsilon)
+    box = rules.ZBox(low, high)
+    return _shift_passes(composite).on("convolution", box, first=True)

@@ -5,13 +5,26 @@ from __future__ import annotations
 from jaxlrp.primitives._book import (
     Entry,
     Kind,
+    Params,
+    Signs,
     enter,
     first_nonnegative,
     only,
 )
 
+
+def _gathers_nonnegative(signs: Signs, params: Params) -> bool:
+    """What lies out of bounds may be filled with a value of any sign."""
+    fill = params.get("fill_value")
+    return signs[0] and (fill is None or fill >= 0)
+
+
 enter(
-    "gather dynamic_slice",
+    "gather",
+    Entry(Kind.STRUCTURAL, linear=only(0), nonnegative=_gathers_nonnegative),
+)
+enter(
+    "dynamic_slice",
     Entry(Kind.STRUCTURAL, linear=only(0), nonnegative=first_nonnegative),
 )
 # `operand.at[...].set(update)`: both carry relevance, each where it remains.

@@ -74,9 +74,9 @@ CONSTANTS = {
     "concatenated": lambda x: jnp.concatenate([jnp.full((1, 4), 0.3), x]) @ W,
     "padded": lambda x: jnp.pad(x, ((1, 0), (0, 0)), constant_values=0.7) @ W,
     "written over": lambda x: x.at[0].set(1.0) @ W,
-    "starting a loop": lambda x: lax.scan(
-        lambda c, r: (c + r, None), jnp.ones(4), x
-    )[0],
+    "starting a loop": lambda x: lax.scan(lambda c, r: (c + r, None), jnp.ones(4), x)[
+        0
+    ],
     "of one branch": lambda x: lax.cond(
         True, lambda x: jnp.ones_like(x) + x, jnp.sin, x
     ),
@@ -147,8 +147,9 @@ def test_parts_add_up_with_shadows(rule, target):
     assert audit.residual == pytest.approx(0.0, abs=1e-9)
     shadowed = isinstance(rule, rules.Flat | rules.WSquare | rules.ZBox)
     if shadowed:  # no constant is fed but the biases
-        parts = {k: v for k, v in audit.absorbed.items() if k not in
-                 ("bias", "stabiliser")}
+        parts = {
+            k: v for k, v in audit.absorbed.items() if k not in ("bias", "stabiliser")
+        }
         assert not any(abs(v) > 1e-9 for v in parts.values())
 
 
@@ -161,9 +162,11 @@ def test_loops_and_branches_add_up():
         h = lax.cond(h.sum() > 0, lambda h: h @ u + 1, jax.nn.softmax, h)
         return jax.checkpoint(lambda h: jnp.sin(h @ u))(h) + hs.sum(0)
 
-    for composite in (ATTN_LRP, composites.Epsilon(0.1), composites.Uniform(
-        rules.Flat()
-    )):
+    for composite in (
+        ATTN_LRP,
+        composites.Epsilon(0.1),
+        composites.Uniform(rules.Flat()),
+    ):
         audited(f, X, composite=composite)
 
 
@@ -218,8 +221,9 @@ def test_several_arguments_and_trees_are_summed():
 
 
 def test_auxiliary_output_plays_no_part():
-    audit = jaxlrp.audit(lambda x: (x @ W, x.sum()), ATTN_LRP, has_aux=True,
-                         target="all")(X)
+    audit = jaxlrp.audit(
+        lambda x: (x @ W, x.sum()), ATTN_LRP, has_aux=True, target="all"
+    )(X)
     assert audit.total_out == pytest.approx(float((X @ W).sum()))
     assert audit.residual == pytest.approx(0.0, abs=1e-9)
 
@@ -243,10 +247,17 @@ CULPRITS = {
         "log",
     ),
     "scan, late": (
-        lambda x: lax.scan(
-            lambda c, _: (jnp.sqrt(c), jnp.cos(c - 1)), jnp.abs(x) * 0 - 0.0, None, 3
-        )[1].sum()
-        + lax.scan(lambda c, r: (jnp.log(c) + r, None), x[0] * 0 + 2.0, x * 0 - 2)[0],
+        lambda x: (
+            lax.scan(
+                lambda c, _: (jnp.sqrt(c), jnp.cos(c - 1)),
+                jnp.abs(x) * 0 - 0.0,
+                None,
+                3,
+            )[1].sum()
+            + lax.scan(lambda c, r: (jnp.log(c) + r, None), x[0] * 0 + 2.0, x * 0 - 2)[
+                0
+            ]
+        ),
         "log",
     ),
     "cond": (lambda x: lax.cond(x[0, 0] < 9, log_of, jnp.sin, x) @ W, "log"),
@@ -267,7 +278,9 @@ def test_first_equation_with_nan_or_infinity_is_named(name):
 
 
 def test_argument_with_nan_is_named():
-    audit = jaxlrp.audit(lambda x: x @ W, ATTN_LRP)(jnp.asarray(X).at[0, 1].set(jnp.nan))
+    audit = jaxlrp.audit(lambda x: x @ W, ATTN_LRP)(
+        jnp.asarray(X).at[0, 1].set(jnp.nan)
+    )
     assert "argument" in audit.culprit
 
 

@@ -32,31 +32,22 @@ def test_jaxpr_and_its_constants():
     assert len(none) in (0, len(consts))
 
 
+def scan_with_constants(init, xs, a, b):
+    def step(carry, x):
+        c, d = carry
+        return (c + (a * x)[0], d + (b * x)[0]), x
+
+    return lax.scan(step, (init, init), xs)
+
+
 @pytest.mark.parametrize("length", [0, 1, 4])
 def test_scan_is_split_into_constants_carries_and_inputs(length):
-    a, b = jnp.ones(3), jnp.ones(2)
-
-    def f(init, xs):
-        def step(carry, x):
-            c, d = carry
-            return (c + a.sum() * x, d + b.sum()), x
-
-        return lax.scan(step, (init, init * 2), xs)
-
-    eqn = equation(lax.scan and (lambda i, xs, a, b: scan_with(i, xs, a, b)),
-                   jnp.zeros(()), jnp.zeros(length), a, b)
+    arguments = (jnp.zeros(()), jnp.zeros(length), jnp.ones(3), jnp.ones(2))
+    eqn = equation(scan_with_constants, *arguments)
     consts, carries = _compat.scan_split(dict(eqn.params))
     assert (consts, carries) == (2, 2)
     assert len(eqn.invars) == 5
     assert eqn.params["length"] == length
-
-
-def scan_with(init, xs, a, b):
-    def step(carry, x):
-        c, d = carry
-        return (c + a[0] * x, d + b[0]), x
-
-    return lax.scan(step, (init, init), xs)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +95,7 @@ def test_source_line_and_scope_of_an_equation():
     eqn = equation(f, X)
     assert _compat.name_stack(eqn.source_info) == "outer/inner"
     summary = _compat.summarize(eqn.source_info)
-    assert "test_compat.py" in summary and "(f)" in summary.replace("<locals>.", "")[-40:] or "f)" in summary
+    assert "test_compat.py" in summary and summary.endswith("f)")
 
 
 BINDABLE = {

@@ -154,7 +154,9 @@ def test_composite_can_be_an_argument_of_a_compiled_function():
     for gamma in (0.1, 1.0):
         composite = composites.Uniform(rules.GeneralizedGamma(gamma))
         expected = jaxlrp.lrp(net, composite)(X)
-        np.testing.assert_allclose(explain(composite, X), expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            explain(composite, X), expected, rtol=1e-4, atol=1e-5
+        )
     assert len(traces) == 1
 
 

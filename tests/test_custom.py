@@ -23,7 +23,7 @@ def book_as_found(monkeypatch):
     monkeypatch.setattr(_book, "_by_primitive", dict(_book._by_primitive))
 
 
-# ---- register_rule ---------------------------------------------------------------------
+# ---- register_rule -------------------------------------------------------------------
 
 
 def new_primitive(f, name="cubed"):
@@ -156,17 +156,17 @@ def test_registered_rule_of_the_wrong_form(rule, message):
 
 def test_registered_rule_with_too_few_results():
     jaxlrp.register_rule(primitives.top_k_p)(lambda apply, active, x, **_: apply(x)[:1])
-    with pytest.raises(errors.RuleError, match="'top_k' returned 1 results, expected 2"):
+    with pytest.raises(errors.RuleError, match="'top_k' returned 1 results, expected"):
         jaxlrp.lrp(lambda x: lax.top_k(x, 2)[0])(X)
 
 
 @pytest.mark.parametrize("thing", ["tanh", jnp.tanh, None])
 def test_only_primitives_can_be_registered(thing):
-    with pytest.raises(TypeError, match="primitive: got .*, expected a jax.extend.core"):
+    with pytest.raises(TypeError, match="primitive: got .*, expected a jax.extend"):
         jaxlrp.register_rule(thing)
 
 
-# ---- custom_lrp -----------------------------------------------------------------------
+# ---- custom_lrp ----------------------------------------------------------------------
 
 
 def make_scaled():
@@ -344,7 +344,10 @@ def wrong(relprop):
 @pytest.mark.parametrize(
     ("relprop", "message"),
     [
-        (lambda _, r: r, "returned .*, expected a tuple with the relevance of each of 2"),
+        (
+            lambda _, r: r,
+            "returned .*, expected a tuple with the relevance of each",
+        ),
         (lambda _, r: (r,), "expected a tuple with the relevance of each of 2"),
         (lambda _, r: (r, r[0]), r"returned relevances of shapes \[\(4,\)\], expected"),
         (lambda _, r: (r, (r, r)), "returned relevances of shapes"),

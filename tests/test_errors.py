@@ -36,7 +36,7 @@ def test_unknown_target(function):
 
 @pytest.mark.parametrize("target", [1.0, None, True, [0, 1], jnp.array([0.0])])
 def test_target_of_the_wrong_type(target):
-    with pytest.raises(TypeError, match="target: got .*, expected 'max', 'all', an int"):
+    with pytest.raises(TypeError, match="target: got .*, expected 'max', 'all', an"):
         jaxlrp.lrp(dense, target=target)
 
 
@@ -47,7 +47,7 @@ def test_class_out_of_range(target):
 
 
 def test_class_for_every_example():
-    with pytest.raises(ValueError, match=r"target: got an array of shape \(3,\).*\(2,\)"):
+    with pytest.raises(ValueError, match=r"target: got an array of shape \(3,\).*2,"):
         jaxlrp.lrp(dense, target=jnp.array([0, 1, 2]))(X)
 
 
@@ -139,7 +139,7 @@ def test_python_float_is_an_array_and_int_is_none():
 
 
 def test_argument_that_the_output_does_not_depend_on():
-    with pytest.warns(errors.IndependentArgumentWarning, match="argument 1: the output"):
+    with pytest.warns(errors.IndependentArgumentWarning, match="argument 1: the"):
         found = jaxlrp.lrp(lambda a, b: dense(a))(X, X)
     assert found.shape == X.shape
     assert not np.asarray(found).any()
@@ -201,7 +201,7 @@ def test_relevance_of_a_wrong_leaf_is_named():
         pull({"a": jnp.ones((2, 4)), "b": jnp.ones(3)})
 
 
-# ---- rules and composites ----------------------------------------------------------------
+# ---- rules and composites ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_rule_that_returns_the_wrong_shape():
         jaxlrp.lrp(dense, composites.Uniform(Transposed()))(X)
 
 
-# ---- primitives without a rule -------------------------------------------------------------
+# ---- primitives without a rule -------------------------------------------------------
 
 unknown_p = jax.extend.core.Primitive("frobnicate")
 unknown_p.def_impl(lambda x: x)
@@ -317,7 +317,7 @@ def test_loop_without_relevance_is_not_refused():
     np.testing.assert_allclose(jaxlrp.lrp(f, target="all")(X), X * 6)
 
 
-# ---- NaN and infinity ----------------------------------------------------------------------
+# ---- NaN and infinity ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax import lax
 from jax.extend.core import Literal
 
@@ -66,9 +67,7 @@ UNARY = {
     "padded": lambda x: lax.pad(x[:2], 0.5, ((1, 1, 0), (0, 0, 0))),
     "padded below zero": lambda x: lax.pad(x[:2], -0.5, ((1, 1, 0), (0, 0, 0))),
     "taken": lambda x: x[jnp.array([3, 0, 1, 1])],
-    "filled": lambda x: x.at[jnp.array([0, 9, 1, 7])].get(
-        mode="fill", fill_value=-1.0
-    ),
+    "filled": lambda x: x.at[jnp.array([0, 9, 1, 7])].get(mode="fill", fill_value=-1.0),
     "reversed": lambda x: x[::-1],
     "gram": lambda x: jnp.einsum("ij,kj->ik", x, x),
     "squares": lambda x: jnp.broadcast_to(jnp.einsum("ij,ij->i", x, x), x.shape),
@@ -76,10 +75,9 @@ UNARY = {
         lax.bitcast_convert_type(x, jnp.uint32), jnp.float32
     ),
     "not": lambda x: (~jnp.floor(x).astype(jnp.int32)).astype(jnp.float32),
-    "narrowed": lambda x: (jnp.abs(x) * 100)
-    .astype(jnp.uint8)
-    .astype(jnp.int8)
-    .astype(jnp.float32),
+    "narrowed": lambda x: (
+        (jnp.abs(x) * 100).astype(jnp.uint8).astype(jnp.int8).astype(jnp.float32)
+    ),
 }
 BINARY = {
     "add": jnp.add,
@@ -165,7 +163,9 @@ def test_axes_along_which_a_constant_is_said_to_stand_still(f):
         for axis in range(y.ndim):
             if axis not in known.varies and y.shape[axis] > 1:
                 first = np.take(y, [0], axis)
-                assert np.array_equal(y, np.broadcast_to(first, y.shape), equal_nan=True)
+                assert np.array_equal(
+                    y, np.broadcast_to(first, y.shape), equal_nan=True
+                )
 
 
 @given(small_programs())
@@ -201,9 +201,7 @@ def test_layer_between_value_and_input(f, layered):
 
 
 def test_integers_and_stopped_values_are_cut():
-    a, b, c = outputs(
-        lambda x: (jnp.argmax(x), lax.stop_gradient(x), x.astype(int)), X
-    )
+    a, b, c = outputs(lambda x: (jnp.argmax(x), lax.stop_gradient(x), x.astype(int)), X)
     assert [f.active for f in (a, b, c)] == [False] * 3
     assert [f.cut for f in (a, b, c)] == [True] * 3
 

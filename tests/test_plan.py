@@ -75,7 +75,9 @@ def test_bodies_are_indented_rows():
         (lambda w, x: x @ unknown_p.bind(w), 0, 1),
         (lambda w, x: lax.while_loop(lambda v: v[0, 0] < 0, jnp.sin, x) @ w, 1, 2),
         (
-            lambda w, x: lax.scan(lambda c, _: (unknown_p.bind(c), None), x, None, 2)[0],
+            lambda w, x: lax.scan(lambda c, _: (unknown_p.bind(c), None), x, None, 2)[
+                0
+            ],
             1,
             1,
         ),
@@ -101,9 +103,11 @@ def test_arrays_and_shapes_give_the_same_plan():
 
 
 def test_plan_names_the_rules_of_lines_that_apply():
-    composite = composites.Uniform(rules.ZPlus()).on(
-        "dense", rules.Flat(), first=True
-    ).on("dense", rules.Gamma(0.5), scope="tail")
+    composite = (
+        composites.Uniform(rules.ZPlus())
+        .on("dense", rules.Flat(), first=True)
+        .on("dense", rules.Gamma(0.5), scope="tail")
+    )
 
     def f(w, x):
         x = jnp.tanh(jnp.tanh(x @ w) @ w)

@@ -40,7 +40,7 @@ def float64():
         yield
 
 
-# ---- layers ---------------------------------------------------------------------------
+# ---- layers --------------------------------------------------------------------------
 
 
 def test_positional_embedding_is_no_bias():
@@ -132,9 +132,7 @@ def test_batch_norm_is_folded_into_its_convolution(norm):
     numbers = ("NHWC", "HWIO", "NHWC")
 
     def conv(x, w):
-        return lax.conv_general_dilated(
-            x, w, (1, 1), "SAME", dimension_numbers=numbers
-        )
+        return lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=numbers)
 
     f = lambda x: norm(conv(x, w), mean, var, scale, bias)  # noqa: E731
     assert roles(f, x) == ["convolution"]
@@ -157,8 +155,9 @@ def test_flax_batch_norm_is_folded_into_its_layer():
     x = draw(1, 4, 4, 2).astype("float32")
     variables = Linen().init(jax.random.key(0), x)
     assert roles(Linen().apply, variables, x) == ["convolution"]
-    layers = nnx.Conv(2, 3, (3, 3), rngs=nnx.Rngs(0)), nnx.BatchNorm(
-        3, use_running_average=True, rngs=nnx.Rngs(0)
+    layers = (
+        nnx.Conv(2, 3, (3, 3), rngs=nnx.Rngs(0)),
+        nnx.BatchNorm(3, use_running_average=True, rngs=nnx.Rngs(0)),
     )
     assert roles(lambda x: layers[1](layers[0](x)), x) == ["convolution"]
 
@@ -173,7 +172,7 @@ def test_integer_weights_are_a_kernel():
     assert np.isfinite(explain(x)).all()
 
 
-# ---- first layers ------------------------------------------------------------------------
+# ---- first layers --------------------------------------------------------------------
 
 
 def firsts(f, *args, argnums=-1):
@@ -215,7 +214,7 @@ def test_first_layer_inside_a_scan_is_that_of_the_input():
     assert firsts(f, xs) == [True, False]
 
 
-# ---- activations -----------------------------------------------------------------------
+# ---- activations ---------------------------------------------------------------------
 
 
 def gelu_tanh(x):
@@ -263,8 +262,9 @@ ACTIVATIONS = {
     "squareplus": jax.nn.squareplus,
     "squared relu": lambda x: jax.nn.relu(x) ** 2,
     "tanh": jnp.tanh,
-    "tanh by exponentials": lambda x: (jnp.exp(x) - jnp.exp(-x))
-    / (jnp.exp(x) + jnp.exp(-x)),
+    "tanh by exponentials": lambda x: (
+        (jnp.exp(x) - jnp.exp(-x)) / (jnp.exp(x) + jnp.exp(-x))
+    ),
     "sigmoid": jax.nn.sigmoid,
     "sigmoid by hand": lambda x: 1 / (1 + jnp.exp(-x)),
     "sigmoid by exponentials": lambda x: jnp.exp(x) / (1 + jnp.exp(x)),
@@ -336,7 +336,7 @@ def test_custom_jvp_activation_is_one_activation():
     np.testing.assert_allclose(lrp0(lambda x: phi(x @ w), x).sum(), phi(x @ w).sum())
 
 
-# ---- normalisers ------------------------------------------------------------------------
+# ---- normalisers ---------------------------------------------------------------------
 
 
 def layer_norm(x, axis=-1):
@@ -353,18 +353,28 @@ def fast_layer_norm(x):
 LAYER_NORMS = {
     "naive": layer_norm,
     "fast variance": fast_layer_norm,
-    "jnp.var": lambda x: (x - x.mean(-1, keepdims=True))
-    * lax.rsqrt(x.var(-1, keepdims=True) + 1e-5),
-    "jnp.std": lambda x: (x - x.mean(-1, keepdims=True))
-    / jnp.sqrt(x.std(-1, keepdims=True) ** 2 + 1e-5),
-    "power": lambda x: (c := x - x.mean(-1, keepdims=True))
-    * ((c * c).mean(-1, keepdims=True) + 1e-5) ** -0.5,
-    "reciprocal": lambda x: (c := x - x.mean(-1, keepdims=True))
-    * (1.0 / jnp.sqrt(jnp.square(c).mean(-1, keepdims=True) + 1e-5)),
-    "sum over size": lambda x: (c := x - jnp.sum(x, -1, keepdims=True) / x.shape[-1])
-    / jnp.sqrt(jnp.sum(c**2, -1, keepdims=True) / x.shape[-1] + 1e-5),
-    "einsum": lambda x: (c := x - x.mean(-1, keepdims=True))
-    / jnp.sqrt(jnp.einsum("bi,bi->b", c, c) / x.shape[-1] + 1e-5)[:, None],
+    "jnp.var": lambda x: (
+        (x - x.mean(-1, keepdims=True)) * lax.rsqrt(x.var(-1, keepdims=True) + 1e-5)
+    ),
+    "jnp.std": lambda x: (
+        (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.std(-1, keepdims=True) ** 2 + 1e-5)
+    ),
+    "power": lambda x: (
+        (c := x - x.mean(-1, keepdims=True))
+        * ((c * c).mean(-1, keepdims=True) + 1e-5) ** -0.5
+    ),
+    "reciprocal": lambda x: (
+        (c := x - x.mean(-1, keepdims=True))
+        * (1.0 / jnp.sqrt(jnp.square(c).mean(-1, keepdims=True) + 1e-5))
+    ),
+    "sum over size": lambda x: (
+        (c := x - jnp.sum(x, -1, keepdims=True) / x.shape[-1])
+        / jnp.sqrt(jnp.sum(c**2, -1, keepdims=True) / x.shape[-1] + 1e-5)
+    ),
+    "einsum": lambda x: (
+        (c := x - x.mean(-1, keepdims=True))
+        / jnp.sqrt(jnp.einsum("bi,bi->b", c, c) / x.shape[-1] + 1e-5)[:, None]
+    ),
     "jax.nn.standardize": lambda x: jax.nn.standardize(x, epsilon=1e-5),
     "linen": lambda x: linen.LayerNorm(
         epsilon=1e-5, use_bias=False, use_scale=False, dtype="float64"
@@ -393,15 +403,19 @@ RMS_NORMS = {
     "division": lambda x: x / jnp.sqrt(jnp.mean(x**2, -1, keepdims=True)),
     "power": lambda x: x * jnp.power(jnp.square(x).mean(-1, keepdims=True), -0.5),
     "reciprocal": lambda x: x * (1 / jnp.sqrt(jnp.mean(x**2, -1, keepdims=True))),
-    "norm": lambda x: x
-    / (jnp.linalg.norm(x, axis=-1, keepdims=True) / np.sqrt(x.shape[-1])),
-    "norm and maximum": lambda x: x
-    * (
-        np.sqrt(x.shape[-1])
-        / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-9)
+    "norm": lambda x: (
+        x / (jnp.linalg.norm(x, axis=-1, keepdims=True) / np.sqrt(x.shape[-1]))
     ),
-    "einsum": lambda x: x
-    * lax.rsqrt(jnp.einsum("...i,...i->...", x, x) / x.shape[-1])[..., None],
+    "norm and maximum": lambda x: (
+        x
+        * (
+            np.sqrt(x.shape[-1])
+            / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-9)
+        )
+    ),
+    "einsum": lambda x: (
+        x * lax.rsqrt(jnp.einsum("...i,...i->...", x, x) / x.shape[-1])[..., None]
+    ),
     "vecdot": lambda x: x / jnp.sqrt(jnp.vecdot(x, x) / x.shape[-1])[..., None],
     "in float32": lambda x: (
         x.astype("float32")
@@ -459,15 +473,20 @@ DIVISIVE_NORMS = {
     "L1": lambda x: x / jnp.abs(x).sum(-1, keepdims=True),
     "maximum": lambda x: x / jnp.abs(x).max(-1, keepdims=True),
     "sum of squares": lambda x: x / (x**2).sum(-1, keepdims=True),
-    "local response": lambda x: x
-    / (
-        2.0
-        + 1e-1
-        * lax.reduce_window(x * x, 0.0, lax.add, (1, 3), (1, 1), [(0, 0), (1, 1)])
-    )
-    ** 0.75,
-    "local response by convolution": lambda x: x
-    / (1.0 + jnp.stack([jnp.convolve(r * r, jnp.ones(3), "same") for r in x])) ** 0.75,
+    "local response": lambda x: (
+        x
+        / (
+            2.0
+            + 1e-1
+            * lax.reduce_window(x * x, 0.0, lax.add, (1, 3), (1, 1), [(0, 0), (1, 1)])
+        )
+        ** 0.75
+    ),
+    "local response by convolution": lambda x: (
+        x
+        / (1.0 + jnp.stack([jnp.convolve(r * r, jnp.ones(3), "same") for r in x]))
+        ** 0.75
+    ),
 }
 
 
@@ -498,7 +517,7 @@ def test_normaliser_by_its_gradient_where_a_composite_says_so():
     np.testing.assert_allclose(found.sum(-1), 0.0, atol=1e-9)  # degree zero
 
 
-# ---- softmax ----------------------------------------------------------------------------
+# ---- softmax -------------------------------------------------------------------------
 
 
 def softmax_plain(x):
@@ -532,8 +551,9 @@ SOFTMAXES = {
     "two exponentials": lambda x: jnp.exp(x) / jnp.exp(x).sum(-1, keepdims=True),
     "einsum": lambda x: (e := jnp.exp(x)) / jnp.einsum("bi->b", e)[:, None],
     "with a floor": lambda x: (e := jnp.exp(x)) / (e.sum(-1, keepdims=True) + 1e-20),
-    "powers of two": lambda x: (e := jnp.exp2(x / np.log(2.0)))
-    / e.sum(-1, keepdims=True),
+    "powers of two": lambda x: (
+        (e := jnp.exp2(x / np.log(2.0))) / e.sum(-1, keepdims=True)
+    ),
     "from its logarithm": lambda x: jnp.exp(jax.nn.log_softmax(x)),
     "from logsumexp": lambda x: jnp.exp(x - jax.nn.logsumexp(x, -1, keepdims=True)),
     "in float32": lambda x: jax.nn.softmax(x.astype("float32")).astype(x.dtype),
@@ -568,8 +588,9 @@ MASKED = {
     "minus infinity": lambda x: jax.nn.softmax(jnp.where(MASK, x, -jnp.inf)),
     "large number": lambda x: jax.nn.softmax(jnp.where(MASK, x, -1e30)),
     "added": lambda x: jax.nn.softmax(x + jnp.where(MASK, 0.0, -1e9)),
-    "by hand": lambda x: (e := jnp.where(MASK, jnp.exp(x), 0.0))
-    / e.sum(-1, keepdims=True),
+    "by hand": lambda x: (
+        (e := jnp.where(MASK, jnp.exp(x), 0.0)) / e.sum(-1, keepdims=True)
+    ),
 }
 
 
@@ -724,7 +745,7 @@ def test_one_hot_times_a_table_is_a_layer():
     assert roles(f, weights) == ["dense"]
 
 
-# ---- scopes ----------------------------------------------------------------------------
+# ---- scopes --------------------------------------------------------------------------
 
 
 def scoped(x):

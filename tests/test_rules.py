@@ -183,8 +183,9 @@ LAYERS = {
     ),
     "conv strided": (
         (1, 2, 5, 5),
-        lambda x: conv(x, draw(3, 2, 3, 2), (2, 1), [(1, 0), (0, 1)])
-        + draw(3)[:, None, None],
+        lambda x: (
+            conv(x, draw(3, 2, 3, 2), (2, 1), [(1, 0), (0, 1)]) + draw(3)[:, None, None]
+        ),
     ),
     "conv dilated": (
         (1, 2, 5, 5),
@@ -192,13 +193,15 @@ LAYERS = {
     ),
     "conv grouped": (
         (1, 4, 4, 4),
-        lambda x: conv(x, draw(6, 2, 3, 3), feature_group_count=2)
-        + draw(6)[:, None, None],
+        lambda x: (
+            conv(x, draw(6, 2, 3, 3), feature_group_count=2) + draw(6)[:, None, None]
+        ),
     ),
     "conv depthwise": (
         (1, 4, 4, 3),
-        lambda x: conv(x, draw(3, 3, 1, 6), numbers=NHWC, feature_group_count=3)
-        + draw(6),
+        lambda x: (
+            conv(x, draw(3, 3, 1, 6), numbers=NHWC, feature_group_count=3) + draw(6)
+        ),
     ),
     "conv transposed": (
         (1, 3, 3, 2),
@@ -280,7 +283,9 @@ def test_known_signs_give_the_same_numbers(layer):
                 for rule, _ in RULES.values()
             ]
 
-        for special, general in zip(explain(known, x, r), explain(f, x, r), strict=True):
+        for special, general in zip(
+            explain(known, x, r), explain(f, x, r), strict=True
+        ):
             np.testing.assert_allclose(special, general, rtol=1e-9, atol=1e-12)
 
 
@@ -317,9 +322,11 @@ def test_weights_can_be_what_is_explained(rule):
         x, w, r = draw(1, 4), draw(4, 3), draw(1, 3)
         composite = composites.Uniform(rule)
         _, pull = jaxlrp.relprop(lambda w: x @ w, w, composite=composite)
-        formula = {"Epsilon": functools.partial(epsilon, epsilon=0.1),
-                   "Gamma": functools.partial(gamma, gamma=0.5),
-                   "Flat": flat}[type(rule).__name__]
+        formula = {
+            "Epsilon": functools.partial(epsilon, epsilon=0.1),
+            "Gamma": functools.partial(gamma, gamma=0.5),
+            "Flat": flat,
+        }[type(rule).__name__]
         # z_i = sum_j x_j w_ji: a block-diagonal matrix acts on w.
         matrix = np.kron(np.asarray(x), np.eye(3))
         expected = formula(matrix, 0.0, np.asarray(w).ravel(), np.asarray(r).ravel())
@@ -378,8 +385,9 @@ def test_bias_against_the_signal():
     with jax.enable_x64(True):
         w, b = jnp.array(A_W).T, jnp.array((-0.3, 0.4))
         composite = composites.Uniform(rules.Epsilon(1e-9))
-        _, pull = jaxlrp.relprop(lambda x: x @ w + b, jnp.array(A_X),
-                                 composite=composite)
+        _, pull = jaxlrp.relprop(
+            lambda x: x @ w + b, jnp.array(A_X), composite=composite
+        )
         expected = (1.676136, 1.704545, 0.170455)
         np.testing.assert_allclose(pull(jnp.array(A_R)), expected, atol=1e-5)
 
@@ -483,7 +491,7 @@ def test_max_pool_of_relevance_propagation_jl():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-# ---- properties ------------------------------------------------------------------------
+# ---- properties ----------------------------------------------------------------------
 
 CONSERVING = ["lrp0", "z-plus", "alpha-beta", "flat", "z-box", "generalised gamma"]
 
@@ -509,8 +517,9 @@ def test_relevance_is_linear_in_what_arrives(rule):
 def test_generalised_gamma_drops_relevance_of_exact_zeros():
     composite = composites.Uniform(rules.GeneralizedGamma(0.25))
     w = jnp.array(((1.0,), (1.0,)))
-    _, pull = jaxlrp.relprop(lambda x: x @ w, jnp.array((1.0, -1.0)),
-                             composite=composite)
+    _, pull = jaxlrp.relprop(
+        lambda x: x @ w, jnp.array((1.0, -1.0)), composite=composite
+    )
     assert pull(jnp.ones(1)).tolist() == [0.0, 0.0]
 
 
@@ -580,8 +589,13 @@ def test_relevance_can_be_differentiated(rule):
 
 @pytest.mark.parametrize(
     "rule",
-    [r for r in vars(rules).values() if dataclasses.is_dataclass(r)
-     and isinstance(r, type) and issubclass(r, rules.Rule)],
+    [
+        r
+        for r in vars(rules).values()
+        if dataclasses.is_dataclass(r)
+        and isinstance(r, type)
+        and issubclass(r, rules.Rule)
+    ],
 )
 def test_rule_says_what_it_is(rule):
     assert rule.__doc__

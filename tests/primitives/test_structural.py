@@ -1,4 +1,4 @@
-"""Elements that move take their relevance along, and layouts follow index arithmetic."""
+"""Elements that move take their relevance along; layouts follow index arithmetic."""
 
 import math
 
@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax import lax
 
 import jaxlrp
@@ -60,7 +61,7 @@ def test_moving_is_exact_by_the_plan(name):
     assert {row.exactness for row in rows} <= {"exact"}
 
 
-# ---- layouts --------------------------------------------------------------------------
+# ---- layouts -------------------------------------------------------------------------
 
 # An array of indices: where on the marked axes each element comes from. Axes that are
 # marked belong to the kernel; a layout has to name, for each axis, its marked parts.
