@@ -433,7 +433,9 @@ def test_gradients_where_an_activation_stands_exactly_at_zero():
     with jax.enable_x64(True):
         w = jnp.array([[1.0, 2.0], [-1.0, 0.5]])
         u = jnp.array([1.0, 1.0])  # the first unit is zero
-        explain = jaxlrp.lrp(lambda u: jax.nn.silu(u @ w), target="all")
+        explain = jaxlrp.lrp(
+            lambda u: jax.nn.silu(u @ w), composites.AttnLRP(), target="all"
+        )
         objective = lambda u: explain(u)[0]  # noqa: E731
         for direction in jnp.eye(2):
             expected = finite_difference(objective, u, direction, 1e-5)

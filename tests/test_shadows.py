@@ -365,3 +365,62 @@ def test_a_sum_of_exact_zeros_drops_the_relevance():
     f = jaxlrp.lrp(lambda x: (x + x) @ W + 50.0, on_layers(rules.Flat()))
     zeros = jnp.zeros((3, 5), jnp.float32)
     np.testing.assert_array_equal(f(zeros), zeros)
+
+
+# ---- loops whose body takes relevance in -------------------------------------------
+
+READS = {
+    "the last carry": lambda h, ys: (h @ HEAD[:6])[None],
+    "every step": lambda h, ys: ys @ W[:4],
+    "both": lambda h, ys: h @ HEAD[:6] + ys @ W[:4],
+}
+
+
+@each_rule
+@pytest.mark.parametrize("reads", READS)
+def test_a_carry_that_is_a_sum(rule, share, reads):
+    """A sum makes relevance a multiplier, in a carry that hands out a shadow."""
+
+    def step(h, v):
+        h = h + v
+        return h, h[:4]
+
+    def scanned(x):
+        return READS[reads](*lax.scan(step, x[0] + 1.0, x))
+
+    def written(x):
+        h, ys = x[0] + 1.0, []
+        for v in x:
+            h, y = step(h, v)
+            ys.append(y)
+        return READS[reads](h, jnp.stack(ys))
+
+    explain = [jaxlrp.lrp(f, on_layers(rule)) for f in (scanned, written)]
+    assert_close(explain[0](X), explain[1](X))
+
+
+@each_rule
+def test_an_empty_loop_keeps_the_relevance(rule, share):
+    def f(x):
+        return lax.scan(lambda h, v: (h + v, None), x[0], x[:0])[0] @ HEAD[:6]
+
+    relevance = jaxlrp.lrp(f, on_layers(rule), target="all")(X)
+    assert_close(relevance[0], back(X[0] @ HEAD[:6], HEAD[:6], share))
+    np.testing.assert_array_equal(relevance[1:], np.zeros((2, 6)))
+
+
+@each_rule
+def test_a_carry_of_which_one_part_is_a_product(rule, share):
+    def f(x):
+        step = lambda h, v: ((h[1], h[1] * v), None)  # noqa: E731
+        return lax.scan(step, (x[0], x[1]), x)[0][0] @ HEAD[:6]
+
+    a, b = X[0], X[1]
+    for v in X:
+        a, b = b, b * v
+    at_a = back(highest(a @ HEAD[:6]), HEAD[:6], share)
+    # x1 x0 x1: each factor halves what is left.
+    expected = np.zeros_like(X)
+    expected[1] = at_a / 2 + at_a / 4
+    expected[0] = at_a / 4
+    assert_close(jaxlrp.lrp(f, on_layers(rule))(X), expected)
