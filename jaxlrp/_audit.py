@@ -267,7 +267,7 @@ def _absorption(
     return Absorption(
         main.scope,
         step.role,
-        _compat.summarize(main.source),
+        main.line,
         arrived,
         passed,
         {name: amount for name, amount in absorbed.items() if amount},
@@ -299,7 +299,7 @@ def _culprit(traced: Traced, steps: Sequence[Absorption], finite: bool) -> str |
         return "an argument of f holds one"
     found, _ = _search(traced.reading.program, traced.inputs)
     if found is not None:
-        name, where = found.primitive.name, _compat.summarize(found.source)
+        name, where = found.primitive.name, found.line
         return f"the result of {name} at {where}"
     for step in reversed(steps):
         if np.isfinite(step.arrived) and not np.isfinite(step.passed):

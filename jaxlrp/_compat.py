@@ -8,6 +8,7 @@ newest JAX that are supported.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ import jax.core
 from jax.extend import source_info_util
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
+_WRAPPER = re.compile(r"\w+\(([^()]*)\)")
 
 
 def open_jaxpr(jaxpr: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -60,8 +63,14 @@ def traceback_of(source: Any) -> Any:
 
 
 def name_stack(source: Any) -> str:
-    """The named scopes around an equation, `outer/inner`."""
-    return str(source.name_stack)
+    """The named scopes around an equation, `outer/inner`.
+
+    Transformations wrap what they traced, `vmap(outer)/inner`; the wrappers go.
+    """
+    stack, bare = "", str(source.name_stack)
+    while stack != bare:
+        stack, bare = bare, _WRAPPER.sub(r"\1", bare)
+    return bare.strip("/")
 
 
 def primitive_bind(
@@ -113,7 +122,9 @@ def define_call(
         dense = [
             ad.instantiate_zeros(t) if isinstance(t, ad.Zero) else t for t in tangents
         ]
-        return jax.jvp(lambda *xs: evaluate(*xs, **params), primals, dense)
+        return jax.jvp(
+            lambda *xs: evaluate(*xs, **params), tuple(primals), tuple(dense)
+        )
 
     primitive.def_abstract_eval(abstract)
     ad.primitive_jvps[primitive] = jvp

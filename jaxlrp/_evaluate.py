@@ -43,9 +43,9 @@ def evaluate(
         if shadow is not None:
             env.shadows[v] = shadow
     for step in reading.steps:
-        with _compat.equation_context(
-            step.main.source, step.main.context, step.main.scope
-        ):
+        main = step.main
+        scope = reading.program.inner_scope(main)
+        with _compat.equation_context(main.source, main.context, scope):
             _do(step, env, run)
     outs = [env.read(v) for v in reading.program.outputs]
     return outs, [

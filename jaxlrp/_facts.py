@@ -250,13 +250,16 @@ def body_programs(equation: Equation, memo: dict) -> tuple[Program, ...]:
     if branches is None:
         body = _compat.called_jaxpr(dict(equation.params))
         branches = () if body is None else (body,)
-    return tuple(_flattened(b, memo) for b in branches)
+    # Calls that are kept share one program, unless rules may differ between scopes.
+    shared = entry.kind is Kind.CALL and not memo.get("by_scope", False)
+    scope = "" if shared else equation.scope
+    return tuple(_flattened(b, scope, memo) for b in branches)
 
 
-def _flattened(jaxpr: Any, memo: dict) -> Program:
-    key = ("program", id(jaxpr))
+def _flattened(jaxpr: Any, scope: str, memo: dict) -> Program:
+    key = ("program", id(jaxpr), scope)
     if key not in memo:
-        memo[key] = (jaxpr, flatten(jaxpr))  # held, so that the id stays taken
+        memo[key] = (jaxpr, flatten(jaxpr, scope))  # held, so that the id stays taken
     return memo[key][1]
 
 

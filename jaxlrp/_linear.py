@@ -53,7 +53,7 @@ def _check_share(share: Share, y: Array, rule: Any, step: Step) -> None:
     if shape != y.shape:
         raise RuleError(
             f"rule {rule!r} returned a surrogate of shape {shape} for a layer with "
-            f"results of shape {y.shape}, at {_compat.summarize(step.main.source)}"
+            f"results of shape {y.shape}, at {step.main.line}"
         )
 
 

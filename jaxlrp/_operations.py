@@ -29,7 +29,8 @@ from jax import Array, lax
 def stabilise(z: Array, epsilon: Any) -> Array:
     """`z + epsilon sign(z)`, `sign(0) = +1`, in at least float32; never zero.
 
-    `epsilon` is raised to the dtype's smallest normal number where it is smaller.
+    The sign of a complex number is `z / |z|`. `epsilon` is raised to the dtype's
+    smallest normal number where it is smaller.
     """
     z = wide(z)
     tiny = float(jnp.finfo(z.dtype).tiny)
@@ -38,6 +39,8 @@ def stabilise(z: Array, epsilon: Any) -> Array:
     else:
         step = jnp.maximum(jnp.asarray(epsilon, z.dtype), tiny)
         step = jnp.broadcast_to(step, z.shape)
+    if jnp.issubdtype(z.dtype, jnp.complexfloating):
+        return z + step * jnp.where(z == 0, 1, jnp.sign(z))
     above = lax.ge(z, lax.full_like(z, 0))
     return lax.add(z, lax.select(above, step, lax.neg(step)))
 
@@ -140,7 +143,7 @@ def _secant_slope(y: Array, x: Array, slope: Array, epsilon: Any) -> Array:
     """`y / (x + epsilon)`, and the derivative `slope` where that is `y / 0`."""
     base = wide(x) if epsilon is None else wide(x) + epsilon
     at_zero = lax.eq(base, lax.full_like(base, 0))
-    limit = lax.select(lax.is_finite(slope), slope, lax.full_like(slope, 0))
+    limit = lax.select(jnp.isfinite(slope), slope, lax.full_like(slope, 0))
     quotient = wide(y) / lax.select(at_zero, lax.full_like(base, 1), base)
     return lax.select(at_zero, wide(limit), quotient)
 

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from jaxlrp import _compat, _facts
+from jaxlrp import _facts
 from jaxlrp._program import Equation
 from jaxlrp._steps import Reading, Step
 from jaxlrp._transform import ArgNums, as_composite, trace
@@ -172,7 +172,7 @@ def _single_rows(reading: Reading, composite: Composite, depth: int) -> Iterator
         rule = step.rule(composite)
         yield Row(
             tuple(e.primitive.name for e in step.equations),
-            _compat.summarize(step.main.source),
+            step.main.line,
             step.main.scope,
             step.role,
             _name_of(rule, step),

@@ -182,7 +182,7 @@ def custom(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         shadows,
         dict(equation.params),
     )
-    where = _compat.summarize(equation.source)
+    where = equation.line
     name = equation.primitive.name
     if len(results) != len(equation.outputs):
         raise RuleError(

@@ -51,6 +51,7 @@ class Equation:
       source: where it comes from in the user's code.
       context: the mesh and configuration under which it was traced.
       scope: the named scopes around it, `outer/inner`.
+      caller: where the outermost call that it was written out of comes from.
     """
 
     primitive: Primitive
@@ -60,28 +61,61 @@ class Equation:
     source: Any
     context: Any
     scope: str
+    caller: Any = None
+
+    @property
+    def line(self) -> str:
+        """The user's line, `file:line (function)`; the call's where JAX wrote it."""
+        line = _compat.summarize(self.source)
+        return line or (_compat.summarize(self.caller) if self.caller else "")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
-    """Inputs, constants, equations in order, outputs."""
+    """Inputs, constants, equations in order, outputs; the scopes around all of it."""
 
     inputs: tuple[Value, ...]
     constants: tuple[tuple[Value, Any], ...]
     equations: tuple[Equation, ...]
     outputs: tuple[Atom, ...]
+    scope: str = ""
+
+    def inner_scope(self, equation: Equation) -> str:
+        """The scopes of an equation, without those around the whole program."""
+        return equation.scope.removeprefix(self.scope).strip("/")
 
 
-def flatten(jaxpr: Any) -> Program:
-    """The program of a jaxpr, its calls written out and dead equations dropped."""
+def flatten(jaxpr: Any, scope: str = "") -> Program:
+    """The program of a jaxpr, its calls written out and dead equations dropped.
+
+    Args:
+      jaxpr: open or closed.
+      scope: the named scopes around all of it.
+    """
     kept = _repeated(jaxpr)
     open_, consts = _compat.open_jaxpr(jaxpr)
     inputs = tuple(Value(v.aval) for v in open_.invars)
-    constants: list[tuple[Value, Any]] = []
-    equations: list[Equation] = []
-    outputs = _write_out(open_, consts, inputs, "", kept, constants, equations)
-    live = _live(equations, outputs)
-    return Program(inputs, tuple(constants), live, tuple(outputs))
+    sheet = _Sheet(kept, [], [], {})
+    outputs = _write_out(open_, consts, inputs, scope, None, sheet)
+    live = _live(sheet.equations, outputs)
+    return Program(inputs, tuple(sheet.constants), live, tuple(outputs), scope)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sheet:
+    """What a program is written on.
+
+    Attributes:
+      kept: identities of the jaxprs that are not written out.
+      constants: so far.
+      equations: so far.
+      known: the results of equations by what they compute.
+    """
+
+    kept: set[int]
+    constants: list[tuple[Value, Any]]
+    equations: list[Equation]
+    known: dict[Any, tuple[Value, ...]]
 
 
 def _write_out(
@@ -89,16 +123,18 @@ def _write_out(
     consts: Sequence[Any],
     inputs: Sequence[Atom],
     scope: str,
-    kept: set[int],
-    constants: list[tuple[Value, Any]],
-    equations: list[Equation],
+    caller: Any,
+    sheet: _Sheet,
 ) -> list[Atom]:
-    """Appends the equations of `jaxpr`, applied to `inputs`; returns its outputs."""
+    """Writes down the equations of `jaxpr`, applied to `inputs`; returns its outputs.
+
+    Equal equations are written once: `exp(x) / sum(exp(x))` is a softmax.
+    """
     environment: dict[Any, Atom] = dict(zip(jaxpr.invars, inputs, strict=True))
     for variable, const in zip(_compat.constvars(jaxpr), consts, strict=True):
         value = Value(variable.aval)
         environment[variable] = value
-        constants.append((value, const))
+        sheet.constants.append((value, const))
 
     def read(atom: Any) -> Atom:
         return atom if isinstance(atom, Literal) else environment[atom]
@@ -106,18 +142,24 @@ def _write_out(
     for eqn in jaxpr.eqns:
         operands = tuple(read(v) for v in eqn.invars)
         inner_scope = _join(scope, _compat.name_stack(eqn.source_info))
-        body = _body(eqn, kept)
+        body = _body(eqn, sheet.kept)
         if body is not None:
             open_, inner_consts = _compat.open_jaxpr(body)
             outs = _write_out(
-                open_, inner_consts, operands, inner_scope, kept, constants, equations
+                open_,
+                inner_consts,
+                operands,
+                inner_scope,
+                caller or eqn.source_info,
+                sheet,
             )
             environment.update(zip(eqn.outvars, outs, strict=True))
             continue
-        outputs = tuple(Value(v.aval) for v in eqn.outvars)
-        environment.update(zip(eqn.outvars, outputs, strict=True))
-        equations.append(
-            Equation(
+        key = _key(eqn, operands)
+        outputs = sheet.known.get(key) if key is not None else None
+        if outputs is None:
+            outputs = tuple(Value(v.aval) for v in eqn.outvars)
+            equation = Equation(
                 eqn.primitive,
                 eqn.params,
                 operands,
@@ -125,9 +167,31 @@ def _write_out(
                 eqn.source_info,
                 eqn.ctx,
                 inner_scope,
+                caller,
             )
-        )
+            sheet.equations.append(equation)
+            if key is not None:
+                sheet.known[key] = outputs
+        environment.update(zip(eqn.outvars, outputs, strict=True))
     return [read(v) for v in jaxpr.outvars]
+
+
+def _key(eqn: Any, operands: Sequence[Atom]) -> Any | None:
+    """What an equation computes; None where that cannot be told or has effects."""
+    if eqn.effects or not operands:
+        return None
+    inputs = tuple(
+        (a.aval, getattr(a.val, "item", lambda a=a: a.val)())
+        if isinstance(a, Literal)
+        else a
+        for a in operands
+    )
+    key = (eqn.primitive, inputs, tuple(sorted(eqn.params.items())))
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
 
 
 def _join(outer: str, inner: str) -> str:

@@ -20,7 +20,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxlrp import _compat, _facts
+from jaxlrp import _facts
 from jaxlrp._claims import Claims, held_operands, is_product, is_sum
 from jaxlrp._facts import Facts
 from jaxlrp._finish import finish
@@ -61,7 +61,8 @@ def read(
     Raises:
       UnexplainedPrimitiveError: where relevance meets a primitive without a rule.
     """
-    memo: dict = {"strict": strict}
+    by_scope = any(a.scope is not None for a in composite.assignments)
+    memo: dict = {"strict": strict, "by_scope": by_scope}
     program = flatten(jaxpr)
     inputs = [
         _facts.input_facts(v.aval, a)
@@ -152,7 +153,7 @@ def _problem(equation: Equation) -> str:
     """Why relevance cannot pass the equation, and what to do."""
     entry = lookup(equation.primitive)
     name = equation.primitive.name
-    where = _compat.summarize(equation.source)
+    where = equation.line
     shapes = ", ".join(v.aval.str_short() for v in equation.inputs)
     if entry is not None:
         return f"primitive {name!r} of ({shapes}) at {where}: {entry.reason}."

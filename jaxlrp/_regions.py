@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from jax.extend.core import Literal
 
 from jaxlrp import _compat, _facts
@@ -48,7 +49,8 @@ def claim_regions(claims: Claims) -> dict[int, Step]:
     steps: dict[int, Step] = {}
     for i, out in inside.items():
         if exact[out]:
-            if not _is_linear(equations[i], claims):  # max(x, 0), abs(x)
+            # max(x, 0), abs(x), where(x > 0, x, 0)
+            if not _is_linear(equations[i], claims) or _saturates(equations[i], claims):
                 (x,) = dict.fromkeys(claims.active_inputs(equations[i]))
                 step = Step("activation", (equations[i],), (x,), root=x, plain=True)
                 steps[i] = step
@@ -117,11 +119,54 @@ def _is_exact(equation: Equation, claims: Claims) -> bool:
     if entry.kind is Kind.CALL:
         body = _compat.called_jaxpr(dict(equation.params))
         return _is_homogeneous(_compat.open_jaxpr(body)[0])
+    if _saturates(equation, claims):
+        return all(_known(v, claims) == 0 for v in _constant_cases(equation, claims))
     if _is_linear(equation, claims):
         return True
     return entry.homogeneous(
         [v.val if isinstance(v, Literal) else None for v in equation.inputs]
     )
+
+
+def _saturates(equation: Equation, claims: Claims) -> bool:
+    """A choice, by the values themselves, between them and finite constants.
+
+    `where(x > 0, x, 0)` is a rectifier and `where(x > 1, 1, x)` saturates, while
+    `where(mask, x, -inf)` is a mask.
+    """
+    cases = _constant_cases(equation, claims)
+    return bool(cases) and all(
+        (known := _known(v, claims)) is not None and np.all(np.isfinite(known))
+        for v in cases
+    )
+
+
+def _constant_cases(equation: Equation, claims: Claims) -> list[Any]:
+    """The inactive cases of a selection whose predicate depends on attributed inputs."""
+    if not claims.entry(equation).selects or len(equation.inputs) < 3:
+        return []
+    which, *cases = equation.inputs
+    if not _facts.of(which, claims.facts).cut:
+        return []
+    return [v for v in cases if not claims.active(v)]
+
+
+def _known(atom: Any, claims: Claims) -> Any | None:
+    """The value of a literal, or of a literal spread over a shape."""
+    while not isinstance(atom, Literal):
+        index = claims.producer.get(atom)
+        if index is None:
+            return None
+        equation = claims.program.equations[index]
+        if len(equation.inputs) != 1 or not _spreads(equation, claims):
+            return None
+        (atom,) = equation.inputs
+    return atom.val
+
+
+def _spreads(equation: Equation, claims: Claims) -> bool:
+    entry = claims.entry(equation)
+    return entry.kind is Kind.STRUCTURAL or entry.linear([True]) and not entry.sums
 
 
 def _is_homogeneous(jaxpr: Any) -> bool:

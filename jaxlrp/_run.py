@@ -142,7 +142,7 @@ def _plain_scales(per: Any, y: Array, aux: Any) -> list[Array]:
 
 def _denominator(z: Array, epsilon: Any, per: tuple[int, ...]) -> Array:
     if per:
-        square = wide(z) * wide(z)
+        square = jnp.abs(wide(z)) ** 2
         epsilon = epsilon * jnp.sqrt(jnp.mean(square, axis=per, keepdims=True))
     return stabilise(z, epsilon)
 

@@ -16,36 +16,51 @@ def claim_softmax(claims: Claims) -> None:
     kept from being taken for activations and normalisers. `x - max(x)` belongs here
     too: it is exactly zero at the largest entry, and no rule may divide by it.
     """
+    for i, equation in enumerate(claims.program.equations):
+        if claims.active_inputs(equation) and claims.entry(equation).exponential:
+            for j in _members(i, claims):
+                claims.role.setdefault(j, "softmax")
+
+
+def _members(index: int, claims: Claims) -> set[int]:
+    """The equations of the softmax that an exponential belongs to, if it does."""
     equations = claims.program.equations
-    for i, equation in enumerate(equations):
-        if not claims.active_inputs(equation):
+    numerators, found = _follow(index, claims)
+    members: set[int] = set()
+    for j in found:
+        if not claims.entry(equations[j]).sums:
             continue
-        if not claims.entry(equation).exponential or i in claims.role:
-            continue
-        numerators, found = _follow(i, claims)
-        sums = [j for j in found if claims.entry(equations[j]).sums]
-        ends: set[int] = set()
-        between: set[int] = set()
-        for j in sums:
-            scales, behind = _follow(j, claims)
-            for k in behind:
-                role = _softmax_end(equations[k], numerators, scales, claims)
-                if role:
-                    ends.add(k)
-            if ends:
-                between |= {k for k in behind if _is_light(k, claims)}
-        if not ends:
-            continue
-        members = {i, *sums, *ends, *between}
-        members |= {j for j in found if _is_light(j, claims)}
-        shift = claims.producer.get(equation.inputs[0])  # type: ignore[arg-type]
-        if shift is not None and _is_light(shift, claims, actives=2):
-            members.add(shift)
-        for j in members:
-            claims.role.setdefault(j, "softmax")
+        scales, behind = _follow(j, claims)
+        ends = {k for k in behind if _is_end(equations[k], numerators, scales, claims)}
+        if ends:
+            members |= {j, *ends, *(k for k in behind if _is_light(k, claims))}
+            members.update(*(_of_logarithm(k, claims) for k in ends))
+    if not members:
+        return members
+    shift = claims.producer.get(equations[index].inputs[0])  # type: ignore[arg-type]
+    if shift is not None and _is_light(shift, claims, actives=2):
+        members.add(shift)
+    return members | {index, *(j for j in found if _is_light(j, claims))}
 
 
-def _follow(start: int, claims: Claims) -> tuple[set[Value], set[int]]:
+def _of_logarithm(end: int, claims: Claims) -> set[int]:
+    """What makes a softmax again of a logarithm: `exp(x - log(sum))`, and the shift."""
+    equations = claims.program.equations
+    if not claims.entry(equations[end]).logarithm:
+        return set()
+    _, met = _follow(end, claims, actives=2)
+    again = {
+        j
+        for j in met
+        if claims.active_inputs(equations[j]) and claims.entry(equations[j]).exponential
+    }
+    sums = {j for j in met if _is_light(j, claims, actives=2)}
+    return again | sums if again else set()
+
+
+def _follow(
+    start: int, claims: Claims, actives: int = 1
+) -> tuple[set[Value], set[int]]:
     """Values reached from an equation through light ones, and all equations met."""
     values = set(claims.program.equations[start].outputs)
     met: set[int] = set()
@@ -56,7 +71,7 @@ def _follow(start: int, claims: Claims) -> tuple[set[Value], set[int]]:
                 continue
             met.add(j)
             equation = claims.program.equations[j]
-            if _is_light(j, claims):
+            if _is_light(j, claims, actives):
                 values.update(equation.outputs)
                 queue.extend(equation.outputs)
     return values, met
@@ -80,7 +95,7 @@ def _is_light(index: int, claims: Claims, actives: int = 1) -> bool:
     return len(active) == 2 and (is_quotient(entry) or entry.bounds)
 
 
-def _softmax_end(
+def _is_end(
     equation: Equation, numerators: set[Value], scales: set[Value], claims: Claims
 ) -> bool:
     """`exp / sum`, `exp * (1 / sum)`, or `log(sum)`."""
@@ -93,6 +108,8 @@ def _softmax_end(
     if len(inputs) != 2 or not entry.linear([True, False]):
         return False
     a, b = inputs
+    if not isinstance(a, Value) or not isinstance(b, Value):
+        return False
     return (a in numerators and b in scales) or (
         is_product(entry) and b in numerators and a in scales
     )

@@ -101,6 +101,7 @@ class Entry:
       root: given the parameters, does it turn a statistic (a variance, a sum of
         squares) into a scale, as a root or a reciprocal does?
       exponential: an exponential that softmax is made of.
+      selects: chooses between cases by a predicate, its first operand.
       bounds: bounds one operand by the other, as `max`.
       logarithm: a logarithm that log-softmax is made of.
       sums: sums over axes; what a statistic begins with.
@@ -118,6 +119,7 @@ class Entry:
     homogeneous: Callable[[Sequence[Any]], bool] = never
     root: Callable[[Params], bool] = never
     exponential: bool = False
+    selects: bool = False
     bounds: bool = False
     logarithm: bool = False
     sums: bool = False

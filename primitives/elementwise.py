@@ -62,11 +62,10 @@ enter("add add_any", _elementwise(linear=jointly, nonnegative=all_nonnegative))
 enter("sub", _elementwise(linear=jointly))
 enter("neg", _elementwise(linear=jointly))
 enter(
-    "copy copy_p reduce_precision tie stage",
+    "copy reduce_precision tie stage",
     _elementwise(linear=jointly, nonnegative=first_nonnegative),
 )
 enter("convert_element_type", _elementwise(linear=jointly, nonnegative=_keeps_its_sign))
-enter("real imag conj complex", _elementwise(linear=jointly))
 
 # Linear in one operand while the others are held.
 enter("mul", _elementwise(linear=each, nonnegative=all_nonnegative))
@@ -77,7 +76,11 @@ enter(
 # `select_n(which, *cases)`: linear in the cases.
 enter(
     "select_n",
-    _elementwise(linear=lambda active: not active[0], nonnegative=_cases_nonnegative),
+    _elementwise(
+        linear=lambda active: not active[0],
+        nonnegative=_cases_nonnegative,
+        selects=True,
+    ),
 )
 
 # Piecewise linear.
@@ -109,7 +112,7 @@ enter(
 
 # Smooth, of several variables: the gradient is the rule where two are active.
 enter(
-    "atan2 rem nextafter polynomial igamma igammac igamma_grad_a random_gamma_grad "
+    "atan2 rem nextafter polynomial igamma igammac igamma_grad_a "
     "polygamma zeta regularized_incomplete_beta mulhi",
     _elementwise(),
 )

@@ -88,7 +88,7 @@ enter("reshape", _structural(layout=reshape_layout))
 enter("squeeze", _structural(layout=squeeze_layout))
 enter("broadcast_in_dim", _structural(layout=broadcast_layout))
 enter(
-    "slice rev concatenate pad split stack unstack tile broadcast_to expand_dims "
+    "slice rev concatenate pad split stack unstack tile broadcast_to "
     "optimization_barrier name device_put sharding_constraint layout_constraint "
     "relayout reshard with_memory_space_constraint xla_metadata_value from_edtype "
     "to_edtype",

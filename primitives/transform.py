@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from jaxlrp.primitives._book import Entry, Kind, enter, jointly, only
 
-enter("fft", Entry(Kind.LINEAR, linear=jointly))
+# Of a complex value the relevance is the real part of value times multiplier.
+enter("fft real imag conj complex", Entry(Kind.LINEAR, linear=jointly))
 enter("triangular_solve", Entry(Kind.LINEAR, linear=only(1)))
 enter("tridiagonal_solve", Entry(Kind.LINEAR, linear=only(3)))
 enter(
-    "cholesky eigh eig lu qr svd schur hessenberg householder_product",
+    "custom_linear_solve cholesky eigh eig lu qr svd schur hessenberg "
+    "householder_product",
     Entry(Kind.TAYLOR),
 )
 enter("random_gamma", Entry(Kind.TAYLOR))
