@@ -155,7 +155,7 @@ def nonnegative(entry: Entry, count: int = 4) -> str:
 
     def ask(known: set[int], power: int = 3) -> bool:
         signs = [i in known for i in range(count)]
-        return entry.nonnegative(signs, {"y": power})
+        return entry.nonnegative(signs, {"y": power, "new_dtype": "float32"})
 
     everyone = set(range(count))
     if not ask(everyone):

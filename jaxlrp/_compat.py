@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 from jax.extend import source_info_util
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -50,6 +51,21 @@ def called_jaxpr(params: dict[str, Any]) -> Any | None:
 def is_known(x: Any) -> bool:
     """Is the array's value known, or is it being traced?"""
     return not isinstance(x, jax.core.Tracer)
+
+
+def no_cotangent(tree: Any) -> Any:
+    """What a `custom_vjp` returns for operands that receive nothing: None for each.
+
+    JAX 0.10 mistakes the shape of a None for a scan's stacked result: zeros there.
+    """
+    if jax.__version_info__ >= (0, 11):
+        return jax.tree.map(lambda _: None, tree)
+
+    def zero(x: Any) -> Any:
+        real = jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+        return jnp.zeros_like(x) if real else None
+
+    return jax.tree.map(zero, tree)
 
 
 def summarize(source: Any) -> str:

@@ -11,7 +11,7 @@ import jax
 from jax import Array, lax
 
 from jaxlrp import _compat
-from jaxlrp._run import Environment, Run, shadow_of
+from jaxlrp._run import Environment, Run, shadow_of, take_in
 from jaxlrp._steps import Reading, Step
 from jaxlrp.composites import Composite
 
@@ -149,10 +149,11 @@ def _scan(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
         for v, x, w in zip(atoms, inputs, reading.shadowed_inputs, strict=True)
     ]
     asked = reading.shadowed_outputs
-    # A carry that hands out a shadow must also take one, and the other way round.
-    for k in range(carries):
-        if asked[k] and shadows[consts + k] is None:
-            raise AssertionError("the reader makes carries agree")
+    # A carry that hands out a shadow takes one too, which a body that takes relevance
+    # in never reads.
+    for k in range(consts, split):
+        if asked[k - consts] and shadows[k] is None:
+            shadows[k] = take_in(inputs[k])
 
     def body(carry: Any, x: Any) -> Any:
         (values, value_shadows), (xs, x_shadows) = carry, x

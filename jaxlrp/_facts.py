@@ -175,11 +175,11 @@ def _varies(
     if entry.layout is not None:
         shape = aval_of(equation.inputs[0]).shape
         marks = tuple(
-            ((i if i in operand.varies else None, n),) for i, n in enumerate(shape)
+            ((i if i in operand.varies else None, n, 1),) for i, n in enumerate(shape)
         )
         layout = entry.layout(params, marks, out.aval.shape)
         if layout is not None:
-            marked = [any(a is not None for a, _ in atoms) for atoms in layout]
+            marked = [any(a is not None for a, _, _ in atoms) for atoms in layout]
             return frozenset(i for i, mark in enumerate(marked) if mark)
     return everywhere
 

@@ -9,7 +9,7 @@ from jaxlrp._claims import Claims, is_sum
 from jaxlrp._program import Equation, Value, aval_of
 from jaxlrp._steps import LayerForm, Link, Step
 from jaxlrp.primitives import Entry, Kind
-from jaxlrp.primitives.structural import Layout
+from jaxlrp.primitives.structural import Atom, Layout
 
 
 def claim_layers(claims: Claims) -> dict[int, Step]:
@@ -69,11 +69,11 @@ def _chain(
 def _head_layout(head: Equation, position: int, entry: Entry) -> Layout:
     shape = head.outputs[0].aval.shape
     if entry.kernel_axes is None:
-        return tuple(((None, n),) for n in shape)
+        return tuple(((None, n, 1),) for n in shape)
     kernel = 1 - position
     ndims = tuple(len(aval_of(v).shape) for v in head.inputs)
     axes = entry.kernel_axes(head.params, kernel, ndims)
-    return tuple(((axes.get(i), n),) for i, n in enumerate(shape))
+    return tuple(((axes.get(i), n, 1),) for i, n in enumerate(shape))
 
 
 def _link(
@@ -107,5 +107,5 @@ def _link(
     return Link(equation, position, kind, layout), layout
 
 
-def _is_kernels(atoms: Sequence[tuple[int | None, int]]) -> bool:
-    return all(axis is not None for axis, _ in atoms)
+def _is_kernels(atoms: Sequence[Atom]) -> bool:
+    return all(axis is not None for axis, _, _ in atoms)

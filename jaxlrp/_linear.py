@@ -23,7 +23,7 @@ from jaxlrp._run import (
 )
 from jaxlrp._steps import LayerForm, Link, Step
 from jaxlrp.errors import RuleError
-from jaxlrp.primitives.structural import Layout
+from jaxlrp.primitives.structural import Atom, Layout
 from jaxlrp.rules import Layer, Share
 
 
@@ -62,7 +62,9 @@ def _unit(
 ) -> Layer:
     """The layer as its rule sees it."""
     features = tuple(
-        i for i, atoms in enumerate(form.layout) if any(a is not None for a, _ in atoms)
+        i
+        for i, atoms in enumerate(form.layout)
+        if any(a is not None for a, _, _ in atoms)
     )
     contract = _bound(form.head)
     folds = form.kernel is not None
@@ -159,33 +161,56 @@ def _in_kernel_axes(link: Link, ndim: int, env: Environment) -> Array:
     constant = jnp.asarray(env.read(link.equation.inputs[1 - link.position]))
     if constant.ndim == 0:
         return constant.reshape((1,) * ndim)
-    sizes: list[int] = []
-    axes: list[int] = []
+    kept: list[Atom] = []
     for axis, atoms in enumerate(link.layout):
-        own = atoms and all(a is not None for a, _ in atoms)
-        if not own or constant.shape[axis] == 1:
+        if _is_own(atoms) and constant.shape[axis] != 1:
+            kept += atoms
+        else:
             constant = lax.slice_in_dim(constant, 0, 1, axis=axis)
-            continue
-        sizes += [n for _, n in atoms]
-        axes += [a for a, _ in atoms if a is not None]
-    constant = constant.reshape(sizes)
-    order = sorted(range(len(axes)), key=lambda i: axes[i])
+    constant = constant.reshape([n for _, n, _ in kept])
+    # Major to minor within each of the kernel's axes, which are then put together.
+    wanted = _pieces(link.layout)
+    order = sorted(range(len(kept)), key=lambda i: wanted.index(kept[i]))
     constant = lax.transpose(constant, order)
-    present = {axes[i]: sizes[i] for i in order}
-    return constant.reshape([present.get(a, 1) for a in range(ndim)])
+    constant = constant.reshape([n if (a, n, s) in kept else 1 for a, n, s in wanted])
+    varying = {axis for axis, _, _ in kept}
+    constant = jnp.broadcast_to(
+        constant, [n if axis in varying else 1 for axis, n, _ in wanted]
+    )
+    sizes = dict.fromkeys(range(ndim), 1)
+    for axis, n, _ in wanted:
+        sizes[axis] *= n if axis in varying else 1
+    return constant.reshape(list(sizes.values()))
+
+
+def _is_own(atoms: Sequence[Atom]) -> bool:
+    """Is an axis made of the kernel's axes alone?"""
+    return bool(atoms) and all(axis is not None for axis, _, _ in atoms)
+
+
+def _pieces(layout: Layout) -> list[Any]:
+    """All atoms of the kernel's axes, by axis and major to minor."""
+    own = [(a, n, s) for atoms in layout for a, n, s in atoms if a is not None]
+    return sorted(own, key=lambda atom: (atom[0], -atom[2]))
 
 
 def _to_result_axes(bias: Array, layout: Layout) -> Array:
     """A bias in the kernel's axes, in a shape that broadcasts to the result's."""
-    axes = [(a, n) for atoms in layout for a, n in atoms if a is not None]
-    order = [a for a, _ in axes]
-    rest = [a for a in range(bias.ndim) if a not in order]  # all of size one
-    bias = lax.transpose(bias, [*order, *rest])
-    bias = bias.reshape([bias.shape[i] for i in range(len(order))])
-    bias = jnp.broadcast_to(bias, [n for _, n in axes])
-    return bias.reshape(
-        [math.prod(n for a, n in atoms if a is not None) for atoms in layout]
-    )
+    pieces = _pieces(layout)
+    bias = bias.reshape([n if bias.shape[axis] != 1 else 1 for axis, n, _ in pieces])
+    bias = jnp.broadcast_to(bias, [n for _, n, _ in pieces])
+    own = [(a, n, s) for atoms in layout for a, n, s in atoms if a is not None]
+    bias = lax.transpose(bias, [pieces.index(atom) for atom in own])
+    # An axis in which the kernel's atoms and others were merged is filled whole.
+    apart: list[int] = []
+    whole: list[int] = []
+    merged: list[int] = []
+    for atoms in layout:
+        mixed = any(a is not None for a, _, _ in atoms)
+        apart += [n if a is not None else 1 for a, n, _ in atoms]
+        whole += [n if mixed else 1 for _, n, _ in atoms]
+        merged.append(math.prod(n for _, n, _ in atoms) if mixed else 1)
+    return jnp.broadcast_to(bias.reshape(apart), whole).reshape(merged)
 
 
 def total(step: Step, rule: Any, env: Environment, run: Run) -> Any:

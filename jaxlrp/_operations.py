@@ -25,6 +25,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxlrp import _compat
+
 
 def stabilise(z: Array, epsilon: Any) -> Array:
     """`z + epsilon sign(z)`, `sign(0) = +1`, in at least float32; never zero.
@@ -84,7 +86,8 @@ def _route_forward(scales: Callable, y: Array, hs: Any, aux: Any) -> Any:
 
 def _route_backward(scales: Callable, residuals: Any, c: Array) -> Any:
     y, aux = residuals
-    return None, tuple(narrow(s * c, c.dtype) for s in scales(y, aux)), None
+    given = tuple(narrow(s * c, c.dtype) for s in scales(y, aux))
+    return _compat.no_cotangent(y), given, _compat.no_cotangent(aux)
 
 
 route.defvjp(_route_forward, _route_backward)
@@ -122,7 +125,8 @@ def _secant_backward(f: Callable, residuals: Any, c: Array) -> Any:
     y = f(x, held)
     _, slope = jax.jvp(lambda x: f(x, held), (_halve(x),), (lax.full_like(x, 1),))
     factor = _secant_slope(y, x, slope, epsilon)
-    return narrow(factor * c, c.dtype), None, None
+    nothing = _compat.no_cotangent((held, epsilon))
+    return narrow(factor * c, c.dtype), *nothing
 
 
 secant.defvjp(_secant_forward, _secant_backward)

@@ -142,7 +142,7 @@ def _saturates(equation: Equation, claims: Claims) -> bool:
 
 
 def _constant_cases(equation: Equation, claims: Claims) -> list[Any]:
-    """The inactive cases of a selection whose predicate depends on attributed inputs."""
+    """The inactive cases of a selection by a predicate that depends on the input."""
     if not claims.entry(equation).selects or len(equation.inputs) < 3:
         return []
     which, *cases = equation.inputs

@@ -143,7 +143,9 @@ def _plain_scales(per: Any, y: Array, aux: Any) -> list[Array]:
 def _denominator(z: Array, epsilon: Any, per: tuple[int, ...]) -> Array:
     if per:
         square = jnp.abs(wide(z)) ** 2
-        epsilon = epsilon * jnp.sqrt(jnp.mean(square, axis=per, keepdims=True))
+        mean = jnp.mean(square, axis=per, keepdims=True)
+        # The root has no derivative at zero, where any epsilon will do.
+        epsilon = epsilon * jnp.sqrt(jnp.where(mean == 0, 1, mean))
     return stabilise(z, epsilon)
 
 

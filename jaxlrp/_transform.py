@@ -164,7 +164,7 @@ def _numbers(argnums: ArgNums) -> tuple[int, ...]:
 
 
 def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, Array | np.ndarray | np.generic | jax.ShapeDtypeStruct)
+    return isinstance(leaf, Array | np.ndarray | jax.ShapeDtypeStruct)
 
 
 def _as_array(leaf: Any) -> Any:
@@ -174,7 +174,7 @@ def _as_array(leaf: Any) -> Any:
 def _check_attributed(path: Any, leaf: Any) -> None:
     """An attributed leaf must be a floating-point array."""
     name = f"argument {path[1].idx}{jax.tree_util.keystr(path[2:])}"
-    if not _is_array(leaf) and not isinstance(leaf, float):
+    if not _is_array(leaf) and not isinstance(leaf, float | np.generic):
         raise TypeError(
             f"{name} is attributed: got {leaf!r} of type {type(leaf).__name__}, "
             f"expected a floating-point array"

@@ -5,6 +5,7 @@ Relevance follows the elements: JAX's transpose is the rule, and it is exact.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from jaxlrp.primitives._book import (
@@ -16,17 +17,14 @@ from jaxlrp.primitives._book import (
     jointly,
 )
 
-Atom = tuple[int | None, int]
-"""A piece of an axis: (kernel axis that it comes from or None, size)."""
+Atom = tuple[int | None, int, int]
+"""A piece of an axis: (kernel axis that it comes from or None, size, stride there)."""
 Layout = tuple[tuple[Atom, ...], ...]
 """For each axis of an array, the atoms that it is made of, major to minor."""
 
 
 def _size(atoms: Sequence[Atom]) -> int:
-    size = 1
-    for _, n in atoms:
-        size *= n
-    return size
+    return math.prod(n for _, n, _ in atoms)
 
 
 def transpose_layout(params: Params, layout: Layout, shape: Sequence[int]) -> Layout:
@@ -37,13 +35,13 @@ def transpose_layout(params: Params, layout: Layout, shape: Sequence[int]) -> La
 def reshape_layout(
     params: Params, layout: Layout, shape: Sequence[int]
 ) -> Layout | None:
-    """Axes merge, or split where their atoms do; None where an atom would break.
+    """Axes merge and split, atoms too; None where a split is uneven.
 
-    >>> merged = reshape_layout({}, (((0, 2),), ((1, 3),)), (6,))
+    >>> merged = reshape_layout({}, (((0, 2, 1),), ((1, 6, 1),)), (12,))
     >>> merged
-    (((0, 2), (1, 3)),)
-    >>> reshape_layout({}, merged, (2, 1, 3))
-    (((0, 2),), (), ((1, 3),))
+    (((0, 2, 1), (1, 6, 1)),)
+    >>> reshape_layout({}, merged, (2, 1, 3, 2))
+    (((0, 2, 1),), (), ((1, 3, 2),), ((1, 2, 1),))
     """
     if params.get("dimensions") is not None:
         return None
@@ -56,7 +54,13 @@ def reshape_layout(
                 return None
             taken.append(atoms.pop(0))
             if isinstance(size, int) and _size(taken) > size:
-                return None
+                axis, n, stride = taken.pop()
+                major, rest = divmod(size, _size(taken))
+                if rest or n % major:
+                    return None
+                minor = n // major
+                taken.append((axis, major, stride * minor))
+                atoms.insert(0, (axis, minor, stride))
         result.append(tuple(taken))
     return tuple(result)
 

@@ -150,8 +150,8 @@ CP_LRP_GAMMA = (
 
 
 def transformer_cases() -> Iterator[Case]:
-    # The Hugging Face models behind most arrays of `vit` and all of `llama` take softmax
-    # (and more) in float32 whatever the dtype.
+    # The Hugging Face models behind most arrays of `vit` and all of `llama` take
+    # softmax (and more) in float32 whatever the dtype.
     for file, key, composite, tolerance in (
         ("bert", "lxt.attnlrp", ATTN_LRP, 1e-9),
         ("vit", "lxt.attnlrp", ATTN_LRP, 3e-7),

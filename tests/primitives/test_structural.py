@@ -70,7 +70,7 @@ def test_moving_is_exact_by_the_plan(name):
 def marked(shape, kernel):
     """(layout, coordinates on the kernel's axes of every element)."""
     layout = tuple(
-        ((axis if axis in kernel else None, n),) for axis, n in enumerate(shape)
+        ((axis if axis in kernel else None, n, 1),) for axis, n in enumerate(shape)
     )
     grid = np.indices(shape)
     return layout, {axis: grid[axis] for axis in kernel}
@@ -80,13 +80,14 @@ def coordinates(layout, shape):
     """What a layout says of every element's coordinates on the kernel's axes."""
     found = {}
     for axis, atoms in enumerate(layout):
-        size = math.prod(n for _, n in atoms)
+        size = math.prod(n for _, n, _ in atoms)
         assert size == shape[axis]
         index, rest = np.indices(shape)[axis], size
-        for kernel_axis, n in atoms:
+        for kernel_axis, n, stride in atoms:
             rest //= n
             if kernel_axis is not None:
-                found[kernel_axis] = index // rest % n
+                part = index // rest % n * stride
+                found[kernel_axis] = found.get(kernel_axis, 0) + part
     return found
 
 
@@ -155,11 +156,18 @@ def test_layout_of_axes_that_merge_and_split_again():
     assert structural.reshape_layout({}, merged, (3, 2, 4)) is None
 
 
+def test_layout_of_an_axis_that_splits():
+    layout, _ = marked((2, 12), {1})
+    apart = structural.reshape_layout({}, layout, (2, 3, 4))
+    assert apart == (((None, 2, 1),), ((1, 3, 4),), ((1, 4, 1),))
+    assert structural.reshape_layout({}, layout, (2, 5, 3)) is None
+
+
 def test_layout_of_a_squeeze_and_a_broadcast():
     layout, _ = marked((2, 1, 3), {0, 2})
     squeezed = structural.squeeze_layout({"dimensions": (1,)}, layout, (2, 3))
-    assert squeezed == (((0, 2),), ((2, 3),))
+    assert squeezed == (((0, 2, 1),), ((2, 3, 1),))
     params = {"broadcast_dimensions": (1, 3)}
     spread = structural.broadcast_layout(params, squeezed, (1, 2, 1, 3))
-    assert spread == ((), ((0, 2),), (), ((2, 3),))
+    assert spread == ((), ((0, 2, 1),), (), ((2, 3, 1),))
     assert structural.broadcast_layout(params, squeezed, (5, 2, 1, 3)) is None
