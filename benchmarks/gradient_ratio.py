@@ -154,7 +154,7 @@ def _ratio(part: float | None, whole: float | None) -> str:
 
 
 HEADER = """\
-| model | composite | gradient, ms | time | gradient, MB | memory | trace | build | both |
+| model | composite | gradient, ms | time | its MB | memory | trace | compile | both |
 | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
 
 

@@ -166,7 +166,12 @@ def audit(
 
     def measure(*args: Any, **kwargs: Any) -> Audit:
         plain = callable(target)
-        traced = trace(f, args, kwargs, rules, argnums, has_aux, shadow_outputs=plain)
+        traced = trace(f, args, kwargs, rules, argnums, has_aux, plain, by_scope=True)
+        if not all(map(_compat.is_known, traced.inputs)):
+            raise TypeError(
+                "audit: got arguments that are being traced or have no value; its "
+                "numbers are concrete, so call it outside jit, on arrays"
+            )
         steps = _steps(traced.reading)
         slots = {(id(s), p): i for i, (s, p) in enumerate(_places(steps))}
         measure_once = jax.jit(lambda xs: _measure(traced, xs, rules, target, slots))
@@ -218,7 +223,7 @@ def _measure(
     slots: Mapping[tuple[int, str], int],
 ) -> tuple[list[Array], list[Array], list[Array]]:
     """(sums of the seeds, sums of the inputs' relevances, what the taps collected)."""
-    wide = jnp.float64 if jax.config.read("jax_enable_x64") else jnp.float32
+    wide = jnp.result_type(float)
     traced = dataclasses.replace(traced, inputs=tuple(inputs))
 
     def run(taps: list[Array]) -> Run:
@@ -231,7 +236,7 @@ def _measure(
         return Run(composite, observe)
 
     once = backward(traced, run, [jnp.zeros((), wide) for _ in slots])
-    multipliers, plain = seed(target, traced.out_tree[0], once.outs)
+    multipliers, plain = seed(target, traced.out_tree, once.outs)
     leaves, collected = once.relevance(multipliers, plain)
     seeds = plain or [y * c for y, c in zip(once.outs, multipliers, strict=True)]
 
@@ -295,12 +300,11 @@ def _culprit(traced: Traced, steps: Sequence[Absorption], finite: bool) -> str |
     """Where the first NaN or infinity comes from, values before relevances."""
     if finite:
         return None
-    if any(_bad(x, np.isnan) or _bad(x, np.isinf) for x in traced.inputs):
-        return "an argument of f holds one"
     found, _ = _search(traced.reading.program, traced.inputs)
     if found is not None:
-        name, where = found.primitive.name, found.line
-        return f"the result of {name} at {where}"
+        return f"the result of {found.primitive.name} at {found.line}"
+    if any(_bad(x, np.isnan) or _bad(x, np.isinf) for x in traced.inputs):
+        return "an argument of f holds one"
     for step in reversed(steps):
         if np.isfinite(step.arrived) and not np.isfinite(step.passed):
             return f"the relevance that {step.role} passes on at {step.line}"
@@ -323,7 +327,7 @@ def _search(
 
     for equation in program.equations:
         operands = [read(v) for v in equation.inputs]
-        bind = _compat.primitive_bind(equation.primitive, dict(equation.params))
+        bind = equation.bound()
         results = bind(*operands)
         for test in (np.isnan, np.isinf):
             if any(_bad(y, test) for y in results) and not any(

@@ -1,6 +1,6 @@
 """Every use of JAX that has no public, stable form, and every version difference.
 
-Nothing else in the package reads the parameters of control flow, touches
+Nothing else in the package reads parameters that differ between versions, touches
 `jax.interpreters`, or asks which version is running. Tested on the oldest and the
 newest JAX that are supported.
 """
@@ -49,8 +49,8 @@ def called_jaxpr(params: dict[str, Any]) -> Any | None:
 
 
 def is_known(x: Any) -> bool:
-    """Is the array's value known, or is it being traced?"""
-    return not isinstance(x, jax.core.Tracer)
+    """Is the array's value known: neither traced nor a mere shape?"""
+    return not isinstance(x, jax.core.Tracer | jax.ShapeDtypeStruct)
 
 
 def no_cotangent(tree: Any) -> Any:

@@ -170,7 +170,7 @@ class custom_lrp:  # noqa: N801 - a decorator, in the shape of jax.custom_vjp
 
     Args:
       fun: a function of pytrees of arrays. Like those of `jax.custom_vjp`, `fun` and
-        its rule must not close over traced values: pass them as arguments.
+        its rule must not close over traced values: pass them as arguments, by position.
 
     Examples:
       >>> import jax, jax.numpy as jnp, jaxlrp
@@ -222,8 +222,13 @@ class custom_lrp:  # noqa: N801 - a decorator, in the shape of jax.custom_vjp
             return jax.tree.leaves(self.fun(*jax.tree.unflatten(tree, flat)))
 
         def flat_forward(*flat: Any) -> tuple[list[Array], Any]:
-            out, residuals = forward(*jax.tree.unflatten(tree, flat))
-            return jax.tree.leaves(out), residuals
+            pair = forward(*jax.tree.unflatten(tree, flat))
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise RuleError(
+                    f"custom_lrp function {self.fun.__name__!r}: its forward returned "
+                    f"{type(pair).__name__}, expected a pair (output, residuals)"
+                )
+            return jax.tree.leaves(pair[0]), pair[1]
 
         def flat_relprop(residuals: Any, relevances: Any) -> list[Array]:
             given = relprop(residuals, jax.tree.unflatten(out_tree, relevances))

@@ -83,7 +83,7 @@ def _run_blindly(
 ) -> list[Any]:
     """Runs what JAX cannot differentiate and relevance does not pass, as a constant."""
     (equation,) = equations
-    bound = _compat.primitive_bind(equation.primitive, dict(equation.params))
+    bound = equation.bound()
     operands = [read(v) for v in equation.inputs]
     return hold(lambda _, held: bound(*held), (), operands)
 

@@ -228,7 +228,7 @@ def _is_sum_of_squares(equation: Equation, entry: Entry) -> bool:
     assert entry.kernel_axes is not None
     ndims = tuple(len(aval_of(v).shape) for v in equation.inputs)
     axes = [entry.kernel_axes(equation.params, k, ndims) for k in (0, 1)]
-    return axes[0] == axes[1]
+    return axes[0] == axes[1] and entry.squares(equation.params)
 
 
 def _is_reciprocal(entry: Entry, operands: Sequence[Facts]) -> bool:

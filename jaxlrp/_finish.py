@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jaxlrp import _compat, _facts, rules
 from jaxlrp._facts import Facts
-from jaxlrp._program import Program, Value, has_effects
+from jaxlrp._program import Program, Value
 from jaxlrp._steps import Reading, Step
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import lookup
@@ -44,10 +44,13 @@ def finish(
             shadowed |= {v} if s else set()
     done: list[Step] = []
     for step in reversed(steps):
-        if alive.isdisjoint(step.outputs) and not any(map(has_effects, step.equations)):
+        if alive.isdisjoint(step.outputs) and not any(
+            e.effectful for e in step.equations
+        ):
             continue
         if step.signals and receives.isdisjoint(step.outputs):
-            role = "unreached" if step.role == "unexplained" else "detached"
+            blind = _is_blind(step, facts, memo, read_body)
+            role = "unreached" if blind else "detached"
             step = dataclasses.replace(step, role=role, slot=None, signals=())
         elif step.role in ("control", "call"):
             step = _with_bodies(step, facts, receives, shadowed, memo, read_body)
@@ -64,6 +67,16 @@ def finish(
         )
         done.append(step)
     return Reading(program, facts, tuple(reversed(done)), frozenset(shadowed))
+
+
+def _is_blind(
+    step: Step, facts: Mapping[Value, Facts], memo: dict, read_body: ReadBody
+) -> bool:
+    """Does it hold, itself or in a body, what JAX may not be able to differentiate?"""
+    if step.role not in ("control", "call"):
+        return step.role == "unexplained"
+    bodies = _with_bodies(step, facts, set(), set(), memo, read_body).bodies
+    return any(s.role == "unreached" for body in bodies for s in body.steps)
 
 
 def _receivers(step: Step, rule: Rule | None) -> tuple[Value, ...]:

@@ -40,21 +40,25 @@ def layer(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         return [y], [None]
     unit = _unit(form, x, y, shadow, env)
     shares = rule.shares(unit)
-    for share in shares:
-        _check_share(share, y, rule, step)
+    _check_shares(shares, y, rule, step)
     if run.observe is not None:
         shares = [observed_share(s, step, run.observe) for s in shares]
     y, out_shadow = shared(y, shares, env.wants_shadow(step.outputs[0]))
     return [y], [out_shadow]
 
 
-def _check_share(share: Share, y: Array, rule: Any, step: Step) -> None:
-    shape = jnp.shape(share.surrogate)
-    if shape != y.shape:
-        raise RuleError(
-            f"rule {rule!r} returned a surrogate of shape {shape} for a layer with "
-            f"results of shape {y.shape}, at {step.main.line}"
-        )
+def _check_shares(shares: Any, y: Array, rule: Any, step: Step) -> None:
+    """A user's rule may be wrong: says which, and where."""
+    where = f"for a layer with results of shape {y.shape}, at {step.main.line}"
+    if not isinstance(shares, tuple | list) or not all(
+        isinstance(s, Share) for s in shares
+    ):
+        raise RuleError(f"rule {rule!r} returned no tuple of Shares, {where}")
+    for share in shares:
+        for name, part in (("surrogate", share.surrogate), ("z", share.z)):
+            if jnp.shape(part) != y.shape:
+                shape = jnp.shape(part)
+                raise RuleError(f"rule {rule!r} returned a {name} of {shape} {where}")
 
 
 def _unit(
@@ -97,7 +101,7 @@ def _no_weights() -> tuple[None, None]:
 
 
 def _bound(equation: Equation) -> Callable[..., list[Any]]:
-    return _compat.primitive_bind(equation.primitive, dict(equation.params))
+    return equation.bound()
 
 
 def _apply(equation: Equation, position: int, z: Array, env: Environment) -> Array:

@@ -40,7 +40,7 @@ def stabilise(z: Array, epsilon: Any) -> Array:
         step = lax.full_like(z, max(epsilon, tiny))
     else:
         step = jnp.maximum(jnp.asarray(epsilon, z.dtype), tiny)
-        step = jnp.broadcast_to(step, z.shape)
+        step = lax.full_like(z, 0) + step  # with the sharding of z
     if jnp.issubdtype(z.dtype, jnp.complexfloating):
         return z + step * jnp.where(z == 0, 1, jnp.sign(z))
     above = lax.ge(z, lax.full_like(z, 0))
@@ -146,7 +146,9 @@ def _(primals, tangents):
 def _secant_slope(y: Array, x: Array, slope: Array, epsilon: Any) -> Array:
     """`y / (x + epsilon)`, and the derivative `slope` where that is `y / 0`."""
     base = wide(x) if epsilon is None else wide(x) + epsilon
-    at_zero = lax.eq(base, lax.full_like(base, 0))
+    # y / x may overflow beside zero, too.
+    tiny = jnp.finfo(base.dtype).tiny / jnp.finfo(base.dtype).eps
+    at_zero = jnp.abs(base) <= tiny
     limit = lax.select(jnp.isfinite(slope), slope, lax.full_like(slope, 0))
     quotient = wide(y) / lax.select(at_zero, lax.full_like(base, 1), base)
     return lax.select(at_zero, wide(limit), quotient)

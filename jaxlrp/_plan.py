@@ -116,6 +116,8 @@ def plan(
     f: Callable[..., Any],
     composite: Composite | None = None,
     argnums: ArgNums = -1,
+    *,
+    has_aux: bool = False,
 ) -> Callable[..., Plan]:
     """What `lrp(f, composite, argnums=argnums)` would do, read without running `f`.
 
@@ -123,6 +125,7 @@ def plan(
       f: as for `lrp`.
       composite: as for `lrp`.
       argnums: as for `lrp`.
+      has_aux: as for `lrp`.
 
     Returns:
       A function of `f`'s arguments, arrays or `jax.ShapeDtypeStruct`s, that returns
@@ -139,7 +142,9 @@ def plan(
     rules = as_composite(composite)
 
     def of(*args: Any, **kwargs: Any) -> Plan:
-        traced = trace(f, args, kwargs, rules, argnums, has_aux=False, strict=False)
+        traced = trace(
+            f, args, kwargs, rules, argnums, has_aux, strict=False, by_scope=True
+        )
         return Plan(rules.name, tuple(rows(traced.reading, rules, 0)))
 
     return of

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxlrp import _compat, rules
+from jaxlrp import rules
 from jaxlrp._finish import passes_shadow
 from jaxlrp._operations import hold, route, secant
 from jaxlrp._program import Equation, Value
@@ -46,7 +46,7 @@ def _passed_shadows(
     # Copies and selections move the shadow as they move the value.
     positions = [i for i, v in enumerate(inputs) if env.shadow(v) is not None]
     operands = [env.read(v) for v in inputs]
-    bind = _compat.primitive_bind(step.main.primitive, dict(step.main.params))
+    bind = step.main.bound()
 
     def moved(*xs: Any) -> list[Any]:
         full = list(operands)
@@ -130,7 +130,7 @@ def held(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     if isinstance(rule, rules.Taylor) or not step.held:
         return plain(step, rules.Taylor(), env, run)
     inputs = step.main.inputs
-    bind = _compat.primitive_bind(step.main.primitive, dict(step.main.params))
+    bind = step.main.bound()
     order = [i for i in range(len(inputs)) if i not in step.held] + list(step.held)
     split = len(inputs) - len(step.held)
 
@@ -176,7 +176,7 @@ def custom(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     operands = [env.read(v) for v in equation.inputs]
     shadows = [env.shadow(v) for v in equation.inputs]
     results, out_shadows = entry.rule(
-        _compat.primitive_bind(equation.primitive, dict(equation.params)),
+        equation.bound(),
         active,
         operands,
         shadows,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jax.extend.core import Literal, Primitive
@@ -52,6 +52,7 @@ class Equation:
       context: the mesh and configuration under which it was traced.
       scope: the named scopes around it, `outer/inner`.
       caller: where the outermost call that it was written out of comes from.
+      effectful: must it run even where nothing reads its results?
     """
 
     primitive: Primitive
@@ -62,6 +63,11 @@ class Equation:
     context: Any
     scope: str
     caller: Any = None
+    effectful: bool = False
+
+    def bound(self) -> Callable[..., list[Any]]:
+        """The equation's own map, from its operands to a list of its results."""
+        return _compat.primitive_bind(self.primitive, dict(self.params))
 
     @property
     def line(self) -> str:
@@ -155,7 +161,7 @@ def _write_out(
             )
             environment.update(zip(eqn.outvars, outs, strict=True))
             continue
-        key = _key(eqn, operands)
+        key = _key(eqn, operands, inner_scope)
         outputs = sheet.known.get(key) if key is not None else None
         if outputs is None:
             outputs = tuple(Value(v.aval) for v in eqn.outvars)
@@ -168,6 +174,7 @@ def _write_out(
                 eqn.ctx,
                 inner_scope,
                 caller,
+                bool(eqn.effects),
             )
             sheet.equations.append(equation)
             if key is not None:
@@ -176,17 +183,17 @@ def _write_out(
     return [read(v) for v in jaxpr.outvars]
 
 
-def _key(eqn: Any, operands: Sequence[Atom]) -> Any | None:
-    """What an equation computes; None where that cannot be told or has effects."""
+def _key(eqn: Any, operands: Sequence[Atom], scope: str) -> Any | None:
+    """What an equation computes; None where that cannot be told or has effects.
+
+    Literals by what they print as: 0.0 and -0.0 are equal, but not the same.
+    """
     if eqn.effects or not operands:
         return None
     inputs = tuple(
-        (a.aval, getattr(a.val, "item", lambda a=a: a.val)())
-        if isinstance(a, Literal)
-        else a
-        for a in operands
+        (a.aval, repr(a.val)) if isinstance(a, Literal) else a for a in operands
     )
-    key = (eqn.primitive, inputs, tuple(sorted(eqn.params.items())))
+    key = (eqn.primitive, scope, inputs, tuple(sorted(eqn.params.items())))
     try:
         hash(key)
     except TypeError:
@@ -283,22 +290,8 @@ def _live(
     needed = {v for v in outputs if isinstance(v, Value)}
     live: list[Equation] = []
     for equation in reversed(equations):
-        if needed.isdisjoint(equation.outputs) and not has_effects(equation):
+        if needed.isdisjoint(equation.outputs) and not equation.effectful:
             continue
         live.append(equation)
         needed.update(v for v in equation.inputs if isinstance(v, Value))
     return tuple(reversed(live))
-
-
-def has_effects(equation: Equation) -> bool:
-    """Must the equation run even where nothing reads its results?"""
-    body = _compat.called_jaxpr(dict(equation.params))
-    if body is not None:
-        return bool(_compat.open_jaxpr(body)[0].effects)
-    branches = equation.params.get("branches", ())
-    if any(_compat.open_jaxpr(b)[0].effects for b in branches):
-        return True
-    return equation.primitive.name in _EFFECTFUL
-
-
-_EFFECTFUL = frozenset({"debug_callback", "debug_print", "io_callback", "check"})

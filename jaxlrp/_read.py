@@ -44,6 +44,7 @@ def read(
     relevant: Sequence[bool] | None = None,
     shadow_outputs: bool = False,
     strict: bool = True,
+    by_scope: bool = False,
 ) -> Reading:
     """Reads a jaxpr.
 
@@ -54,6 +55,8 @@ def read(
       relevant: which outputs relevance comes from; all by default.
       shadow_outputs: relevance arrives beside the outputs, not as a multiple of them.
       strict: raise where there is no rule; else such steps have the role `unexplained`.
+      by_scope: tell the scopes of calls that are kept apart, at the price of reading
+        each; otherwise only where the composite asks for scopes.
 
     Returns:
       The reading.
@@ -61,7 +64,7 @@ def read(
     Raises:
       UnexplainedPrimitiveError: where relevance meets a primitive without a rule.
     """
-    by_scope = any(a.scope is not None for a in composite.assignments)
+    by_scope = by_scope or any(a.scope is not None for a in composite.assignments)
     memo: dict = {"strict": strict, "by_scope": by_scope}
     program = flatten(jaxpr)
     inputs = [
@@ -176,7 +179,10 @@ def _select(step: Step, composite: Composite, claims: Claims) -> Step:
 def _single(index: int, equation: Equation, claims: Claims) -> Step:
     """A step of one equation."""
     signals = tuple(dict.fromkeys(claims.active_inputs(equation)))
-    if not signals or not any(claims.facts[v].active for v in equation.outputs):
+    kind = claims.entry(equation).kind
+    opaque = kind in (Kind.CONTROL, Kind.CALL, Kind.REFUSED)
+    carries = opaque or any(claims.facts[v].active for v in equation.outputs)
+    if not signals or not carries:
         return Step("inactive", (equation,), ())
     role = claims.role.get(index)
     if role is not None:  # softmax, unexplained
@@ -223,7 +229,7 @@ def _elementwise(
 
 
 def _is_arithmetic(entry: Entry) -> bool:
-    """A sum, product or quotient of two, and no selection between cases."""
+    """A sum, product or quotient of two; a selection's first operand is none."""
     return entry.linear([True, False])
 
 

@@ -51,7 +51,9 @@ def claim_regions(claims: Claims) -> dict[int, Step]:
         if exact[out]:
             # max(x, 0), abs(x), where(x > 0, x, 0)
             if not _is_linear(equations[i], claims) or _saturates(equations[i], claims):
-                (x,) = dict.fromkeys(claims.active_inputs(equations[i]))
+                x, *others = dict.fromkeys(claims.active_inputs(equations[i]))
+                if others:  # a selection between several: structural
+                    continue
                 step = Step("activation", (equations[i],), (x,), root=x, plain=True)
                 steps[i] = step
             continue

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.extend.core import Literal
 
-from jaxlrp import _compat
 from jaxlrp._operations import route, stabilise, wide
 from jaxlrp._program import Equation, Value
 from jaxlrp._steps import Reading, Step
@@ -62,7 +61,7 @@ class Environment:
 
 
 def bind(equation: Equation, read: Callable[[Any], Any]) -> list[Any]:
-    bind = _compat.primitive_bind(equation.primitive, dict(equation.params))
+    bind = equation.bound()
     return bind(*map(read, equation.inputs))
 
 

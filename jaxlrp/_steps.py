@@ -61,7 +61,9 @@ class Step:
 
     Attributes:
       role: what it is, see `jaxlrp.composites`; or `structural`, `control`, `call`,
-        `custom`, `gradient` (no rule but the local gradient), `inactive`, `detached`.
+        `custom`, `linear`, `gradient` (no rule but the local gradient), `inactive` (no
+        relevance), `detached` (none arrives), `unreached` (none arrives, and JAX could
+        not differentiate it), `unexplained` (no rule).
       equations: what it evaluates, in order; the last gives its results.
       signals: the active values that it reads and that may receive relevance.
       first: does no layer lie between it and the attributed inputs?

@@ -77,7 +77,7 @@ def multiplier(target: Target, out: Any) -> Any:
         index = _classes(target, leaf)
     positions = jax.lax.broadcasted_iota(index.dtype, leaf.shape, leaf.ndim - 1)
     mask = positions == jnp.expand_dims(index, -1)
-    return jax.tree.map(lambda y: mask.astype(y.dtype), out)
+    return jax.tree.map(lambda y: mask.astype(y.dtype) * _one_like(y), out)
 
 
 def _one_like(y: Array) -> Array:
@@ -103,12 +103,12 @@ def _classes(target: Any, leaf: Array) -> Array:
             f"target: got an array of shape {index.shape}, expected a class for each "
             f"example of an output of shape {leaf.shape}: shape {batch}"
         )
-    if _compat.is_known(index) and isinstance(classes, int):
-        known = np.asarray(index)
+    if _compat.is_known(target) and isinstance(classes, int):
+        known = np.asarray(target)
         if known.size and (known.min() < -classes or known.max() >= classes):
             raise ValueError(
-                f"target: got {target!r}, expected classes in [0, {classes}) for an "
-                f"output of shape {leaf.shape}"
+                f"target: got {target!r}, expected classes in [{-classes}, {classes}) "
+                f"for an output of shape {leaf.shape}"
             )
     index = index.astype(jnp.int32)
     index = jnp.where(index < 0, index + classes, index)

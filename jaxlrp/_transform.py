@@ -39,7 +39,8 @@ class Traced:
       reading: its program, read.
       inputs: the arrays that were traced, for every argument.
       attributed: the positions of the attributed leaves among them.
-      out_tree: the structure of the output (and of the auxiliary output).
+      out_tree: the structure of the output.
+      restore_aux: puts the auxiliary arrays back among what is no array.
       n_out: how many leaves are output; the rest is auxiliary.
       restore: puts the relevances of the attributed leaves into their arguments' form.
     """
@@ -48,6 +49,7 @@ class Traced:
     inputs: tuple[Any, ...]
     attributed: tuple[int, ...]
     out_tree: Any
+    restore_aux: Callable[[list[Any]], Any]
     n_out: int
     restore: Callable[[list[Array]], Any]
 
@@ -75,6 +77,8 @@ def trace(
     has_aux: bool,
     shadow_outputs: bool = False,
     strict: bool = True,
+    by_scope: bool = False,
+    stacklevel: int = 4,
 ) -> Traced:
     """Traces and reads `f` at `args`, which are arrays or `jax.ShapeDtypeStruct`s.
 
@@ -105,12 +109,12 @@ def trace(
         result = f(*call_args, **call_kwargs)
         out, aux = _split_aux(result, has_aux)
         out_leaves, out_tree = jax.tree.flatten(out)
-        aux_leaves, aux_tree = jax.tree.flatten(aux)
-        out_trees[:] = [out_tree, aux_tree, len(out_leaves)]
-        return [jnp.asarray(v) for v in (*out_leaves, *aux_leaves)]
+        aux_arrays, restore_aux = _arrays_of(aux)
+        out_trees[:] = [out_tree, restore_aux, len(out_leaves)]
+        return [jnp.asarray(v) for v in (*out_leaves, *aux_arrays)]
 
     jaxpr = jax.make_jaxpr(flat)(*inputs)
-    out_tree, aux_tree, n_out = out_trees
+    out_tree, restore_aux, n_out = out_trees
     wanted = set(attributed)
     active = [i in wanted for i in range(len(inputs))]
     n_all = len(jaxpr.out_avals)
@@ -121,6 +125,7 @@ def trace(
         relevant=[i < n_out for i in range(n_all)],
         shadow_outputs=shadow_outputs,
         strict=strict,
+        by_scope=by_scope,
     )
     if not any(_facts.is_real(a) for a in jaxpr.out_avals[:n_out]):
         kinds = ", ".join(str(a) for a in jaxpr.out_avals[:n_out]) or "nothing"
@@ -128,11 +133,29 @@ def trace(
             f"f: its output has no floating-point leaf ({kinds}), so there is no "
             f"relevance to start with"
         )
-    _warn_independent(reading, n_out, positions, attributed, traced, leaves)
+    _warn_independent(reading, n_out, positions, attributed, traced, leaves, stacklevel)
     restore = _restorer(args, positions, not isinstance(argnums, tuple | list))
     return Traced(
-        reading, inputs, tuple(attributed), (out_tree, aux_tree), n_out, restore
+        reading, inputs, tuple(attributed), out_tree, restore_aux, n_out, restore
     )
+
+
+def _arrays_of(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """The arrays and numbers of a pytree, and how to put them back; others stay."""
+    leaves, structure = jax.tree.flatten(tree)
+    slots = [
+        i
+        for i, v in enumerate(leaves)
+        if _is_array(v) or isinstance(v, bool | int | float | complex | np.generic)
+    ]
+
+    def restore(arrays: list[Any]) -> Any:
+        full = list(leaves)
+        for i, array in zip(slots, arrays, strict=True):
+            full[i] = array
+        return jax.tree.unflatten(structure, full)
+
+    return [leaves[i] for i in slots], restore
 
 
 def _positions(argnums: ArgNums, count: int) -> tuple[int, ...]:
@@ -206,6 +229,7 @@ def _warn_independent(
     attributed: Sequence[int],
     traced: Sequence[int],
     leaves: Sequence[Any],
+    stacklevel: int,
 ) -> None:
     """Warns of each attributed argument that no relevance can reach."""
     reached = _reached(reading, n_out)
@@ -216,7 +240,7 @@ def _warn_independent(
                 f"argument {position}: the output does not depend on it by a path that "
                 f"carries relevance; its relevance is zero",
                 IndependentArgumentWarning,
-                stacklevel=4,
+                stacklevel=stacklevel,
             )
 
 
@@ -250,7 +274,7 @@ def _restorer(
 
 
 @dataclasses.dataclass(frozen=True)
-class Pass:
+class Evaluated:
     """A function evaluated once, ready to send relevance back.
 
     Attributes:
@@ -265,7 +289,9 @@ class Pass:
     relevance: Callable[[list[Array], list[Array] | None], tuple[list[Array], Any]]
 
 
-def backward(traced: Traced, run: Run | Callable[[Any], Run], taps: Any = None) -> Pass:
+def backward(
+    traced: Traced, run: Run | Callable[[Any], Run], taps: Any = None
+) -> Evaluated:
     """Evaluates a traced function and prepares its reverse pass.
 
     Args:
@@ -308,7 +334,7 @@ def backward(traced: Traced, run: Run | Callable[[Any], Run], taps: Any = None) 
             for i, x, c, r in zip(traced.attributed, xs, cs, rs, strict=True)
         ], collected
 
-    return Pass(outs[:n_out], outs[n_out:], relevance)
+    return Evaluated(outs[:n_out], outs[n_out:], relevance)
 
 
 def seed(target: Any, out_tree: Any, outs: list[Array]) -> tuple[list, list | None]:
@@ -346,26 +372,39 @@ def value_and_lrp(
       >>> bool(jnp.isclose(relevance.sum(), value.max()))
       True
     """
-    rules = as_composite(composite)
-    _targets.check(target)
+    explain = _explainer(f, composite, argnums, target, has_aux)
 
     @_wraps(f)
     def explained(*args: Any, **kwargs: Any) -> Any:
-        traced = trace(
-            f, args, kwargs, rules, argnums, has_aux, shadow_outputs=callable(target)
-        )
-        once = backward(traced, Run(rules))
-        out_tree, aux_tree = traced.out_tree
-        leaves, _ = once.relevance(*seed(target, out_tree, once.outs))
-        out, explanation = (
-            jax.tree.unflatten(out_tree, once.outs),
-            traced.restore(leaves),
-        )
-        if has_aux:
-            return (out, jax.tree.unflatten(aux_tree, once.aux)), explanation
-        return out, explanation
+        return explain(args, kwargs)
 
     return explained
+
+
+def _explainer(
+    f: Callable[..., Any],
+    composite: Composite | None,
+    argnums: ArgNums,
+    target: Any,
+    has_aux: bool,
+) -> Callable[[tuple, dict], Any]:
+    """`value_and_lrp` on packed arguments; what can be checked at once is."""
+    rules = as_composite(composite)
+    _targets.check(target)
+    _numbers(argnums)
+    if not callable(f):
+        raise TypeError(f"f: got {f!r}, expected a function")
+
+    def explain(args: tuple, kwargs: dict) -> Any:
+        plain = callable(target)
+        traced = trace(f, args, kwargs, rules, argnums, has_aux, plain, stacklevel=5)
+        once = backward(traced, Run(rules))
+        leaves, _ = once.relevance(*seed(target, traced.out_tree, once.outs))
+        out = jax.tree.unflatten(traced.out_tree, once.outs)
+        value = (out, traced.restore_aux(once.aux)) if has_aux else out
+        return value, traced.restore(leaves)
+
+    return explain
 
 
 def lrp(
@@ -415,13 +454,11 @@ def lrp(
       >>> relevance.shape
       (1, 2)
     """
-    explained = value_and_lrp(
-        f, composite, argnums=argnums, target=target, has_aux=has_aux
-    )
+    explain = _explainer(f, composite, argnums, target, has_aux)
 
     @_wraps(f)
     def relevance(*args: Any, **kwargs: Any) -> Any:
-        value, explanation = explained(*args, **kwargs)
+        value, explanation = explain(args, kwargs)
         return (explanation, value[1]) if has_aux else explanation
 
     return relevance
@@ -461,7 +498,7 @@ def relprop(
     rules = as_composite(composite)
     traced = trace(f, primals, {}, rules, argnums, False, shadow_outputs=True)
     once = backward(traced, Run(rules))
-    out = jax.tree.unflatten(traced.out_tree[0], once.outs)
+    out = jax.tree.unflatten(traced.out_tree, once.outs)
 
     def pull(relevance_out: Any) -> Any:
         plain = jax.tree.leaves(_targets.check_like(relevance_out, out, "R_out"))

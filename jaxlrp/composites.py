@@ -95,6 +95,11 @@ class Assignment:
     scope: str | None = None
     primitive: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.role not in GROUPS and self.role not in ALLOWED:
+            known = ", ".join([*GROUPS, *ALLOWED])
+            raise ValueError(f"role: got {self.role!r}, expected one of {known}")
+
     def matches(self, role: str, first: bool, scope: str, primitive: str) -> bool:
         """Does this line apply to such a step?"""
         return (
@@ -149,17 +154,18 @@ class Composite:
           ValueError: for an unknown role.
           TypeError: for a rule that makes no sense for that role.
         """
-        roles = GROUPS.get(role, (role,))
-        for one in roles:
-            if one not in ALLOWED:
-                known = ", ".join([*GROUPS, *ALLOWED])
-                raise ValueError(f"role: got {role!r}, expected one of {known}")
+        line = Assignment(role, rule, first, scope, primitive)
+        for one in GROUPS.get(role, (role,)):
             if not isinstance(rule, ALLOWED[one]):
                 names = ", ".join(sorted(r.__name__ for r in ALLOWED[one]))
                 raise TypeError(
                     f"rule: got {rule!r} for role {one!r}, which takes one of {names}"
                 )
-        line = Assignment(role, rule, first, scope, primitive)
+        if jax.tree_util.all_leaves([rule]):
+            raise TypeError(
+                f"rule: got {rule!r}, which is no pytree: decorate "
+                f"{type(rule).__name__} with jax.tree_util.register_dataclass"
+            )
         return dataclasses.replace(self, assignments=(*self.assignments, line))
 
     def named(self, name: str) -> Composite:

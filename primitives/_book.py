@@ -12,7 +12,7 @@ import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from jax.extend.core import Primitive
+from jax.extend.core import Primitive, primitives
 
 
 class Kind(enum.StrEnum):
@@ -99,7 +99,7 @@ class Entry:
         map piecewise linear through the origin in the others? Its derivative is then
         the identity rule: `phi(x) = phi'(x) x`.
       root: given the parameters, does it turn a statistic (a variance, a sum of
-        squares) into a scale, as a root or a reciprocal does?
+        squares) into a scale, as a root, a power or a reciprocal does?
       exponential: an exponential that softmax is made of.
       selects: chooses between cases by a predicate, its first operand.
       bounds: bounds one operand by the other, as `max`.
@@ -107,6 +107,8 @@ class Entry:
       sums: sums over axes; what a statistic begins with.
       layout: for a bijective structural primitive, moves a layout of axes with it.
       role: the name of the layer that a contraction makes.
+      squares: given the parameters, is the contraction of `x` with itself a sum of
+        squares, each element meeting itself?
       kernel_axes: for a contraction, which axes of the result belong to the kernel.
       rule: a rule of its own, for kind CUSTOM.
       shadows: the rule hands relevance to shadows, not as a multiplier.
@@ -125,6 +127,7 @@ class Entry:
     sums: bool = False
     layout: Callable[..., Any] | None = None
     role: str = ""
+    squares: Callable[[Params], bool] = never
     kernel_axes: Callable[..., Any] | None = None
     rule: Callable[..., Any] | None = None
     shadows: bool = False
@@ -155,7 +158,11 @@ def lookup(primitive: Primitive) -> Entry | None:
     >>> lookup(tanh_p).kind
     <Kind.ELEMENTWISE: 'elementwise'>
     """
-    return _by_primitive.get(primitive) or _by_name.get(primitive.name)
+    if primitive in _by_primitive:
+        return _by_primitive[primitive]
+    # A user's own primitive may bear the name of one of JAX's.
+    public = getattr(primitives, f"{primitive.name}_p".replace("-", "_"), primitive)
+    return _by_name.get(primitive.name) if public is primitive else None
 
 
 def entries() -> dict[str, Entry]:

@@ -34,6 +34,12 @@ def dot_kernel_axes(params: Params, kernel: int, ndims: tuple[int, int]) -> dict
     }
 
 
+def _meets_itself(params: Params) -> bool:
+    """The same axes are contracted, and the same are batched, in both operands."""
+    contracting, batch = params["dimension_numbers"]
+    return contracting[0] == contracting[1] and batch[0] == batch[1]
+
+
 def conv_kernel_axes(params: Params, kernel: int, ndims: tuple[int, int]) -> dict:
     """`{feature axis of the result: output feature axis of the kernel}`."""
     numbers = params["dimension_numbers"]
@@ -49,6 +55,7 @@ enter(
         linear=each,
         nonnegative=all_nonnegative,
         role="dense",
+        squares=_meets_itself,
         kernel_axes=dot_kernel_axes,
     ),
 )

@@ -39,6 +39,11 @@ def _keeps_its_sign(signs: Signs, params: Params) -> bool:
     return signs[0] and not jnp.issubdtype(target, jnp.signedinteger)
 
 
+def _bounds_nonnegative(signs: Signs, params: Params) -> bool:
+    """`clamp(low, x, high)` is `high` where `high < low`."""
+    return signs[0] and signs[2]
+
+
 def _reciprocal(params: Params) -> bool:
     return params["y"] < 0
 
@@ -93,7 +98,7 @@ enter(
     _elementwise(nonnegative=all_nonnegative, homogeneous=_other_is_zero, bounds=True),
 )
 enter("abs", _elementwise(nonnegative=always, homogeneous=always))
-enter("clamp", _elementwise(nonnegative=first_nonnegative))
+enter("clamp", _elementwise(nonnegative=_bounds_nonnegative))
 
 # Smooth, of one variable.
 enter("exp exp2", _elementwise(nonnegative=always, exponential=True))
@@ -112,7 +117,11 @@ enter(
 
 # Smooth, of several variables: the gradient is the rule where two are active.
 enter(
-    "atan2 rem nextafter polynomial igamma igammac igamma_grad_a "
-    "polygamma zeta regularized_incomplete_beta mulhi",
+    "atan2 rem nextafter polynomial igamma igammac "
+    "polygamma regularized_incomplete_beta mulhi",
     _elementwise(),
+)
+enter(
+    "zeta igamma_grad_a",
+    Entry(Kind.REFUSED, reason="JAX has no derivative for this function"),
 )

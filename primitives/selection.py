@@ -10,6 +10,10 @@ from jaxlrp.primitives._book import Entry, Kind, all_nonnegative, enter
 
 enter(
     "reduce_max reduce_min reduce_window_max reduce_window_min cummax cummin sort "
-    "top_k approx_top_k pmax pmin",
+    "top_k approx_top_k",
     Entry(Kind.SELECTION, nonnegative=all_nonnegative),
+)
+enter(
+    "pmax pmin",
+    Entry(Kind.REFUSED, reason="JAX has no derivative for a maximum across devices"),
 )

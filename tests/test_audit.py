@@ -290,3 +290,24 @@ def test_relevance_that_becomes_infinite_where_values_do_not():
     audit = jaxlrp.audit(f, composite)(jnp.asarray(X).at[0, 0].set(0.0))
     if not np.isfinite(audit.total_in):
         assert "relevance" in audit.culprit
+
+
+def test_scopes_of_a_block_that_is_kept_as_jit_are_told_apart():
+    @jax.jit
+    def block(x):
+        for _ in range(6):
+            x = jnp.tanh(x @ W[:, :1] @ W[:, :1].T + 1.0)
+        return x
+
+    def f(x):
+        with jax.named_scope("enc"):
+            x = block(x)
+        with jax.named_scope("dec"):
+            return block(x)
+
+    assert {"enc", "dec"} <= set(jaxlrp.audit(f)(X).by_scope())
+
+
+def test_audit_of_traced_arguments_is_refused():
+    with pytest.raises(TypeError, match="call it outside jit"):
+        jax.jit(lambda x: jaxlrp.audit(lambda x: x * 2)(x).total_in)(X)

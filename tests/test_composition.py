@@ -756,3 +756,16 @@ def test_scopes_reach_into_bodies(wrapper):
     table = jaxlrp.plan(f, scoped)(normal(3, 4))
     layers = [row for row in table.rows if row.role == "dense"]
     assert layers and all("Flat" in row.rule for row in layers)
+
+
+@pytest.mark.parametrize("target", ["max", "all", 1])
+def test_explicitly_sharded_arguments_give_the_same_numbers(target):
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    w = jnp.cos(jnp.arange(20.0)).reshape(4, 5)
+    x = jnp.sin(jnp.arange(16.0)).reshape(4, 4)
+    explain = jaxlrp.lrp(lambda w, x: jax.nn.gelu(x @ w) @ w.T, target=target)
+    with jax.set_mesh(mesh):
+        found = jax.jit(explain)(w, jax.device_put(x, rows))
+    assert found.sharding.spec[0] == "data"
+    np.testing.assert_allclose(found, explain(w, x), rtol=1e-4, atol=1e-5)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.extend.core import Primitive
 
 import jaxlrp
 from jaxlrp import composites, errors, rules
@@ -42,7 +43,7 @@ def test_target_of_the_wrong_type(target):
 
 @pytest.mark.parametrize("target", [4, -5, np.array([0, 4]), jnp.array([0, 9])])
 def test_class_out_of_range(target):
-    with pytest.raises(ValueError, match=r"target: got .*\[0, 4\).*shape \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"target: got .*\[-4, 4\).*shape \(2, 4\)"):
         jaxlrp.lrp(dense, target=target)(X)
 
 
@@ -250,7 +251,7 @@ class Transposed(rules.LayerRule):
 
 
 def test_rule_that_returns_the_wrong_shape():
-    message = r"rule Transposed\(\) returned a surrogate of shape \(4, 2\) .*\(2, 4\)"
+    message = r"rule Transposed\(\) returned a surrogate of \(4, 2\) .*\(2, 4\)"
     with pytest.raises(errors.RuleError, match=message + ".*test_errors.py"):
         jaxlrp.lrp(dense, composites.Uniform(Transposed()))(X)
 
@@ -330,3 +331,49 @@ def test_one_bad_example_spoils_no_other(bad, composite):
     found = jaxlrp.lrp(f, composite)(X.at[1, 0].set(bad))
     np.testing.assert_allclose(found[0], clean[0], rtol=1e-6)
     assert not np.isfinite(found[1]).all()
+
+
+def test_user_primitive_with_the_name_of_one_of_jax_is_not_taken_for_it():
+    own = Primitive("neg")
+    own.def_abstract_eval(lambda x: x)
+    with pytest.raises(errors.UnexplainedPrimitiveError, match="'neg'"):
+        jaxlrp.lrp(own.bind)(X)
+
+
+@dataclasses.dataclass(frozen=True)
+class NoPytree(jaxlrp.rules.LayerRule):
+    pass
+
+
+def test_rule_that_is_no_pytree():
+    with pytest.raises(TypeError, match="register_dataclass"):
+        jaxlrp.composites.Uniform(NoPytree())
+
+
+def test_role_that_does_not_exist_in_an_assignment():
+    with pytest.raises(ValueError, match="role: got 'dnse', expected one of"):
+        jaxlrp.composites.Assignment("dnse", jaxlrp.rules.LRP0())
+
+
+def test_what_is_no_function_is_refused_at_once():
+    with pytest.raises(TypeError, match="f: got None, expected a function"):
+        jaxlrp.lrp(None)
+
+
+@pytest.mark.parametrize("transform", [jaxlrp.lrp, jaxlrp.value_and_lrp])
+def test_warning_points_to_the_line_of_the_user(transform):
+    explain = transform(lambda x: jnp.ones((2, 2)))
+    with pytest.warns(errors.IndependentArgumentWarning) as caught:
+        explain(X)
+    assert caught[0].filename == __file__
+
+
+def test_share_with_a_denominator_of_the_wrong_shape():
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass(frozen=True)
+    class Wrong(jaxlrp.rules.LayerRule):
+        def shares(self, layer):
+            return (jaxlrp.rules.Share(layer.y, layer.y.sum(), 1e-6),)
+
+    with pytest.raises(errors.RuleError, match="returned a z of"):
+        jaxlrp.lrp(dense, jaxlrp.composites.Uniform(Wrong()))(X)

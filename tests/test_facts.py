@@ -69,6 +69,9 @@ UNARY = {
     "taken": lambda x: x[jnp.array([3, 0, 1, 1])],
     "filled": lambda x: x.at[jnp.array([0, 9, 1, 7])].get(mode="fill", fill_value=-1.0),
     "reversed": lambda x: x[::-1],
+    "trace of a square": lambda x: jnp.broadcast_to(
+        jnp.einsum("ij,ji->", x[:, : x.shape[0]], x[:, : x.shape[0]]), x.shape
+    ),
     "gram": lambda x: jnp.einsum("ij,kj->ik", x, x),
     "squares": lambda x: jnp.broadcast_to(jnp.einsum("ij,ij->i", x, x), x.shape),
     "bits": lambda x: lax.bitcast_convert_type(

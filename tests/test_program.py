@@ -9,8 +9,9 @@ import pytest
 from jax import lax
 from jax.extend.core import Literal
 
+import jaxlrp
 from jaxlrp import _compat
-from jaxlrp._program import flatten, has_effects
+from jaxlrp._program import flatten
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)), jnp.float32)
 
@@ -125,7 +126,7 @@ def test_effects_inside_bodies_count():
         return x
 
     program = program_of(f, X)
-    assert any(map(has_effects, program.equations))
+    assert any(e.effectful for e in program.equations)
 
 
 def test_scopes_are_joined_through_calls():
@@ -151,3 +152,43 @@ def test_same_input_twice_is_one_value():
 def test_equation_knows_its_line():
     (equation,) = program_of(lambda x: jnp.sin(x), X).equations
     assert "test_program.py" in _compat.summarize(equation.source)
+
+
+def test_zeros_of_both_signs_are_not_merged():
+    f = lambda x: jnp.stack([x / 0.0, x / (-0.0)])  # noqa: E731
+    value, _ = jaxlrp.value_and_lrp(f, target="all")(jnp.ones(2))
+    np.testing.assert_array_equal(value, f(jnp.ones(2)))
+
+
+def test_equal_layers_in_different_scopes_keep_their_rules():
+    w = jnp.arange(1.0, 7.0).reshape(2, 3)
+
+    def f(x):
+        with jax.named_scope("a"):
+            y = x @ w
+        with jax.named_scope("b"):
+            z = x @ w
+        return y + 2 * z
+
+    composite = jaxlrp.composites.AttnLRP().on(
+        "dense", jaxlrp.rules.Detach(), scope="b*"
+    )
+    x = jnp.asarray([1.0, -2.0])
+    found = jaxlrp.lrp(f, composite, target="all")(x)
+    np.testing.assert_allclose(found, x * w.sum(1), rtol=1e-6)
+
+
+def test_effects_in_a_loop_that_nothing_reads_run():
+    seen = []
+
+    def f(x):
+        def step(i):
+            jax.debug.callback(lambda i: seen.append(int(i)), i)
+            return i + 1
+
+        jax.lax.while_loop(lambda i: i < 3, step, 0)
+        return x * 2
+
+    jaxlrp.lrp(f, target="all")(jnp.ones(2))
+    jax.effects_barrier()
+    assert sorted(seen) == [0, 1, 2]

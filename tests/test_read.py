@@ -785,3 +785,33 @@ def test_scope_around_the_transformation_does_not_count():
     with jax.named_scope("explanation"):
         found = jaxlrp.lrp(scoped, BY_SCOPE, target=0)(x)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_selection_between_a_constant_and_several_values():
+    def f(x):
+        which = (x > 0).astype(jnp.int32) + (x > 1).astype(jnp.int32)
+        return jax.lax.select_n(which, jnp.zeros_like(x), x, 2 * x)
+
+    x = jnp.asarray([-1.0, 0.5, 2.0])
+    np.testing.assert_allclose(jaxlrp.lrp(f, target="all")(x), f(x))
+
+
+@pytest.mark.parametrize("inside", ["nothing", "scan", "cond", "checkpoint"])
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_callback_off_the_way_of_relevance_is_run(inside, dtype):
+    shape = jax.ShapeDtypeStruct((3,), dtype)
+
+    def count(x):
+        return jax.pure_callback(lambda v: np.asarray(v, dtype), shape, x)
+
+    wrapped = {
+        "nothing": count,
+        "scan": lambda x: jax.lax.scan(lambda c, v: (c, count(v)), 0.0, x[None])[1][0],
+        "cond": lambda x: jax.lax.cond(x[0] > 9, lambda v: count(v) + 1, count, x),
+        "checkpoint": jax.checkpoint(count),
+    }[inside]
+    f = lambda x: (2 * x, wrapped(x))  # noqa: E731
+    x = jnp.asarray([1.0, 2.0, 3.0])
+    found, aux = jaxlrp.lrp(f, target="all", has_aux=True)(x)
+    np.testing.assert_allclose(found, 2 * x)
+    np.testing.assert_array_equal(aux, np.asarray(x, dtype))

@@ -133,3 +133,9 @@ def test_the_target_is_chosen_by_the_value_with_masked_outputs():
     assert_close(f(X), expected(classes))
     target = jaxlrp.lrp(lambda x: jnp.where(mask, x @ W, -jnp.inf), LRP0, target=2)
     assert_close(target(X), expected([2] * 5))
+
+
+def test_class_out_of_range_is_refused_under_jit_too():
+    f = lambda x: x @ jnp.ones((4, 3))  # noqa: E731
+    with pytest.raises(ValueError, match=r"target: got 99, expected classes in"):
+        jax.jit(jaxlrp.lrp(f, target=99))(jnp.ones((2, 4)))

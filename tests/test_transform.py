@@ -331,3 +331,10 @@ def test_relprop_under_jit():
         return pull(out)
 
     assert_close(jax.jit(explain)(W, X), explain(W, X))
+
+
+def test_auxiliary_data_that_is_no_array_comes_back_as_it_is():
+    f = lambda x: (x @ W, {"name": "x", "norm": (x**2).sum(), "none": None})  # noqa: E731
+    _, aux = jaxlrp.lrp(f, LRP0, has_aux=True)(X)
+    assert aux["name"] == "x" and aux["none"] is None
+    np.testing.assert_allclose(aux["norm"], (X**2).sum(), rtol=1e-6)
