@@ -143,19 +143,16 @@ def trace(
 def _arrays_of(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     """The arrays and numbers of a pytree, and how to put them back; others stay."""
     leaves, structure = jax.tree.flatten(tree)
-    slots = [
-        i
-        for i, v in enumerate(leaves)
-        if _is_array(v) or isinstance(v, bool | int | float | complex | np.generic)
-    ]
+    numbers = bool | int | float | complex | np.generic
+    is_array = [_is_array(v) or isinstance(v, numbers) for v in leaves]
+    others = [None if a else v for v, a in zip(leaves, is_array, strict=True)]
 
     def restore(arrays: list[Any]) -> Any:
-        full = list(leaves)
-        for i, array in zip(slots, arrays, strict=True):
-            full[i] = array
+        queue = iter(arrays)
+        full = [next(queue) if a else v for v, a in zip(others, is_array, strict=True)]
         return jax.tree.unflatten(structure, full)
 
-    return [leaves[i] for i in slots], restore
+    return [v for v, a in zip(leaves, is_array, strict=True) if a], restore
 
 
 def _positions(argnums: ArgNums, count: int) -> tuple[int, ...]:
