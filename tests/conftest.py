@@ -13,6 +13,8 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from jaxlrp.primitives import _book  # noqa: E402
+
 # Compiling takes longer than any deadline; a failure in CI is one that the next
 # run finds again.
 hypothesis.settings.register_profile("local", deadline=None, max_examples=25)
@@ -38,3 +40,12 @@ def compiled_programs_freed():
     """Programs of a finished module are dropped: thousands would fill the memory."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def rule_book_as_it_was():
+    """Rules that a test or an example registers are gone after it."""
+    before = dict(_book._by_primitive)
+    yield
+    _book._by_primitive.clear()
+    _book._by_primitive.update(before)
