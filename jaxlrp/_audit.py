@@ -136,8 +136,8 @@ class Audit:
 def audit(
     f: Callable[..., Any],
     composite: Composite | None = None,
-    *,
     argnums: ArgNums = -1,
+    *,
     target: Any = "max",
     has_aux: bool = False,
 ) -> Callable[..., Audit]:
