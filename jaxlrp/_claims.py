@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxlrp._facts import Facts
 from jaxlrp._program import Equation, Program, Value
+from jaxlrp.composites import Place
 from jaxlrp.primitives import Entry, Kind, lookup
 
 
@@ -31,21 +32,42 @@ class Claims:
         """The rule book's entry; refused where there is none."""
         return lookup(equation.primitive) or Entry(Kind.REFUSED)
 
+    def is_linear(self, equation: Equation) -> bool:
+        """Is it linear in its active operands together?"""
+        active = [self.active(v) for v in equation.inputs]
+        return self.entry(equation).linear(active)
 
-def is_sum(entry: Entry, active: Sequence[bool]) -> bool:
-    return entry.linear([True] * len(active))
+    def place(
+        self,
+        equation: Equation,
+        role: str,
+        signals: Iterable[Value] | None = None,
+        activated: bool = False,
+    ) -> Place:
+        """What a composite is told of a step with this main equation."""
+        sources = self.active_inputs(equation) if signals is None else list(signals)
+        return Place(
+            role,
+            not any(self.facts[v].layered for v in sources),
+            equation.scope,
+            equation.primitive.name,
+            max((self.facts[v].depth for v in sources), default=0),
+            activated,
+        )
 
-
-def is_product(entry: Entry) -> bool:
-    return (
-        entry.linear([True, False])
-        and entry.linear([False, True])
-        and not entry.linear([True, True])
-    )
-
-
-def is_quotient(entry: Entry) -> bool:
-    return entry.linear([True, False]) and not entry.linear([False, True])
+    def absorb(self, members: Iterable[int], last: int) -> None:
+        """Marks what only lies inside a unit that ends in equation `last`."""
+        inside = set(members)
+        # An equation whose result is read outside, too, stays a step of its own.
+        while outside := {
+            j
+            for j in inside - {last}
+            for v in self.program.equations[j].outputs
+            if not inside.issuperset(self.uses.get(v, ()))
+        }:
+            inside -= outside
+        for j in inside:
+            self.role[j] = "chain"
 
 
 def held_operands(
@@ -61,9 +83,9 @@ def held_operands(
     a, b = equation.inputs
     if not all(isinstance(v, Value) and facts[v].active for v in (a, b)) or a is b:
         return ()
-    if is_quotient(entry):
+    if entry.is_quotient:
         return (1,)
-    if is_product(entry):
+    if entry.is_product:
         rooted = [facts[v].rooted for v in (a, b)]  # type: ignore[index]
         if rooted == [False, True]:
             return (1,)

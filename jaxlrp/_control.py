@@ -66,8 +66,8 @@ def call(step: Step, rule: Any, env: Environment, run: Run, evaluate: Evaluate) 
     (reading,) = step.bodies
     inputs = _inputs(step, step.main.inputs, env, run)
     shadows = _entering(reading, inputs, step.main.inputs, env)
-    if run.observe is not None:
-        outs, out_shadows = _body(evaluate, reading, run, inputs, shadows)
+    if run.observe is not None or run.visits is not None:
+        outs, out_shadows = _body(evaluate, reading, run.inside(step), inputs, shadows)
         return outs, _placed(reading, out_shadows)
     if id(reading) not in run.jitted:
 
@@ -97,7 +97,7 @@ def _remat(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     inputs = _inputs(step, step.main.inputs, env, run)
     shadows = _entering(reading, inputs, step.main.inputs, env)
     body = jax.checkpoint(
-        functools.partial(_body, evaluate, reading, run),
+        functools.partial(_body, evaluate, reading, run.inside(step)),
         policy=params["policy"],
         prevent_cse=params["prevent_cse"],
     )
@@ -117,13 +117,13 @@ def _cond(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     ]
     asked = [env.wants_shadow(v) for v in step.outputs]
 
-    def branch(reading: Reading) -> Callable[..., Any]:
+    def branch(number: int, reading: Reading) -> Callable[..., Any]:
         def run_branch(inputs: Any, shadows: Any) -> Any:
             own = [
                 s if w else None
                 for s, w in zip(shadows, reading.shadowed_inputs, strict=True)
             ]
-            outs, given = evaluate(reading, run, inputs, own)
+            outs, given = evaluate(reading, run.inside(step, number), inputs, own)
             given = [
                 (lax.full_like(y, 0) if s is None else s) if w else None
                 for y, s, w in zip(outs, given, asked, strict=True)
@@ -132,9 +132,8 @@ def _cond(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
 
         return run_branch
 
-    return lax.switch(
-        env.read(index), [branch(b) for b in step.bodies], inputs, shadows
-    )
+    branches = [branch(i, b) for i, b in enumerate(step.bodies)]
+    return lax.switch(env.read(index), branches, inputs, shadows)
 
 
 def _scan(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
@@ -155,11 +154,14 @@ def _scan(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
         if asked[k - consts] and shadows[k] is None:
             shadows[k] = take_in(inputs[k])
 
+    visits = run.inside(step).visits
+    arrays = None if visits is None else visits.arrays
+
     def body(carry: Any, x: Any) -> Any:
-        (values, value_shadows), (xs, x_shadows) = carry, x
+        (values, value_shadows), (xs, x_shadows, visited) = carry, x
         outs, given = evaluate(
             reading,
-            run,
+            run.inside(step, 0, visited),
             [*inputs[:consts], *values, *xs],
             [*shadows[:consts], *value_shadows, *x_shadows],
         )
@@ -177,7 +179,7 @@ def _scan(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     (values, value_shadows), (ys, y_shadows) = lax.scan(
         body,
         (inputs[consts:split], shadows[consts:split]),
-        (inputs[split:], shadows[split:]),
+        (inputs[split:], shadows[split:], arrays),
         length=params["length"],
         reverse=params["reverse"],
         unroll=params["unroll"],

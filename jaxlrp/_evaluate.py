@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jax import Array
+from jax import Array, lax
 
 from jaxlrp import _compat, _control, _linear, _pointwise
 from jaxlrp._operations import hold
@@ -65,17 +65,33 @@ def _do(step: Step, env: Environment, run: Run) -> None:
         env.values.update(zip(step.outputs, results, strict=True))
         return
     seen = env if run.observe is None else _observed_inputs(step, env, run.observe)
-    rule = step.rule(run.composite)
-    results, shadows = _HANDLERS[step.role](step, rule, seen, run)
+    if run.plain and not step.bodies:
+        results, shadows = _plainly(step, env)
+    else:
+        rule = step.rule(run.composite)
+        by_relevance = step.by_relevance(rule)
+        handler = _pointwise.redistributed if by_relevance else _HANDLERS[step.role]
+        results, shadows = handler(step, rule, seen, run)
+        keep = step.kept(run.composite)
+        if keep is not None:
+            results, shadows = _linear.sifted(step, results, shadows, keep, env)
     for v, y, shadow in zip(step.outputs, results, shadows, strict=True):
         wanted = env.wants_shadow(v)
         if wanted and shadow is None:
             shadow = take_in(y)
         if run.observe is not None and env.reading.is_active(v):
             y, shadow = run.observe("out", step, y, shadow if wanted else None)
+        if run.visits is not None:
+            y, shadow = run.visits.at(v, y, shadow if wanted else None)
         env.values[v] = y
         if wanted and shadow is not None:
             env.shadows[v] = shadow
+
+
+def _plainly(step: Step, env: Environment) -> Any:
+    """No rule: JAX's own derivative."""
+    results = run_equations(step.equations, {}, env.read)
+    return results, [lax.full_like(y, 0) for y in results]
 
 
 def _run_blindly(
@@ -104,6 +120,7 @@ _HANDLERS: Mapping[str, Callable[[Step, Any, Environment, Run], Any]] = {
     "dense": _linear.layer,
     "convolution": _linear.layer,
     "average": _linear.layer,
+    "batch_norm": _pointwise.batch_norm,
     "sum": _linear.total,
     "scale": _pointwise.scale,
     "shift": _pointwise.scale,

@@ -26,6 +26,7 @@ class Facts:
       active: relevance can pass through it to an attributed input.
       cut: it depends on an attributed input, but relevance cannot pass.
       layered: a layer lies between it and every attributed input.
+      depth: how many layers lie on the longest way to it, if that is asked for.
       nonnegative: it is `>= 0` whatever the numbers.
       reduced: it is a statistic: all that is active in it came through a reduction.
       rooted: it is a statistic made a scale by a root or a reciprocal.
@@ -39,6 +40,7 @@ class Facts:
     reduced: bool = False
     rooted: bool = False
     varies: frozenset[int] = frozenset()
+    depth: int = 0
 
     def join(self, other: Facts) -> Facts:
         """What is known of a value that is one or the other."""
@@ -54,6 +56,7 @@ class Facts:
             reduced=self.reduced and other.reduced,
             rooted=self.rooted and other.rooted,
             varies=self.varies | other.varies,
+            depth=max(self.depth, other.depth),
         )
 
 
@@ -132,7 +135,11 @@ def _equation_facts(
     if bodies:
         results = body_facts(equation, bodies, operands, memo)[1]
     else:
-        results = [_active(equation, entry, out, operands) for out in equation.outputs]
+        depth = _depth(entry, operands, memo)
+        results = [
+            dataclasses.replace(_active(equation, entry, out, operands), depth=depth)
+            for out in equation.outputs
+        ]
     return [
         f
         if is_real(out.aval)
@@ -213,14 +220,18 @@ def _active(
         is_root = entry.root(equation.params) or _is_reciprocal(entry, operands)
         rooted = reduced and (is_root or any(f.rooted for f in actives))
         # x * x, by whatever primitive
-        nonnegative = nonnegative or (
-            same
-            and len(operands) == 2
-            and not entry.linear([True, True])
-            and entry.linear([True, False])
-            and entry.linear([False, True])
-        )
+        nonnegative = nonnegative or (same and len(operands) == 2 and entry.is_product)
     return Facts(True, False, layered, nonnegative, reduced, rooted)
+
+
+def _depth(entry: Entry | None, operands: Sequence[Facts], memo: dict) -> int:
+    """One more behind a layer; zero where no rule asks: like blocks stay alike."""
+    if not memo.get("by_depth", False):
+        return 0
+    actives = [f for f in operands if f.active]
+    is_contraction = entry is not None and entry.kind is Kind.CONTRACTION
+    is_layer = is_contraction and len(actives) == 1
+    return max(f.depth for f in actives) + is_layer
 
 
 def _is_sum_of_squares(equation: Equation, entry: Entry) -> bool:
@@ -235,7 +246,7 @@ def _is_reciprocal(entry: Entry, operands: Sequence[Facts]) -> bool:
     """A constant divided by what is active: linear in the first, not the second."""
     if len(operands) != 2 or operands[0].active or not operands[1].active:
         return False
-    return entry.linear([True, False]) and not entry.linear([False, True])
+    return entry.is_quotient
 
 
 # ---- equations with bodies ---------------------------------------------------------
@@ -259,7 +270,8 @@ def body_programs(equation: Equation, memo: dict) -> tuple[Program, ...]:
 def _flattened(jaxpr: Any, scope: str, memo: dict) -> Program:
     key = ("program", id(jaxpr), scope)
     if key not in memo:
-        memo[key] = (jaxpr, flatten(jaxpr, scope))  # held, so that the id stays taken
+        program = flatten(jaxpr, scope, memo.get("keep", True))
+        memo[key] = (jaxpr, program)  # held, so that the id stays taken
     return memo[key][1]
 
 
@@ -305,8 +317,10 @@ def _scan_facts(
     inputs = [*operands[:split], *(_drop_axis(f) for f in operands[split:])]
     while True:
         outs = _outputs(body, inputs, memo)
+        # The layers of a loop count once, not once for each iteration.
         carry = [
-            a.join(b) for a, b in zip(inputs[consts:split], outs[:carries], strict=True)
+            dataclasses.replace(a.join(b), depth=a.depth)
+            for a, b in zip(inputs[consts:split], outs[:carries], strict=True)
         ]
         if carry == inputs[consts:split]:
             break
@@ -318,6 +332,7 @@ def _scan_facts(
     final = [
         dataclasses.replace(
             a.join(b),
+            depth=b.depth if b.active else a.depth,
             varies=all_axes(v.aval) if not (a.active or b.active) else a.varies,
         )
         for a, b, v in zip(carry, outs[:carries], equation.outputs, strict=False)

@@ -81,7 +81,7 @@ def _is_blind(
 
 def _receivers(step: Step, rule: Rule | None) -> tuple[Value, ...]:
     """The values that relevance goes to."""
-    if isinstance(rule, rules.Detach) and not step.held:
+    if isinstance(rule, rules.Detach) and not (step.held or step.path):
         return ()
     holds = isinstance(rule, (rules.Detach, rules.SignalTakesAll))
     if step.held and holds:
@@ -102,7 +102,7 @@ def _shadows(
     shadowed: set[Value],
 ) -> set[Value]:
     """The operands that need a shadow because of this step."""
-    if rule is not None and rule.needs_shadow:
+    if rule is not None and (rule.needs_shadow or step.by_relevance(rule)):
         return set(receivers)
     if step.bodies:
         return _body_shadows(step)

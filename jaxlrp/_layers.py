@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jaxlrp import _facts
-from jaxlrp._claims import Claims, is_sum
+from jaxlrp._claims import Claims
+from jaxlrp._norms import begins_batch_norm, stays_merged
 from jaxlrp._program import Equation, Value, aval_of
 from jaxlrp._steps import LayerForm, Link, Step
+from jaxlrp.composites import Composite
 from jaxlrp.primitives import Entry, Kind
 from jaxlrp.primitives.structural import Atom, Layout
 
 
-def claim_layers(claims: Claims) -> dict[int, Step]:
+def claim_layers(claims: Claims, composite: Composite) -> dict[int, Step]:
     """Layers and averages, by the index of their last equation."""
     steps: dict[int, Step] = {}
     for i, equation in enumerate(claims.program.equations):
@@ -27,7 +29,7 @@ def claim_layers(claims: Claims) -> dict[int, Step]:
         else:
             continue
         position = active.index(True)
-        form, members = _chain(i, position, entry, claims)
+        form, members = _chain(i, position, entry, claims, composite)
         last = members[-1]
         for j in members:
             claims.role[j] = "chain"
@@ -39,11 +41,12 @@ def claim_layers(claims: Claims) -> dict[int, Step]:
 
 
 def _chain(
-    index: int, position: int, entry: Entry, claims: Claims
+    index: int, position: int, entry: Entry, claims: Claims, composite: Composite
 ) -> tuple[LayerForm, list[int]]:
     """The affine chain behind a head: what is the layer's own bias and scale.
 
-    It ends where the value is used twice, where elements repeat, and at a constant
+    It ends where the value is used twice, where elements repeat, at a batch norm that
+    has a rule of its own, and at a constant
     that is not the layer's (a positional embedding varies over positions, a bias only
     over the kernel's axes).
     """
@@ -57,6 +60,9 @@ def _chain(
         if len(uses) != 1 or uses[0] < 0 or uses[0] in claims.role:
             break
         equation = claims.program.equations[uses[0]]
+        merges = stays_merged(equation, claims, composite)
+        if not merges and begins_batch_norm(uses[0], claims):
+            break
         link, after = _link(equation, value, layout, entry, claims)
         if link is None or after is None:
             break
@@ -101,7 +107,7 @@ def _link(
     varies = _facts.of(other, claims.facts).varies
     if not all(_is_kernels(layout[axis]) for axis in varies):
         return None, None
-    kind = "shift" if is_sum(entry, active) else "scale"
+    kind = "shift" if entry.is_sum else "scale"
     if kind == "shift" and head.kernel_axes is None:
         return None, None
     return Link(equation, position, kind, layout), layout

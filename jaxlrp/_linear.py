@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxlrp import _compat, _facts, rules
+from jaxlrp._operations import sift
 from jaxlrp._program import Equation, aval_of
 from jaxlrp._run import (
     Environment,
@@ -20,6 +21,7 @@ from jaxlrp._run import (
     observed_share,
     run_equations,
     shared,
+    take_in,
 )
 from jaxlrp._steps import LayerForm, Link, Step
 from jaxlrp.errors import RuleError
@@ -36,7 +38,7 @@ def layer(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     if isinstance(rule, rules.Detach):
         return detached(step, env)
     (y,) = run_equations(step.equations, {}, env.read)
-    if isinstance(rule, rules.LRP0):
+    if isinstance(rule, rules.LRP0 | rules.Taylor):
         return [y], [None]
     unit = _unit(form, x, y, shadow, env)
     shares = rule.shares(unit)
@@ -65,11 +67,6 @@ def _unit(
     form: LayerForm, x: Array, y: Array, shadow: Array | None, env: Environment
 ) -> Layer:
     """The layer as its rule sees it."""
-    features = tuple(
-        i
-        for i, atoms in enumerate(form.layout)
-        if any(a is not None for a, _, _ in atoms)
-    )
     contract = _bound(form.head)
     folds = form.kernel is not None
     fold = functools.partial(_folded, form, env) if folds else _no_weights
@@ -92,8 +89,30 @@ def _unit(
         linear=linear,
         fold=fold,
         nonnegative=_facts.of(signal, env.reading.facts).nonnegative,
-        features=features,
+        features=_features(form),
     )
+
+
+def _features(form: LayerForm) -> tuple[int, ...]:
+    """The axes of the result that belong to the kernel."""
+    return tuple(
+        i
+        for i, atoms in enumerate(form.layout)
+        if any(a is not None for a, _, _ in atoms)
+    )
+
+
+def sifted(
+    step: Step, results: list[Array], shadows: list[Any], keep: Any, env: Environment
+) -> Any:
+    """A layer's result, of whose relevances only the largest pass."""
+    assert step.layer is not None
+    (y,), (shadow,) = results, shadows
+    wanted = env.wants_shadow(step.outputs[0])
+    if shadow is None:
+        shadow = take_in(y) if wanted else lax.full_like(y, 0)
+    y, shadow = sift(_features(step.layer), y, shadow, keep)
+    return [y], [shadow if wanted else None]
 
 
 def _no_weights() -> tuple[None, None]:

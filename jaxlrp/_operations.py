@@ -7,6 +7,8 @@ which factor. These operations are all that the rules need:
     route(y, hs, ...)    value y; the multiplier of y goes to surrogates h_k, scaled
     hold(f, xs, held)    value f(xs, held); nothing goes to what is held
     secant(f, x, held)   value f(x); the multiplier goes to x, times f(x) / x
+    redistribute(...)    value f(xs); relevance goes to the shadows of xs, by a function
+    sift(y, shadow, k)   value y; only its largest relevances pass
     tap(x, t)            value x; t receives the relevance that passes here
 
 None is `lax.stop_gradient`: that would block an outer derivative as well, and the
@@ -28,11 +30,13 @@ from jax import Array, lax
 from jaxlrp import _compat
 
 
-def stabilise(z: Array, epsilon: Any) -> Array:
-    """`z + epsilon sign(z)`, `sign(0) = +1`, in at least float32; never zero.
+def stabilise(z: Array, epsilon: Any, form: str = "sign") -> Array:
+    """`s(z)`, in at least float32; never zero (but `plain`, at `z = -epsilon`).
 
-    The sign of a complex number is `z / |z|`. `epsilon` is raised to the dtype's
-    smallest normal number where it is smaller.
+    `sign`: `z + epsilon sign(z)`, `sign(0) = +1`; `plain`: `z + epsilon`; `clip`:
+    `sign(z) max(|z|, epsilon)`; `zeros`: `z`, and `epsilon` where `z = 0`. The sign of
+    a complex number is `z / |z|`. `epsilon` is raised to the dtype's smallest normal
+    number where it is smaller.
     """
     z = wide(z)
     tiny = float(jnp.finfo(z.dtype).tiny)
@@ -41,10 +45,30 @@ def stabilise(z: Array, epsilon: Any) -> Array:
     else:
         step = jnp.maximum(jnp.asarray(epsilon, z.dtype), tiny)
         step = lax.full_like(z, 0) + step  # with the sharding of z
+    if form == "plain":
+        return z + step
+    if form == "zeros":
+        return jnp.where(z == 0, step, z)
     if jnp.issubdtype(z.dtype, jnp.complexfloating):
-        return z + step * jnp.where(z == 0, 1, jnp.sign(z))
-    above = lax.ge(z, lax.full_like(z, 0))
-    return lax.add(z, lax.select(above, step, lax.neg(step)))
+        signed = step * jnp.where(z == 0, 1, jnp.sign(z))
+    else:
+        above = lax.ge(z, lax.full_like(z, 0))
+        signed = lax.select(above, step, lax.neg(step))
+    if form == "clip":
+        return jnp.where(jnp.abs(z) < step, signed, z)
+    return lax.add(z, signed)
+
+
+def denominator(
+    z: Array, epsilon: Any, per: tuple[int, ...] = (), form: str = "sign"
+) -> Array:
+    """`s(z)`; epsilon in units of the root mean square of `z` over the axes `per`."""
+    if per:
+        square = jnp.abs(wide(z)) ** 2
+        mean = jnp.mean(square, axis=per, keepdims=True)
+        # The root has no derivative at zero, where any epsilon will do.
+        epsilon = epsilon * jnp.sqrt(jnp.where(mean == 0, 1, mean))
+    return stabilise(z, epsilon, form)
 
 
 def wide(x: Array) -> Array:
@@ -152,6 +176,82 @@ def _secant_slope(y: Array, x: Array, slope: Array, epsilon: Any) -> Array:
     limit = lax.select(jnp.isfinite(slope), slope, lax.full_like(slope, 0))
     quotient = wide(y) / lax.select(at_zero, lax.full_like(base, 1), base)
     return lax.select(at_zero, wide(limit), quotient)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def redistribute(
+    share: Callable[..., Sequence[Array]],
+    f: Callable[..., Array],
+    xs: Any,
+    shadows: Any,
+    held: Any,
+    rule: Any,
+) -> tuple[Array, Array]:
+    """`y = f(xs, held)` and its shadow; all relevance goes to the shadows of `xs`.
+
+    What arrives at `y` as a multiplier and at its shadow as relevance is `R`, and
+    `share(rule, f, xs, held, y, R)` is what each of `xs` gets of it.
+    """
+    y = f(xs, held)
+    return y, lax.full_like(y, 0)
+
+
+def _redistribute_forward(
+    share: Callable, f: Callable, xs: Any, shadows: Any, held: Any, rule: Any
+) -> Any:
+    y = f(xs, held)
+    return (y, lax.full_like(y, 0)), (xs, held, rule, y)
+
+
+def _redistribute_backward(
+    share: Callable, f: Callable, residuals: Any, cs: tuple[Array, Array]
+) -> Any:
+    xs, held, rule, y = residuals
+    relevance = _arrived(y, *cs)
+    given = share(rule, f, xs, held, y, relevance)
+    shadows = tuple(r.astype(x.dtype) for r, x in zip(given, xs, strict=True))
+    nothing = _compat.no_cotangent((xs, held, rule))
+    return nothing[0], shadows, *nothing[1:]
+
+
+redistribute.defvjp(_redistribute_forward, _redistribute_backward)
+
+
+def _arrived(y: Array, c: Array, r: Array) -> Array:
+    """The relevance at a value: what came as a multiplier, and what came beside it."""
+    # A masked score is -inf and receives nothing: that is zero, not NaN.
+    return jnp.where(c == 0, 0, wide(y) * wide(c)) + wide(r)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def sift(
+    axes: tuple[int, ...], y: Array, shadow: Array, keep: Any
+) -> tuple[Array, Array]:
+    """The value `y` and its shadow; of the relevances over `axes` the largest pass.
+
+    A fraction `keep` of them by absolute value, at least one.
+    """
+    return y, shadow
+
+
+def _sift_backward(axes: tuple[int, ...], residuals: Any, cs: Any) -> Any:
+    y, keep = residuals
+    c, r = cs
+    size = jnp.abs(_arrived(y, c, r))
+    apart = jnp.moveaxis(size, axes, tuple(range(-len(axes), 0)))
+    flat = apart.reshape(*apart.shape[: apart.ndim - len(axes)], -1)
+    n = flat.shape[-1]
+    rank = jnp.clip(jnp.ceil(jnp.asarray(keep, size.dtype) * n), 1, n).astype(int) - 1
+    least = -jnp.take(jnp.sort(-flat, axis=-1), rank, axis=-1)
+    mask = size >= jnp.expand_dims(least, sorted(axes))
+    passed = [jnp.where(mask, v, jnp.zeros_like(v)) for v in (c, r)]
+    return *passed, _compat.no_cotangent(keep)
+
+
+sift.defvjp(
+    lambda axes, y, shadow, keep: ((y, shadow), (y, keep)),
+    _sift_backward,
+)
 
 
 @jax.custom_vjp

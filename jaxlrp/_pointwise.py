@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,12 +13,22 @@ from jax import Array, lax
 
 from jaxlrp import rules
 from jaxlrp._finish import passes_shadow
-from jaxlrp._operations import hold, route, secant
+from jaxlrp._operations import denominator, hold, redistribute, route, secant, wide
 from jaxlrp._program import Equation, Value
-from jaxlrp._run import Environment, Run, bind, detached, run_equations
+from jaxlrp._run import (
+    Environment,
+    Run,
+    bind,
+    detached,
+    observed_share,
+    run_equations,
+    shadow_of,
+    shared,
+)
 from jaxlrp._steps import Step
 from jaxlrp.errors import RuleError
 from jaxlrp.primitives import Kind, lookup
+from jaxlrp.rules import Operation, Share
 
 
 def plain(step: Step, rule: Any, env: Environment, run: Run) -> Any:
@@ -83,15 +94,48 @@ def _kept_signal(step: Step) -> Value:
 
 def scale(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     """`y = a x` or `y = x + b` with a constant, standing alone."""
+    if isinstance(rule, rules.Epsilon):
+        return _stabilised(step, rule, env, run)
     if not isinstance(rule, rules.Pass):
         return plain(step, rule, env, run)
     return activation(dataclasses.replace(step, root=step.signals[0]), rule, env, run)
+
+
+def batch_norm(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """`y = a x + b`, one number of each for a feature, as a layer of its own."""
+    if isinstance(rule, rules.Epsilon):
+        return _stabilised(step, rule, env, run)
+    if not isinstance(rule, rules.LRP0):
+        return activation(step, rule, env, run)
+    return run_equations(step.equations, {}, env.read), [None]
+
+
+def _stabilised(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """The epsilon rule of an affine map of each element."""
+    (y,) = run_equations(step.equations, {}, env.read)
+    share = Share(y, y, rule.epsilon, form=rule.stabiliser)
+    if run.observe is not None:
+        share = observed_share(share, step, run.observe)
+    y, shadow = shared(y, [share], env.wants_shadow(step.outputs[0]))
+    return [y], [shadow]
 
 
 def activation(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     """`y = phi(x)`: the identity, relevance passes unchanged."""
     if isinstance(rule, rules.Detach):
         return detached(step, env)
+    phi, x, constants = _region(step, env)
+    same_shape = x.shape == step.outputs[0].aval.shape
+    if step.plain or isinstance(rule, rules.Taylor) or not same_shape:
+        y = phi(x, constants)
+    else:
+        epsilon = rule.epsilon if isinstance(rule, rules.Pass) else None
+        y = secant(phi, x, constants, epsilon)
+    return [y], _passed_shadows(step, rule, [y], env)
+
+
+def _region(step: Step, env: Environment) -> tuple[_Region, Array, tuple[Any, ...]]:
+    """A unit as a function of its root, the root's value, and what it holds."""
     assert step.root is not None
     root, equations = step.root, step.equations
     inner = {v for e in equations for v in e.outputs}
@@ -103,13 +147,7 @@ def activation(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         if v is not root and v not in inner
     ]
     phi = _Region(root, tuple(held), equations)
-    x, constants = env.read(root), tuple(env.read(v) for v in held)
-    same_shape = x.shape == step.outputs[0].aval.shape
-    if step.plain or isinstance(rule, rules.Taylor) or not same_shape:
-        y = phi(x, constants)
-    else:
-        y = secant(phi, x, constants, getattr(rule, "epsilon", None))
-    return [y], _passed_shadows(step, rule, [y], env)
+    return phi, env.read(root), tuple(env.read(v) for v in held)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,8 +163,37 @@ class _Region:
         return run_equations(self.equations, given)[0]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Centred:
+    """A whole normalisation, of its signal and of what its statistics are of."""
+
+    region: _Region
+    path: tuple[Equation, ...]
+
+    def __call__(self, x: Array, held: tuple[Array, Sequence[Any]]) -> Array:
+        other, constants = held
+        given = dict(zip(self.region.held, constants, strict=True))
+        statistics = {self.region.root: other, **given}
+        for equation in self.region.equations:
+            results = bind(equation, lambda a: _find(a, statistics))
+            statistics.update(zip(equation.outputs, results, strict=True))
+        signal = {**statistics, self.region.root: x}
+        for equation in self.path:
+            results = bind(equation, lambda a: _find(a, signal))
+            signal.update(zip(equation.outputs, results, strict=True))
+        return signal[self.path[-1].outputs[0]]
+
+
+def _find(atom: Any, given: Mapping[Value, Any]) -> Any:
+    return given[atom] if isinstance(atom, Value) else atom.val
+
+
 def held(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     """A product or quotient whose divisor or statistic counts as a constant."""
+    if step.path:
+        region, x, constants = _region(step, env)
+        y = hold(_Centred(region, step.path), x, (x, constants))
+        return [y], _passed_shadows(step, rule, [y], env)
     if isinstance(rule, rules.Taylor) or not step.held:
         return plain(step, rules.Taylor(), env, run)
     inputs = step.main.inputs
@@ -154,11 +221,82 @@ def product(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     if isinstance(rule, rules.Detach):
         return detached(step, env)
     (y,) = bind(step.main, env.read)
-    return [route(_half_scale, y, (y,), ())], [None]
+    if not isinstance(rule, rules.UniformSplit) or rule.epsilon is None:
+        return [route(_half_scale, y, (y,), ())], [None]
+    half = functools.partial(_half_of, rule.stabiliser)
+    return [route(half, y, (y,), (rule.epsilon,))], [None]
 
 
 def _half_scale(y: Array, aux: Any) -> tuple[Array]:
     return (lax.full_like(y, 0.5),)
+
+
+def _half_of(form: str, y: Array, aux: Any) -> tuple[Array]:
+    (epsilon,) = aux
+    return (wide(y) / denominator(2 * wide(y), epsilon, (), form),)
+
+
+def redistributed(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """Any role under a rule that is stated on relevances: they go to the shadows."""
+    if step.root is not None or len(step.equations) > 1:
+        if step.root is None:
+            step = dataclasses.replace(step, root=step.signals[0])
+        region, x, constants = _region(step, env)
+        f, signals, xs, held = _Joined(region), (step.root,), (x,), constants
+    else:
+        equation = step.main
+        atoms = equation.inputs
+        positions = [i for i, v in enumerate(atoms) if env.reading.is_active(v)]
+        others = [i for i in range(len(atoms)) if i not in positions]
+        signals = tuple(atoms[i] for i in positions)
+        f = _Operands(equation, tuple(positions), tuple(others))
+        xs = tuple(env.read(v) for v in signals)
+        held = tuple(env.read(atoms[i]) for i in others)
+    zeros = tuple(shadow_of(v, x, True, env) for v, x in zip(signals, xs, strict=True))
+    y, shadow = redistribute(_relevances, f, xs, zeros, held, rule)
+    return [y], [shadow]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Joined:
+    """A unit of several equations as a function of (operands, constants)."""
+
+    region: _Region
+
+    def __call__(self, xs: Sequence[Array], held: Sequence[Any]) -> Array:
+        return self.region(xs[0], held)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Operands:
+    """An equation as a function of (active operands, other operands)."""
+
+    equation: Equation
+    positions: tuple[int, ...]
+    others: tuple[int, ...]
+
+    def __call__(self, xs: Sequence[Array], held: Sequence[Any]) -> Array:
+        operands: list[Any] = [None] * (len(xs) + len(held))
+        for i, x in zip((*self.positions, *self.others), (*xs, *held), strict=True):
+            operands[i] = x
+        return self.equation.bound()(*operands)[0]
+
+
+def _relevances(
+    rule: Any, f: Any, xs: Any, held: Any, y: Array, relevance: Array
+) -> Sequence[Array]:
+    """What a rule gives to each operand of `y = f(xs, held)`."""
+    candidates = None
+    constants: tuple[Any, ...] = ()
+    if isinstance(f, _Operands):
+        entry = lookup(f.equation.primitive)
+        constants = tuple(
+            v for v in held if jnp.issubdtype(jnp.result_type(v), jnp.inexact)
+        )
+        if entry is not None and entry.candidates is not None:
+            candidates = functools.partial(entry.candidates, f.equation.params)
+    operation = Operation(tuple(xs), y, lambda *xs: f(xs, held), constants, candidates)
+    return rule.relevances(operation, relevance.astype(y.dtype))
 
 
 def gradient(step: Step, rule: Any, env: Environment, run: Run) -> Any:

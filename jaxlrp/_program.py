@@ -91,14 +91,15 @@ class Program:
         return equation.scope.removeprefix(self.scope).strip("/")
 
 
-def flatten(jaxpr: Any, scope: str = "") -> Program:
+def flatten(jaxpr: Any, scope: str = "", keep: bool = True) -> Program:
     """The program of a jaxpr, its calls written out and dead equations dropped.
 
     Args:
       jaxpr: open or closed.
       scope: the named scopes around all of it.
+      keep: keep large calls that are repeated; else all are written out.
     """
-    kept = _repeated(jaxpr)
+    kept = _repeated(jaxpr) if keep else set()
     open_, consts = _compat.open_jaxpr(jaxpr)
     inputs = tuple(Value(v.aval) for v in open_.invars)
     sheet = _Sheet(kept, [], [], {})

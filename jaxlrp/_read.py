@@ -17,14 +17,17 @@ The order in which roles are claimed:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import difflib
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxlrp import _facts
-from jaxlrp._claims import Claims, held_operands, is_product, is_sum
+from jaxlrp._claims import Claims, held_operands
 from jaxlrp._facts import Facts
 from jaxlrp._finish import finish
 from jaxlrp._layers import claim_layers
+from jaxlrp._norms import claim_batch_norms, claim_norms
 from jaxlrp._program import Equation, Program, Value, flatten
 from jaxlrp._regions import claim_regions
 from jaxlrp._softmax import claim_softmax
@@ -45,6 +48,7 @@ def read(
     shadow_outputs: bool = False,
     strict: bool = True,
     by_scope: bool = False,
+    keep: bool = True,
 ) -> Reading:
     """Reads a jaxpr.
 
@@ -57,6 +61,7 @@ def read(
       strict: raise where there is no rule; else such steps have the role `unexplained`.
       by_scope: tell the scopes of calls that are kept apart, at the price of reading
         each; otherwise only where the composite asks for scopes.
+      keep: keep large calls that are repeated; else all are written out.
 
     Returns:
       The reading.
@@ -65,15 +70,16 @@ def read(
       UnexplainedPrimitiveError: where relevance meets a primitive without a rule.
     """
     by_scope = by_scope or any(a.scope is not None for a in composite.assignments)
-    memo: dict = {"strict": strict, "by_scope": by_scope}
-    program = flatten(jaxpr)
+    by_depth = any(a.depth is not None for a in composite.assignments)
+    memo: dict = {"strict": strict, "by_scope": by_scope, "by_depth": by_depth}
+    program = flatten(jaxpr, keep=keep)
     inputs = [
         _facts.input_facts(v.aval, a)
         for v, a in zip(program.inputs, active, strict=True)
     ]
     if relevant is None:
         relevant = [True] * len(program.outputs)
-    return _read_program(
+    reading = _read_program(
         program,
         inputs,
         composite,
@@ -81,6 +87,36 @@ def read(
         tuple(shadow_outputs and r for r in relevant),
         memo,
     )
+    if strict:
+        _check_scopes(composite, reading)
+    return reading
+
+
+def _check_scopes(composite: Composite, reading: Reading) -> None:
+    """Raises for a scope pattern that matches no step."""
+    patterns = {a.scope for a in composite.assignments if a.scope is not None}
+    if not patterns:
+        return
+    scopes = sorted(set(_scopes(reading)))
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(scope, pattern) for scope in scopes):
+            bare = pattern.replace("*", "")
+            parts = {part: scope for scope in scopes for part in scope.split("/")}
+            near = difflib.get_close_matches(bare, [*scopes, *parts], 3, 0.4)
+            shown = list(dict.fromkeys(parts.get(n, n) for n in near)) or scopes[:5]
+            names = ", ".join(map(repr, shown)) or "none at all"
+            raise ValueError(
+                f"scope: {pattern!r} of composite {composite.name!r} matches none of "
+                f"the {len(scopes)} scopes of f; the nearest: {names}"
+            )
+
+
+def _scopes(reading: Reading) -> Iterator[str]:
+    for step in reading.steps:
+        if step.main.scope:
+            yield step.main.scope
+        for body in step.bodies:
+            yield from _scopes(body)
 
 
 def _read_program(
@@ -139,16 +175,19 @@ def _claim(
         entry = lookup(equation.primitive)
         if entry is None or entry.kind is Kind.REFUSED:
             claims.role[i] = "unexplained"
-    claim_softmax(claims)
-    layers = claim_layers(claims)
-    regions = claim_regions(claims)
+    units = claim_softmax(claims, composite)
+    units |= claim_norms(claims, composite)
+    units |= claim_layers(claims, composite)
+    units |= claim_batch_norms(claims, composite)
+    units |= claim_regions(claims)
+    activated = _activated(units, composite, claims)
     steps = []
     for i, equation in enumerate(program.equations):
-        step = layers.get(i) or regions.get(i)
+        step = units.get(i)
         if step is None and claims.role.get(i) != "chain":
             step = _single(i, equation, claims)
         if step is not None:
-            steps.append(_select(step, composite, claims))
+            steps.append(_select(step, activated, composite, claims))
     return steps
 
 
@@ -167,13 +206,30 @@ def _problem(equation: Equation) -> str:
     )
 
 
-def _select(step: Step, composite: Composite, claims: Claims) -> Step:
+def _select(
+    step: Step, activated: frozenset[Value], composite: Composite, claims: Claims
+) -> Step:
     """The step with the composite's assignment that wins."""
-    main = step.main
-    first = not any(claims.facts[v].layered for v in step.signals)
-    step = dataclasses.replace(step, first=first)
-    slot = composite.select(step.role, step.first, main.scope, main.primitive.name)
-    return dataclasses.replace(step, slot=slot)
+    follows = step.layer is not None and step.outputs[0] in activated
+    place = claims.place(step.main, step.role, step.signals, follows)
+    return dataclasses.replace(step, first=place.first, slot=composite.select(place))
+
+
+def _activated(
+    units: Mapping[int, Step], composite: Composite, claims: Claims
+) -> frozenset[Value]:
+    """The values that activations read and nothing else, if a rule asks for that."""
+    if all(a.activated is None for a in composite.assignments):
+        return frozenset()
+    found = set()
+    activations = [s for s in units.values() if s.role == "activation"]
+    for root in {s.root for s in activations if s.root is not None}:
+        inside = {id(e) for s in activations if s.root is root for e in s.equations}
+        uses = claims.uses.get(root, ())
+        equations = claims.program.equations
+        if all(j >= 0 and id(equations[j]) in inside for j in uses):
+            found.add(root)
+    return frozenset(found)
 
 
 def _single(index: int, equation: Equation, claims: Claims) -> Step:
@@ -214,7 +270,7 @@ def _elementwise(
     if entry.linear(active):
         if len(active) == 1 or not _is_arithmetic(entry):  # a sign, a cast, a mask
             return Step("structural", (equation,), signals)
-        if not is_sum(entry, active):
+        if not entry.is_sum:
             return Step("scale", (equation,), signals)
         role = "sum" if all(active) else "shift"
         return Step(role, (equation,), signals)
@@ -223,7 +279,7 @@ def _elementwise(
         statistic = _facts.of(equation.inputs[held[0]], claims.facts).reduced
         role = "normaliser" if statistic else "quotient"
         return Step(role, (equation,), signals, held=held)
-    if len(active) == 2 and is_product(entry):
+    if len(active) == 2 and entry.is_product:
         return Step("product", (equation,), signals, held=_gates(equation, claims))
     return Step("gradient", (equation,), signals)
 

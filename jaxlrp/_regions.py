@@ -9,7 +9,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxlrp import _compat, _facts
-from jaxlrp._claims import Claims, held_operands, is_sum
+from jaxlrp._claims import Claims, held_operands
 from jaxlrp._program import Equation, Value, is_elementwise
 from jaxlrp._steps import Step
 from jaxlrp.primitives import Kind, lookup
@@ -50,7 +50,7 @@ def claim_regions(claims: Claims) -> dict[int, Step]:
     for i, out in inside.items():
         if exact[out]:
             # max(x, 0), abs(x), where(x > 0, x, 0)
-            if not _is_linear(equations[i], claims) or _saturates(equations[i], claims):
+            if not claims.is_linear(equations[i]) or _saturates(equations[i], claims):
                 x, *others = dict.fromkeys(claims.active_inputs(equations[i]))
                 if others:  # a selection between several: structural
                     continue
@@ -105,11 +105,7 @@ def _is_embedding(equation: Equation, claims: Claims) -> bool:
         return False
     constant = equation.inputs[active.index(False)]
     varies = _facts.of(constant, claims.facts).varies
-    return bool(varies) and is_sum(entry, active)
-
-
-def _is_linear(equation: Equation, claims: Claims) -> bool:
-    return claims.entry(equation).linear([claims.active(v) for v in equation.inputs])
+    return bool(varies) and entry.is_sum
 
 
 def _is_exact(equation: Equation, claims: Claims) -> bool:
@@ -123,7 +119,7 @@ def _is_exact(equation: Equation, claims: Claims) -> bool:
         return _is_homogeneous(_compat.open_jaxpr(body)[0])
     if _saturates(equation, claims):
         return all(_known(v, claims) == 0 for v in _constant_cases(equation, claims))
-    if _is_linear(equation, claims):
+    if claims.is_linear(equation):
         return True
     return entry.homogeneous(
         [v.val if isinstance(v, Literal) else None for v in equation.inputs]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.extend.core import Literal
 
-from jaxlrp._operations import route, stabilise, wide
+from jaxlrp._operations import denominator, route, wide
 from jaxlrp._program import Equation, Value
 from jaxlrp._steps import Reading, Step
 from jaxlrp.composites import Composite
@@ -28,6 +28,40 @@ enter the body of a loop or branch ("constant"); see `jaxlrp._audit`."""
 
 
 @dataclasses.dataclass(frozen=True)
+class Visits:
+    """What is done at named values of a program, and of the bodies in it.
+
+    Attributes:
+      visit: `visit(number, arrays, value, shadow)` returns value and shadow, changed.
+      numbers: the number of each address. An address is a value, behind the steps that
+        it lies inside of, each with the number of its body: `(step, 0, value)`.
+      arrays: what a visit is given, by number. An array has a leading axis for each
+        loop around its value that has not been entered yet.
+    """
+
+    visit: Callable[[int, Any, Array, Any], tuple[Array, Any]]
+    numbers: Mapping[tuple[Any, ...], int]
+    arrays: Mapping[int, Any]
+
+    def inside(self, step: Step, number: int) -> Visits:
+        """The visits in a body of `step`."""
+        numbers = {
+            address[2:]: n
+            for address, n in self.numbers.items()
+            if address[0] is step and address[1] == number
+        }
+        arrays = {n: self.arrays[n] for n in numbers.values()}
+        return Visits(self.visit, numbers, arrays)
+
+    def at(self, value: Value, x: Array, shadow: Any) -> tuple[Array, Any]:
+        """A value and its shadow, visited if they are to be."""
+        number = self.numbers.get((value,))
+        if number is None:
+            return x, shadow
+        return self.visit(number, self.arrays[number], x, shadow)
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """What one evaluation shares among all programs in it.
 
@@ -35,11 +69,27 @@ class Run:
       composite: the rules, with their hyper-parameters.
       observe: sees every message, or None.
       jitted: the functions of the bodies that are kept as `jit`, by reading.
+      visits: what is done at named values, or None.
+      plain: no rules: the derivative is the network's own, JAX's.
+      parameters: the relevance of parameters is asked for too: rules whose surrogates
+        do not depend on them have to give them their part.
     """
 
     composite: Composite
     observe: Observe | None = None
     jitted: dict[int, Callable[..., Any]] = dataclasses.field(default_factory=dict)
+    visits: Visits | None = None
+    plain: bool = False
+    parameters: bool = False
+
+    def inside(self, step: Step, number: int = 0, arrays: Any = None) -> Run:
+        """For a body of `step`: with its visits alone, and `arrays` as theirs."""
+        if self.visits is None:
+            return self
+        visits = self.visits.inside(step, number)
+        if arrays is not None:
+            visits = dataclasses.replace(visits, arrays=arrays)
+        return dataclasses.replace(self, visits=visits)
 
 
 class Environment:
@@ -110,42 +160,33 @@ def shared(
     """`y` with its relevance cut into shares, and its shadow."""
     hs = tuple(s.surrogate for s in shares)
     aux = tuple((s.z, s.epsilon, s.part) for s in shares)
-    per = tuple(s.per for s in shares)
+    how = tuple((s.per, s.form) for s in shares)
     shadow = None
     if wants_shadow:
-        plain = functools.partial(_plain_scales, per)
+        plain = functools.partial(_plain_scales, how)
         shadow = route(plain, lax.full_like(y, 0), hs, aux)
-    return route(functools.partial(_multiple_scales, per), y, hs, aux), shadow
+    return route(functools.partial(_multiple_scales, how), y, hs, aux), shadow
 
 
-def _multiple_scales(per: Any, y: Array, aux: Any) -> list[Array]:
+def _multiple_scales(how: Any, y: Array, aux: Any) -> list[Array]:
     """`part * y / s(z)`: what arrives is a multiplier, `R = y c`.
 
     Where `z = 0` all contributions are zero, and the factor is too: `y / epsilon` could
     overflow before it meets them.
     """
     scales = []
-    for axes, (z, epsilon, part) in zip(per, aux, strict=True):
-        scale = wide(y) / _denominator(z, epsilon, axes)
+    for (per, form), (z, epsilon, part) in zip(how, aux, strict=True):
+        scale = wide(y) / denominator(z, epsilon, per, form)
         scales.append(_part(jnp.where(z == 0, 0, scale), part))
     return scales
 
 
-def _plain_scales(per: Any, y: Array, aux: Any) -> list[Array]:
+def _plain_scales(how: Any, y: Array, aux: Any) -> list[Array]:
     """`part / s(z)`: what arrives is relevance."""
     return [
-        _part(1 / _denominator(z, epsilon, axes), part)
-        for axes, (z, epsilon, part) in zip(per, aux, strict=True)
+        _part(1 / denominator(z, epsilon, per, form), part)
+        for (per, form), (z, epsilon, part) in zip(how, aux, strict=True)
     ]
-
-
-def _denominator(z: Array, epsilon: Any, per: tuple[int, ...]) -> Array:
-    if per:
-        square = jnp.abs(wide(z)) ** 2
-        mean = jnp.mean(square, axis=per, keepdims=True)
-        # The root has no derivative at zero, where any epsilon will do.
-        epsilon = epsilon * jnp.sqrt(jnp.where(mean == 0, 1, mean))
-    return stabilise(z, epsilon)
 
 
 def _part(scale: Array, part: Any) -> Array:

@@ -4,22 +4,64 @@ from __future__ import annotations
 
 from jax.extend.core import Literal
 
-from jaxlrp._claims import Claims, is_product, is_quotient
-from jaxlrp._program import Equation, Value
+from jaxlrp._claims import Claims
+from jaxlrp._norms import between
+from jaxlrp._program import Equation, Value, aval_of
+from jaxlrp._steps import Step
+from jaxlrp.composites import Composite
 from jaxlrp.primitives import Kind
+from jaxlrp.rules import Pass
 
 
-def claim_softmax(claims: Claims) -> None:
+def claim_softmax(claims: Claims, composite: Composite) -> dict[int, Step]:
     """Exponentials that are summed, and what divides by the sum or takes its log.
 
     Equation by equation the derivative is the softmax's own, so they only have to be
     kept from being taken for activations and normalisers. `x - max(x)` belongs here
     too: it is exactly zero at the largest entry, and no rule may divide by it.
+
+    A rule for the whole softmax (`Pass`) makes it one step, by its last equation.
     """
+    steps: dict[int, Step] = {}
     for i, equation in enumerate(claims.program.equations):
-        if claims.active_inputs(equation) and claims.entry(equation).exponential:
-            for j in _members(i, claims):
-                claims.role.setdefault(j, "softmax")
+        if not claims.active_inputs(equation) or not claims.entry(equation).exponential:
+            continue
+        members = _members(i, claims)
+        for j in members:
+            claims.role.setdefault(j, "softmax")
+        if members:
+            steps |= _whole(i, members, claims, composite)
+    return steps
+
+
+def _whole(
+    index: int, members: set[int], claims: Claims, composite: Composite
+) -> dict[int, Step]:
+    """The softmax of an exponential as one step, if its rule asks for that."""
+    equation = claims.program.equations[index]
+    if not isinstance(composite.rule(claims.place(equation, "softmax")), Pass):
+        return {}
+    root = equation.inputs[0]
+    shift = claims.producer.get(root)  # type: ignore[arg-type]
+    if shift in members:  # x - max(x)
+        before = claims.active_inputs(claims.program.equations[shift])
+        root = next((v for v in before if not claims.facts[v].reduced), root)
+    ends = [
+        j
+        for j in members
+        if j > index
+        and claims.program.equations[j].outputs[0].aval.shape == aval_of(root).shape
+        and not any(
+            k in members
+            for k in claims.uses.get(claims.program.equations[j].outputs[0], ())
+        )
+    ]
+    assert isinstance(root, Value)
+    if len(ends) != 1 or (inside := between(ends[0], root, claims)) is None:
+        return {}
+    claims.absorb(inside, ends[0])
+    equations = tuple(claims.program.equations[j] for j in inside)
+    return {ends[0]: Step("softmax", equations, (root,), root=root)}
 
 
 def _members(index: int, claims: Claims) -> set[int]:
@@ -92,7 +134,7 @@ def _is_light(index: int, claims: Claims, actives: int = 1) -> bool:
     if entry.linear(active) or entry.homogeneous(literals):
         return True
     # 1 / sum, max(sum, tiny)
-    return len(active) == 2 and (is_quotient(entry) or entry.bounds)
+    return len(active) == 2 and (entry.is_quotient or entry.bounds)
 
 
 def _is_end(
@@ -111,5 +153,5 @@ def _is_end(
     if not isinstance(a, Value) or not isinstance(b, Value):
         return False
     return (a in numerators and b in scales) or (
-        is_product(entry) and b in numerators and a in scales
+        entry.is_product and b in numerators and a in scales
     )

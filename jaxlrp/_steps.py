@@ -12,7 +12,24 @@ from jaxlrp._facts import Facts
 from jaxlrp._program import Equation, Program, Value
 from jaxlrp.composites import DEFAULTS, Composite
 from jaxlrp.primitives.structural import Layout
-from jaxlrp.rules import Rule
+from jaxlrp.rules import (
+    Absolute,
+    Norm,
+    Pass,
+    RelevanceRule,
+    Rule,
+    Taylor,
+    TopK,
+    UniformSplit,
+    WinnerTakesAll,
+)
+
+_BY_RELEVANCE: dict[str, tuple[type[Rule], ...]] = {
+    "sum": (Pass, UniformSplit),
+    "softmax": (Pass,),
+    "normaliser": (Pass,),
+    "selection": (Norm,),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +86,8 @@ class Step:
       first: does no layer lie between it and the attributed inputs?
       slot: the composite's assignment that applies, or None for the role's default.
       layer: for layers and averages, the parts.
-      root: for activations, the value that relevance goes to.
+      root: for units of several equations, the value that relevance goes to.
+      path: for a whole normalisation, the equations on its signal's way.
       held: positions of the last equation's operands that count as constants under
         the rule `Detach` (normaliser, quotient) or `SignalTakesAll` (product).
       bodies: for control flow, the readings of its bodies.
@@ -83,6 +101,7 @@ class Step:
     slot: int | None = None
     layer: LayerForm | None = None
     root: Value | None = None
+    path: tuple[Equation, ...] = ()
     held: tuple[int, ...] = ()
     bodies: tuple[Reading, ...] = ()
     plain: bool = False
@@ -99,9 +118,33 @@ class Step:
 
     def rule(self, composite: Composite) -> Rule | None:
         """The rule that `composite` gives, or None where there is no choice."""
-        if self.slot is not None:
-            return composite.assignments[self.slot].rule
-        return DEFAULTS.get(self.role)
+        if self.slot is None:
+            return DEFAULTS.get(self.role)
+        rule = composite.assignments[self.slot].rule
+        return rule.rule if isinstance(rule, TopK) else rule
+
+    def kept(self, composite: Composite) -> Any | None:
+        """The fraction of its relevances that a filter lets pass, or None."""
+        if self.slot is None:
+            return None
+        rule = composite.assignments[self.slot].rule
+        return rule.keep if isinstance(rule, TopK) else None
+
+    def by_relevance(self, rule: Rule | None) -> bool:
+        """Does the rule hand out relevances, to shadows, in this role?
+
+        Others hand out multipliers, of which relevance is the multiple by the value.
+        """
+        if isinstance(rule, RelevanceRule):
+            # A permutation moves relevance as it moves a gradient.
+            return self.role != "selection"
+        if isinstance(rule, Taylor):
+            return rule.root is not None
+        if isinstance(rule, WinnerTakesAll):
+            return rule.ties == "share"
+        if isinstance(rule, Absolute):
+            return self.layer is None
+        return isinstance(rule, _BY_RELEVANCE.get(self.role, ()))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

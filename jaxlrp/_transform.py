@@ -7,12 +7,11 @@ multiplier, plus what arrived at the input's shadow.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import operator
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,7 +20,9 @@ import numpy as np
 from jax import Array
 
 from jaxlrp import _facts, _targets
-from jaxlrp._evaluate import Run, evaluate
+from jaxlrp._backward import Traced, backward, seed
+from jaxlrp._capture import ask, backward_at
+from jaxlrp._evaluate import Run
 from jaxlrp._read import read
 from jaxlrp._steps import Reading
 from jaxlrp.composites import Composite, Default
@@ -29,29 +30,6 @@ from jaxlrp.errors import IndependentArgumentWarning
 from jaxlrp.rules import Rule
 
 ArgNums = int | Sequence[int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Traced:
-    """A function, traced and read.
-
-    Attributes:
-      reading: its program, read.
-      inputs: the arrays that were traced, for every argument.
-      attributed: the positions of the attributed leaves among them.
-      out_tree: the structure of the output.
-      restore_aux: puts the auxiliary arrays back among what is no array.
-      n_out: how many leaves are output; the rest is auxiliary.
-      restore: puts the relevances of the attributed leaves into their arguments' form.
-    """
-
-    reading: Reading
-    inputs: tuple[Any, ...]
-    attributed: tuple[int, ...]
-    out_tree: Any
-    restore_aux: Callable[[list[Any]], Any]
-    n_out: int
-    restore: Callable[[list[Array]], Any]
 
 
 def as_composite(composite: Any) -> Composite:
@@ -78,12 +56,14 @@ def trace(
     shadow_outputs: bool = False,
     strict: bool = True,
     by_scope: bool = False,
+    keep: bool = True,
     stacklevel: int = 4,
 ) -> Traced:
     """Traces and reads `f` at `args`, which are arrays or `jax.ShapeDtypeStruct`s.
 
     All array leaves of all arguments are traced; `argnums` only selects what is
-    attributed. Other leaves (numbers, strings, functions) stay as they are.
+    attributed. Other leaves (numbers, strings, functions) stay as they are. Without
+    `keep` all calls are written out, so that what lies in them can be seen.
     """
     if not callable(f):
         raise TypeError(f"f: got {f!r}, expected a function")
@@ -126,6 +106,7 @@ def trace(
         shadow_outputs=shadow_outputs,
         strict=strict,
         by_scope=by_scope,
+        keep=keep,
     )
     if not any(_facts.is_real(a) for a in jaxpr.out_avals[:n_out]):
         kinds = ", ".join(str(a) for a in jaxpr.out_avals[:n_out]) or "nothing"
@@ -136,7 +117,14 @@ def trace(
     _warn_independent(reading, n_out, positions, attributed, traced, leaves, stacklevel)
     restore = _restorer(args, positions, not isinstance(argnums, tuple | list))
     return Traced(
-        reading, inputs, tuple(attributed), out_tree, restore_aux, n_out, restore
+        reading,
+        inputs,
+        tuple(leaves[i][0] for i in traced),
+        tuple(attributed),
+        out_tree,
+        restore_aux,
+        n_out,
+        restore,
     )
 
 
@@ -155,22 +143,24 @@ def _arrays_of(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     return [v for v, a in zip(leaves, is_array, strict=True) if a], restore
 
 
-def _positions(argnums: ArgNums, count: int) -> tuple[int, ...]:
+def _positions(
+    argnums: ArgNums, count: int, name: str = "argnums"
+) -> tuple[int, ...]:
     """`argnums` as nonnegative positions."""
     positions = []
-    for number in _numbers(argnums):
+    for number in _numbers(argnums, name):
         if not -count <= number < count:
             raise ValueError(
-                f"argnums: got {argnums!r}, but f was called with {count} positional "
+                f"{name}: got {argnums!r}, but f was called with {count} positional "
                 f"arguments: expected numbers in [{-count}, {count})"
             )
         positions.append(number % count)
     if len(set(positions)) != len(positions):
-        raise ValueError(f"argnums: got {argnums!r}, which names an argument twice")
+        raise ValueError(f"{name}: got {argnums!r}, which names an argument twice")
     return tuple(positions)
 
 
-def _numbers(argnums: ArgNums) -> tuple[int, ...]:
+def _numbers(argnums: ArgNums, name: str = "argnums") -> tuple[int, ...]:
     """`argnums` as a tuple of ints, NumPy's included."""
     numbers = argnums if isinstance(argnums, tuple | list) else (argnums,)
     try:
@@ -179,7 +169,7 @@ def _numbers(argnums: ArgNums) -> tuple[int, ...]:
         return tuple(operator.index(n) for n in numbers)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(
-            f"argnums: got {argnums!r}, expected an int or a sequence of ints"
+            f"{name}: got {argnums!r}, expected an int or a sequence of ints"
         ) from None
 
 
@@ -270,79 +260,6 @@ def _restorer(
     return restore
 
 
-@dataclasses.dataclass(frozen=True)
-class Evaluated:
-    """A function evaluated once, ready to send relevance back.
-
-    Attributes:
-      outs: the leaves of the output.
-      aux: the leaves of the auxiliary output.
-      relevance: from multipliers of `outs`, and relevances beside them or None, to the
-        relevances of the attributed leaves and the cotangents of the taps.
-    """
-
-    outs: list[Array]
-    aux: list[Array]
-    relevance: Callable[[list[Array], list[Array] | None], tuple[list[Array], Any]]
-
-
-def backward(
-    traced: Traced, run: Run | Callable[[Any], Run], taps: Any = None
-) -> Evaluated:
-    """Evaluates a traced function and prepares its reverse pass.
-
-    Args:
-      traced: the function.
-      run: rules and observers, or a function from `taps` to them.
-      taps: zeros that observers pass to `tap`; their cotangents come back.
-
-    Returns:
-      The outputs and the reverse pass.
-    """
-    reading, n_out = traced.reading, traced.n_out
-    xs = [traced.inputs[i] for i in traced.attributed]
-    wanted = reading.shadowed_inputs
-    outputs = reading.program.outputs
-    floats = [i for i, v in enumerate(outputs[:n_out]) if _facts.is_real(v.aval)]
-
-    def forward(xs: list[Array], zeros: list[Array], taps: Any) -> Any:
-        inputs = list(traced.inputs)
-        shadows: list[Any] = [None] * len(inputs)
-        for i, x, zero in zip(traced.attributed, xs, zeros, strict=True):
-            inputs[i] = x
-            shadows[i] = zero if wanted[i] else None
-        this = run if isinstance(run, Run) else run(taps)
-        outs, out_shadows = evaluate(reading, this, inputs, shadows)
-        return [(outs[i], out_shadows[i]) for i in floats], outs
-
-    zeros = [jnp.zeros_like(x) for x in xs]
-    given, pull, outs = jax.vjp(forward, xs, zeros, taps, has_aux=True)
-
-    def relevance(multipliers: list[Array], plain: list[Array] | None) -> Any:
-        seeds = []
-        for i, (_, shadow) in zip(floats, given, strict=True):
-            r = None
-            if shadow is not None:
-                r = jnp.zeros_like(shadow) if plain is None else plain[i]
-            seeds.append((multipliers[i], r))
-        cs, rs, collected = pull(seeds)
-        return [
-            (x * c + r if wanted[i] else x * c).astype(x.dtype)
-            for i, x, c, r in zip(traced.attributed, xs, cs, rs, strict=True)
-        ], collected
-
-    return Evaluated(outs[:n_out], outs[n_out:], relevance)
-
-
-def seed(target: Any, out_tree: Any, outs: list[Array]) -> tuple[list, list | None]:
-    """The target as (multipliers of the outputs, relevances beside them or None)."""
-    out = jax.tree.unflatten(out_tree, outs)
-    if callable(target):
-        plain = jax.tree.leaves(_targets.relevance(target, out))
-        return [jnp.zeros_like(y) for y in outs], plain
-    return jax.tree.leaves(_targets.multiplier(target, out)), None
-
-
 def value_and_lrp(
     f: Callable[..., Any],
     composite: Composite | None = None,
@@ -350,6 +267,8 @@ def value_and_lrp(
     argnums: ArgNums = -1,
     target: Any = "max",
     has_aux: bool = False,
+    capture: str | Sequence[str] = (),
+    conditions: Mapping[str, Any] | None = None,
 ) -> Callable[..., Any]:
     """Like `lrp`, and the value of `f` beside it, from the same evaluation.
 
@@ -357,7 +276,8 @@ def value_and_lrp(
 
     Returns:
       A function of `f`'s arguments that returns `(value, relevance)`, or with
-      `has_aux` `((value, aux), relevance)`. `value` is the whole output of `f`.
+      `has_aux` `((value, aux), relevance)`. `value` is the whole output of `f`. With
+      `capture`, `relevance` is `(relevance, captured)`.
 
     Examples:
       >>> import jax, jax.numpy as jnp, jaxlrp
@@ -369,7 +289,7 @@ def value_and_lrp(
       >>> bool(jnp.isclose(relevance.sum(), value.max()))
       True
     """
-    explain = _explainer(f, composite, argnums, target, has_aux)
+    explain = _explainer(f, composite, argnums, target, has_aux, capture, conditions)
 
     @_wraps(f)
     def explained(*args: Any, **kwargs: Any) -> Any:
@@ -384,6 +304,8 @@ def _explainer(
     argnums: ArgNums,
     target: Any,
     has_aux: bool,
+    capture: str | Sequence[str],
+    conditions: Mapping[str, Any] | None,
 ) -> Callable[[tuple, dict], Any]:
     """`value_and_lrp` on packed arguments; what can be checked at once is."""
     rules = as_composite(composite)
@@ -391,17 +313,52 @@ def _explainer(
     _numbers(argnums)
     if not callable(f):
         raise TypeError(f"f: got {f!r}, expected a function")
+    patterns = _patterns(capture)
+    masks = _conditions(conditions)
+    asked = bool(patterns or masks)
 
     def explain(args: tuple, kwargs: dict) -> Any:
-        plain = callable(target)
-        traced = trace(f, args, kwargs, rules, argnums, has_aux, plain, stacklevel=5)
-        once = backward(traced, Run(rules))
-        leaves, _ = once.relevance(*seed(target, traced.out_tree, once.outs))
+        traced = trace(
+            f,
+            args,
+            kwargs,
+            rules,
+            argnums,
+            has_aux,
+            shadow_outputs=callable(target),
+            keep=not asked,
+            stacklevel=5,
+        )
+        once, captured = backward_at(traced, Run(rules), ask(traced, patterns, masks))
+        leaves, collected = once.relevance(*seed(target, traced.out_tree, once.outs))
         out = jax.tree.unflatten(traced.out_tree, once.outs)
         value = (out, traced.restore_aux(once.aux)) if has_aux else out
-        return value, traced.restore(leaves)
+        relevance = traced.restore(leaves)
+        return value, (relevance, captured(collected)) if patterns else relevance
 
     return explain
+
+
+def _patterns(capture: Any) -> tuple[str, ...]:
+    """`capture` as a tuple of patterns."""
+    patterns = (capture,) if isinstance(capture, str) else capture
+    if not isinstance(patterns, tuple | list) or not all(
+        isinstance(p, str) for p in patterns
+    ):
+        raise TypeError(
+            f"capture: got {capture!r}, expected names or patterns of names"
+        )
+    return tuple(patterns)
+
+
+def _conditions(conditions: Any) -> Mapping[str, Any]:
+    """`conditions` as a mapping from patterns."""
+    masks = {} if conditions is None else conditions
+    if not isinstance(masks, Mapping) or not all(isinstance(p, str) for p in masks):
+        raise TypeError(
+            f"conditions: got {conditions!r}, expected a dict from names to arrays"
+        )
+    return masks
 
 
 def lrp(
@@ -411,6 +368,8 @@ def lrp(
     argnums: ArgNums = -1,
     target: Any = "max",
     has_aux: bool = False,
+    capture: str | Sequence[str] = (),
+    conditions: Mapping[str, Any] | None = None,
 ) -> Callable[..., Any]:
     """The relevance of `f`'s inputs for its output: Layer-wise Relevance Propagation.
 
@@ -429,19 +388,35 @@ def lrp(
         one class for each example; or a callable `out -> R_out`. The seed is the
         output's own value at the target.
       has_aux: `f` returns `(output, auxiliary data)`.
+      capture: names of intermediate values whose relevance is wanted as well, or globs
+        for them: what `jax.ad_checkpoint.checkpoint_name(x, "tag")` tags is called
+        `scope/path/tag`, what leaves a `jax.named_scope` or a Flax module is called as
+        that, and the result of a softmax that goes into a contraction
+        `scope/path/attention_map`. The last part is enough; what shares a name has
+        numbers, `name#0`.
+      conditions: factors of the relevance that passes at such values, by name or glob:
+        `R_v` becomes `mask * R_v` on its way back. Arrays, booleans or floats, that
+        broadcast to the value's shape; for a value in a loop the same factors apply in
+        every iteration, or others in each if an axis for the loop comes first.
 
     Returns:
       A function of `f`'s arguments that returns the relevance of the chosen argument,
-      with its pytree structure, shapes and dtypes (a tuple for several `argnums`); with
-      `has_aux`, `(relevance, aux)`.
+      with its pytree structure, shapes and dtypes (a tuple for several `argnums`). With
+      `capture` it is `(relevance, captured)` in its place, where `captured` is a dict
+      of names to relevances of the values' shapes, behind an axis for each loop that
+      they lie in, zero in a branch that was not taken. With `has_aux`,
+      `(relevance, aux)`.
 
     Raises:
       TypeError: for a composite, target or attributed argument of the wrong type.
-      ValueError: for `argnums` or a class out of range.
+      ValueError: for `argnums` or a class out of range, a name that no value has or
+        whose value no relevance passes, and a mask of the wrong shape.
       UnexplainedPrimitiveError: where relevance meets a primitive without a rule.
 
     Source: Bach et al. 2015, "On pixel-wise explanations for non-linear classifier
-    decisions by layer-wise relevance propagation".
+    decisions by layer-wise relevance propagation". Conditions: Achtibat et al. 2023,
+    "From attribution maps to human-understandable explanations through Concept
+    Relevance Propagation".
 
     Examples:
       >>> import jax, jax.numpy as jnp, jaxlrp
@@ -450,8 +425,21 @@ def lrp(
       >>> relevance = jax.jit(jaxlrp.lrp(f))(params, jnp.array([[1.0, 2.0]]))
       >>> relevance.shape
       (1, 2)
+
+      >>> from jax.ad_checkpoint import checkpoint_name
+      >>> def g(params, x):
+      ...     hidden = checkpoint_name(jnp.tanh(x @ params["w"]), "hidden")
+      ...     return hidden @ jnp.ones(2)
+      >>> explain = jaxlrp.lrp(g, target="all", capture="hidden")
+      >>> _, captured = explain(params, jnp.array([1.0, 2.0]))
+      >>> captured["hidden"].shape
+      (2,)
+      >>> first = jaxlrp.lrp(g, target="all", conditions={"hidden": jnp.eye(2)[0]})
+      >>> part = first(params, jnp.array([1.0, 2.0])).sum()
+      >>> bool(jnp.isclose(part, captured["hidden"][0]))
+      True
     """
-    explain = _explainer(f, composite, argnums, target, has_aux)
+    explain = _explainer(f, composite, argnums, target, has_aux, capture, conditions)
 
     @_wraps(f)
     def relevance(*args: Any, **kwargs: Any) -> Any:

@@ -1,7 +1,7 @@
 """Composites: which rule each role of a network gets, as plain data.
 
 A composite is a name and a list of assignments. The *last* assignment that matches a
-step wins, so a composite is changed by adding to it:
+step wins, whatever its conditions, so a composite is changed by adding to it:
 
     >>> from jaxlrp import composites, rules
     >>> composite = (
@@ -9,17 +9,19 @@ step wins, so a composite is changed by adding to it:
     ...     .on("convolution", rules.ZPlus())
     ...     .on("convolution", rules.Flat(), first=True)
     ...     .on("dense", rules.Gamma(0.1), scope="*/head*")
+    ...     .on("layer", rules.GeneralizedGamma(0.25), depth=(1, 5))
     ... )
     >>> print(composites.EpsilonPlus())
     EpsilonPlus
-      layer        Epsilon(epsilon=1e-06, relative=False)
-      convolution  ZPlus(epsilon=1e-06)
+      layer        Epsilon(epsilon=1e-06)
+      convolution  ZPlus()
       average      Norm(epsilon=1e-06)
       sum          Norm(epsilon=1e-06)
 
-Roles: `dense` and `convolution` (together `layer`), `average`, `sum`, `activation`,
-`normaliser`, `quotient`, `softmax`, `bilinear`, `product`, `scale`, `shift`,
-`selection`. What no assignment names gets its role's default (`DEFAULTS`).
+Roles: `dense` and `convolution` (together `layer`), `batch_norm`, `average`, `sum`,
+`activation`, `normaliser`, `quotient`, `softmax`, `bilinear`, `product`, `scale`,
+`shift`, `selection`; `any` is all of them. What no assignment names gets its role's
+default (`DEFAULTS`).
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from jaxlrp.rules import Rule
 DEFAULTS: dict[str, Rule] = {
     "dense": rules.LRP0(),
     "convolution": rules.LRP0(),
+    "batch_norm": rules.Merge(),
     "average": rules.LRP0(),
     "sum": rules.LRP0(),
     "scale": rules.LRP0(),
@@ -50,30 +53,73 @@ DEFAULTS: dict[str, Rule] = {
 }
 """The rule of each role where a composite names none."""
 
+_EVERYWHERE = (rules.Gradient, rules.Detach)
+_LAYERS = (rules.LayerRule, rules.Taylor, rules.TopK, *_EVERYWHERE)
+_PROPORTIONAL = (rules.LRP0, rules.Epsilon, rules.Norm, rules.Absolute)
+_AFFINE = (rules.LRP0, rules.Epsilon, rules.Pass)
+
 ALLOWED: dict[str, tuple[type[Rule], ...]] = {
-    "dense": (rules.LayerRule, rules.Detach),
-    "convolution": (rules.LayerRule, rules.Detach),
-    "average": (rules.LRP0, rules.Epsilon, rules.Norm, rules.Detach),
-    "sum": (rules.LRP0, rules.Epsilon, rules.Norm, rules.Detach),
-    "scale": (rules.LRP0, rules.Pass, rules.Detach),
-    "shift": (rules.LRP0, rules.Pass, rules.Detach),
-    "activation": (rules.Pass, rules.Taylor, rules.Detach),
-    "normaliser": (rules.Detach, rules.Taylor),
-    "quotient": (rules.Detach, rules.Taylor),
-    "softmax": (rules.Taylor, rules.Detach),
-    "bilinear": (rules.UniformSplit, rules.Taylor, rules.Detach),
+    "dense": _LAYERS,
+    "convolution": _LAYERS,
+    "batch_norm": (rules.Merge, *_AFFINE, *_EVERYWHERE),
+    "average": (*_PROPORTIONAL, rules.Flat, *_EVERYWHERE),
+    "sum": (
+        *_PROPORTIONAL,
+        rules.Rescaled,
+        rules.UniformSplit,
+        rules.Pass,
+        *_EVERYWHERE,
+    ),
+    "scale": (*_AFFINE, rules.Absolute, *_EVERYWHERE),
+    "shift": (*_AFFINE, rules.Absolute, *_EVERYWHERE),
+    "activation": (
+        rules.Pass,
+        rules.Taylor,
+        rules.Guided,
+        rules.Deconv,
+        rules.BetaSmooth,
+        *_EVERYWHERE,
+    ),
+    "normaliser": (rules.Taylor, rules.Pass, *_EVERYWHERE),
+    "quotient": (rules.Taylor, *_EVERYWHERE),
+    "softmax": (rules.Taylor, rules.Pass, *_EVERYWHERE),
+    "bilinear": (rules.UniformSplit, rules.Taylor, *_EVERYWHERE),
     "product": (
         rules.UniformSplit,
         rules.SignalTakesAll,
+        rules.Absolute,
         rules.Taylor,
-        rules.Detach,
+        *_EVERYWHERE,
     ),
-    "selection": (rules.WinnerTakesAll, rules.Detach),
+    "selection": (rules.WinnerTakesAll, rules.Norm, *_EVERYWHERE),
 }
 """The rules that make sense for each role."""
 
-GROUPS = {"layer": ("dense", "convolution")}
+GROUPS = {"layer": ("dense", "convolution"), "any": tuple(ALLOWED)}
 """Names that stand for several roles."""
+
+Depths = tuple[int | None, int | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """What a composite is told of a step.
+
+    Attributes:
+      role: its role.
+      first: does no layer lie between it and the input?
+      scope: the named scopes around it.
+      primitive: its main primitive.
+      depth: the number of layers between the input and it, on the longest way.
+      activated: does its result go into an activation and nowhere else?
+    """
+
+    role: str
+    first: bool = False
+    scope: str = ""
+    primitive: str = ""
+    depth: int = 0
+    activated: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +127,16 @@ class Assignment:
     """One line of a composite: a rule, and what it applies to.
 
     Attributes:
-      role: the role, or `layer` for dense layers and convolutions.
+      role: the role, or the name of a group of roles.
       rule: the rule.
       first: only where no layer lies between the step and the input.
       scope: only inside named scopes that match this glob (`jax.named_scope`, Flax
         Linen module paths), `*` matching any characters.
       primitive: only where the step's main primitive has this name.
+      depth: only where `start <= number of layers before the step < stop`; either may
+        be None. Layers are counted on the longest way from the input, a loop's once.
+      activated: only where the result goes (True) or does not go (False) straight into
+        an activation.
     """
 
     role: str
@@ -94,27 +144,50 @@ class Assignment:
     first: bool = False
     scope: str | None = None
     primitive: str | None = None
+    depth: Depths | None = None
+    activated: bool | None = None
 
     def __post_init__(self) -> None:
         if self.role not in GROUPS and self.role not in ALLOWED:
             known = ", ".join([*GROUPS, *ALLOWED])
             raise ValueError(f"role: got {self.role!r}, expected one of {known}")
+        if self.depth is not None:
+            _check_depth(self.depth)
 
-    def matches(self, role: str, first: bool, scope: str, primitive: str) -> bool:
+    def matches(self, place: Place) -> bool:
         """Does this line apply to such a step?"""
+        start, stop = self.depth or (None, None)
         return (
-            role in GROUPS.get(self.role, (self.role,))
-            and (first or not self.first)
-            and (self.scope is None or fnmatch.fnmatchcase(scope, self.scope))
-            and self.primitive in (None, primitive)
+            place.role in GROUPS.get(self.role, (self.role,))
+            and (place.first or not self.first)
+            and (self.scope is None or fnmatch.fnmatchcase(place.scope, self.scope))
+            and self.primitive in (None, place.primitive)
+            and (start is None or start <= place.depth)
+            and (stop is None or place.depth < stop)
+            and self.activated in (None, place.activated)
         )
 
     def condition(self) -> str:
         """The conditions in words, for printing."""
         parts = ["first"] if self.first else []
-        parts += [f"scope={self.scope}"] if self.scope is not None else []
-        parts += [f"primitive={self.primitive}"] if self.primitive is not None else []
+        parts += [
+            f"{name}={value}"
+            for name in ("scope", "primitive", "depth", "activated")
+            if (value := getattr(self, name)) is not None
+        ]
         return ", ".join(parts)
+
+
+def _check_depth(depth: Any) -> None:
+    pair = isinstance(depth, tuple) and len(depth) == 2
+    if not pair or not all(n is None or isinstance(n, int) for n in depth):
+        raise ValueError(
+            f"depth: got {depth!r}, expected a pair (start, stop) of numbers of layers "
+            f"or None"
+        )
+    start, stop = depth
+    if stop is not None and (start or 0) >= stop:
+        raise ValueError(f"depth: got {depth!r}, which holds no layer: start >= stop")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,26 +210,31 @@ class Composite:
         first: bool = False,
         scope: str | None = None,
         primitive: str | None = None,
+        depth: Depths | None = None,
+        activated: bool | None = None,
     ) -> Composite:
         """This composite with one more line, which wins over the earlier ones.
 
         Args:
-          role: a role's name, or `layer` for dense layers and convolutions.
+          role: a role's name; `layer` for dense layers and convolutions, `any` for all.
           rule: the rule that such steps get.
           first: only for the first layers.
           scope: a glob for the named scopes.
           primitive: the name of the step's main primitive.
+          depth: `(start, stop)`, numbers of layers before the step.
+          activated: whether an activation follows.
 
         Returns:
           A new composite.
 
         Raises:
-          ValueError: for an unknown role.
+          ValueError: for an unknown role, or a depth that is no pair.
           TypeError: for a rule that makes no sense for that role.
         """
-        line = Assignment(role, rule, first, scope, primitive)
+        line = Assignment(role, rule, first, scope, primitive, depth, activated)
+        inner = rule.rule if isinstance(rule, rules.TopK) else rule
         for one in GROUPS.get(role, (role,)):
-            if not isinstance(rule, ALLOWED[one]):
+            if not all(isinstance(r, ALLOWED[one]) for r in (rule, inner)):
                 names = ", ".join(sorted(r.__name__ for r in ALLOWED[one]))
                 raise TypeError(
                     f"rule: got {rule!r} for role {one!r}, which takes one of {names}"
@@ -172,12 +250,23 @@ class Composite:
         """The same composite under another name."""
         return dataclasses.replace(self, name=name)
 
-    def select(self, role: str, first: bool, scope: str, primitive: str) -> int | None:
+    def select(self, place: Place) -> int | None:
         """The position of the assignment that wins for such a step, or None."""
         for position in reversed(range(len(self.assignments))):
-            if self.assignments[position].matches(role, first, scope, primitive):
+            if self.assignments[position].matches(place):
                 return position
         return None
+
+    def of_role(self, role: str) -> tuple[Assignment, ...]:
+        """The lines that can apply to a role."""
+        return tuple(
+            a for a in self.assignments if role in GROUPS.get(a.role, (a.role,))
+        )
+
+    def rule(self, place: Place) -> Rule:
+        """The rule of such a step."""
+        slot = self.select(place)
+        return DEFAULTS[place.role] if slot is None else self.assignments[slot].rule
 
     def __str__(self) -> str:
         lines = [
@@ -188,7 +277,9 @@ class Composite:
 
 
 jax.tree_util.register_dataclass(
-    Assignment, ["rule"], ["role", "first", "scope", "primitive"]
+    Assignment,
+    ["rule"],
+    ["role", "first", "scope", "primitive", "depth", "activated"],
 )
 jax.tree_util.register_dataclass(Composite, ["assignments"], ["name"])
 

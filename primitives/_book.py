@@ -112,6 +112,8 @@ class Entry:
       kernel_axes: for a contraction, which axes of the result belong to the kernel.
       rule: a rule of its own, for kind CUSTOM.
       shadows: the rule hands relevance to shadows, not as a multiplier.
+      candidates: for a selection, given its parameters, operand and a fill value: the
+        stack, on a new first axis, of the values that each result is chosen from.
       reason: why a primitive is refused, or what a reader should know.
     """
 
@@ -131,7 +133,24 @@ class Entry:
     kernel_axes: Callable[..., Any] | None = None
     rule: Callable[..., Any] | None = None
     shadows: bool = False
+    candidates: Callable[..., Any] | None = None
     reason: str = ""
+
+    @property
+    def is_sum(self) -> bool:
+        """Linear in two operands together, as `add` and `sub`."""
+        return self.linear([True, True])
+
+    @property
+    def is_product(self) -> bool:
+        """Linear in either of two operands, not in both together, as `mul`."""
+        either = self.linear([True, False]) and self.linear([False, True])
+        return either and not self.is_sum
+
+    @property
+    def is_quotient(self) -> bool:
+        """Linear in the first operand alone, as `div`."""
+        return self.linear([True, False]) and not self.linear([False, True])
 
 
 _by_name: dict[str, Entry] = {}

@@ -229,7 +229,7 @@ def test_unknown_role():
     ("role", "rule"),
     [
         ("activation", rules.Epsilon()),
-        ("softmax", rules.Pass()),
+        ("softmax", rules.LRP0()),
         ("dense", rules.Pass()),
         ("bilinear", rules.LRP0()),
         ("layer", rules.Epsilon),

@@ -323,7 +323,7 @@ def test_calls_that_are_kept_and_rematerialised_bodies(rule, share):
 
 def test_relevance_of_a_box_is_exact():
     low, high = -2.0, np.linspace(1.0, 3.0, 6)
-    rule = rules.ZBox(low, high, EPSILON)
+    rule = rules.ZBox(low, high, epsilon=EPSILON)
     composite = on_layers(rules.Flat(EPSILON)).on("layer", rule, first=True)
     f = jaxlrp.lrp(lambda x: jax.nn.relu(x @ U) @ W, composite)
     at_h = back(highest(relu(X @ U) @ W), W, np.ones_like)

@@ -605,7 +605,7 @@ def test_rule_says_what_it_is(rule):
     assert jax.tree.unflatten(tree, leaves) == rule()
 
 
-@pytest.mark.parametrize("rule", ["gamma", "z-plus", "flat"])
+@pytest.mark.parametrize("rule", ["gamma", "z-plus", "w-square"])
 def test_rule_for_weights_refuses_a_mere_sum(rule):
     with pytest.raises(TypeError, match="average"):
         composites.Composite("mine").on("average", RULES[rule][0])

@@ -1,0 +1,241 @@
+"""What rules are made of: the base classes, and what a rule sees of its layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+T = TypeVar("T")
+Exactness = Literal["exact", "proportional", "Taylor", "none"]
+
+STABILISERS = ("sign", "plain", "clip", "zeros")
+"""The forms of a stabilised denominator `s(z)`:
+
+`sign`: `z + epsilon sign(z)`, `sign(0) = +1`; `plain`: `z + epsilon`; `clip`:
+`sign(z) max(|z|, epsilon)`; `zeros`: `z`, and `epsilon` where `z = 0`.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """A part of the output's relevance, and the surrogate that distributes it.
+
+    `c_h = part * R / s(z)`: the surrogate `h` is linear in the layer's input (or in its
+    shadow), and JAX's transpose of `h` takes the part to the input.
+
+    Attributes:
+      surrogate: `h`.
+      z: the denominator before it is stabilised.
+      epsilon: the stabiliser.
+      part: a factor; a scalar or of `h`'s shape.
+      per: axes; epsilon is in units of the root mean square of `z` over them.
+      form: the stabiliser's form, one of `STABILISERS`.
+    """
+
+    surrogate: Array
+    z: Array
+    epsilon: Any
+    part: Any = 1.0
+    per: tuple[int, ...] = ()
+    form: str = "sign"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """What a rule sees of a layer `y = W x + b`.
+
+    Attributes:
+      x: the layer's input.
+      y: its output, the bias included.
+      shadow: zeros of `x`'s shape, for rules that are no multiple of `x`, else None.
+      linear: `linear(x, kernel)` is `W x` for any input and kernel of these shapes.
+      fold: works out (kernel, bias), which not every rule asks for.
+      nonnegative: is `x >= 0` known from the structure of the program?
+      features: the axes of `y` that belong to the kernel.
+    """
+
+    x: Array
+    y: Array
+    shadow: Array | None
+    linear: Callable[[Array, Any], Array]
+    fold: Callable[[], tuple[Array | None, Array | None]]
+    nonnegative: bool
+    features: tuple[int, ...]
+
+    @functools.cached_property
+    def _folded(self) -> tuple[Array | None, Array | None]:
+        return self.fold()
+
+    @property
+    def kernel(self) -> Array | None:
+        """The weights, constant scales behind the layer folded in; None for sums."""
+        return self._folded[0]
+
+    @property
+    def bias(self) -> Array | None:
+        """The bias, of a shape that broadcasts to `y`'s, or None."""
+        return self._folded[1]
+
+    def weights(self) -> Array:
+        """The kernel; an error where the rule needs one and there is none."""
+        if self.kernel is None:
+            raise TypeError("this rule needs weights, and a sum or average has none")
+        return self.kernel
+
+    def plus_bias(self, z: Array, change: Callable[[Array], Array]) -> Array:
+        """`z + change(b)`, or `z` for a layer without a bias."""
+        return z if self.bias is None else z + change(self.bias)
+
+    def spread(self, carrier: Array) -> Array:
+        """`sum_j carrier_j / n`, over the `n` connected inputs of each output."""
+        ones = None if self.kernel is None else jnp.ones_like(self.kernel)
+        count = self.linear(jnp.ones_like(self.x), ones)
+        some = jnp.where(count == 0, jnp.ones_like(count), count)
+        return self.linear(carrier, ones) / some
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """What a rule that is stated on relevances sees of an operation `y = f(x1, ...)`.
+
+    Attributes:
+      xs: the operands that relevance can go to.
+      y: the result.
+      function: `f`, of those operands.
+      constants: the other operands.
+      candidates: for a selection, `candidates(x, fill)` is the stack of the values
+        that it chooses between, `fill` where a window meets padding; else None.
+    """
+
+    xs: tuple[Array, ...]
+    y: Array
+    function: Callable[..., Array]
+    constants: tuple[Array, ...] = ()
+    candidates: Callable[[Array, Any], Array] | None = None
+
+    def stack(self, x: Array, fill: Any) -> Array:
+        """`candidates`, or an error where the operation is no selection of such."""
+        if self.candidates is None:
+            raise TypeError("this rule needs a maximum or minimum over axes or windows")
+        return self.candidates(x, fill)
+
+    def pull(self, relevance: Array) -> tuple[Array, ...]:
+        """`(dy/dx)^T R` for each operand."""
+        _, transpose = jax.vjp(self.function, *self.xs)
+        return transpose(relevance)
+
+
+def positive(x: Array) -> Array:
+    """`x+`, the elementwise maximum with zero; its derivative at zero is zero."""
+    return jnp.where(x > 0, x, jnp.zeros_like(x))
+
+
+def negative(x: Array) -> Array:
+    """`x-`, the elementwise minimum with zero; its derivative at zero is zero."""
+    return jnp.where(x < 0, x, jnp.zeros_like(x))
+
+
+class Rule:
+    """The base of all rules; see the package's docstring for the notation.
+
+    Attributes:
+      exactness: `exact` (LRP's own answer, no choice), `proportional` (a stated share
+        rule), `Taylor` (a local expansion; need not conserve) or `none` (no relevance).
+      needs_shadow: relevance can appear where `x = 0`.
+    """
+
+    exactness: ClassVar[Exactness] = "proportional"
+
+    @property
+    def needs_shadow(self) -> bool:
+        """Can relevance appear where the input is zero?"""
+        return False
+
+    def __repr__(self) -> str:
+        """Keyword options are shown where they are not at their default."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        shown = [
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in fields
+            if not (f.kw_only and _is(getattr(self, f.name), f.default))
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _is(value: Any, default: Any) -> bool:
+    """Equal, and plain Python: a traced hyper-parameter is compared with nothing."""
+    plain = isinstance(value, str | bool | int | float | tuple | None)
+    return plain and type(value) is type(default) and value == default
+
+
+class LayerRule(Rule):
+    """A rule of a linear layer: how it shares its relevance."""
+
+    def shares(self, layer: Layer) -> tuple[Share, ...]:
+        """The shares that the output's relevance is cut into."""
+        raise NotImplementedError
+
+
+class RelevanceRule(Rule):
+    """A rule that is stated on relevances: what each operand gets of `R`."""
+
+    @property
+    def needs_shadow(self) -> bool:
+        """Relevance goes to the operand whatever its value."""
+        return True
+
+    def relevances(self, operation: Operation, R: Array) -> tuple[Array, ...]:  # noqa: N803
+        """The relevance of each operand, of its shape."""
+        raise NotImplementedError
+
+
+def unbroadcast(x: Array, shape: tuple[int, ...]) -> Array:
+    """`x` summed over the axes that `shape` was broadcast along."""
+    if x.shape == shape:
+        return x
+    x = x.sum(tuple(range(x.ndim - len(shape))))
+    axes = tuple(i for i, n in enumerate(shape) if n == 1 and x.shape[i] != 1)
+    return x.sum(axes, keepdims=True)
+
+
+def static(*, default: Any, kw_only: bool = True) -> Any:
+    """A field that is part of the pytree's structure, given by keyword."""
+    return dataclasses.field(
+        default=default, metadata={"static": True}, kw_only=kw_only
+    )
+
+
+def option(*, default: Any, kw_only: bool = True) -> Any:
+    """A hyper-parameter that is given by keyword."""
+    return dataclasses.field(default=default, kw_only=kw_only)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static, option))
+def rule(cls: type[T]) -> type[T]:
+    """A frozen dataclass that is a pytree of its fields; static ones are marked."""
+    frozen: Any = dataclasses.dataclass(frozen=True, repr=False)(cls)
+    fields = dataclasses.fields(frozen)
+    fixed = [f.name for f in fields if f.metadata.get("static")]
+    data = [f.name for f in fields if f.name not in fixed]
+    return jax.tree_util.register_dataclass(frozen, data, fixed)
+
+
+def check_option(rule: Any, name: str, allowed: tuple[Any, ...]) -> None:
+    """Refuses a choice that is none.
+
+    Raises:
+      ValueError: naming the option and the choices.
+    """
+    value = getattr(rule, name)
+    if value not in allowed:
+        choices = ", ".join(map(repr, allowed))
+        raise ValueError(
+            f"{name}: got {value!r} for {type(rule).__name__}, expected one of "
+            f"{choices}"
+        )

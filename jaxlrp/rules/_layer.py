@@ -1,0 +1,427 @@
+"""Rules of layers: how `R_i` is shared among the contributions `x_j w_ij`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxlrp._operations import denominator
+from jaxlrp.rules._base import (
+    STABILISERS,
+    Exactness,
+    Layer,
+    LayerRule,
+    Operation,
+    Rule,
+    Share,
+    check_option,
+    negative,
+    option,
+    positive,
+    rule,
+    static,
+    unbroadcast,
+)
+
+BIASES = ("absorb", "whole", "ignore", "share", "absolute")
+"""What becomes of the bias's part of the relevance.
+
+`absorb`: the bias stands in the denominator as the rule changes it, and keeps its part;
+`whole`: the same, unchanged; `ignore`: the rule of the layer without its bias; `share`:
+what the bias and the stabiliser would keep is handed back to the connected inputs in
+equal parts, so that the rule conserves exactly; `absolute`: the bias keeps
+`|b| / (|W x| + |b|)`, the rest is shared as if there were none.
+"""
+
+
+def _positive_part(layer: Layer) -> Array:
+    """`W+ x+ + W- x-`, the sum of the positive contributions."""
+    w = layer.weights()
+    if layer.nonnegative:
+        return layer.linear(layer.x, positive(w))
+    return layer.linear(positive(layer.x), positive(w)) + layer.linear(
+        negative(layer.x), negative(w)
+    )
+
+
+def _negative_part(layer: Layer) -> Array:
+    """`W- x+ + W+ x-`, the sum of the negative contributions."""
+    w = layer.weights()
+    if layer.nonnegative:
+        return layer.linear(layer.x, negative(w))
+    return layer.linear(positive(layer.x), negative(w)) + layer.linear(
+        negative(layer.x), positive(w)
+    )
+
+
+def _unchanged(b: Array) -> Array:
+    return b
+
+
+@rule
+class LRP0(LayerRule):
+    """LRP-0: `R_j = sum_i x_j w_ij R_i / z_i`.
+
+    As a multiplier this is JAX's transpose, without a division. On a network of such
+    layers and ReLUs it equals gradient x input. Biases absorb; else it conserves.
+    Source: Bach et al. 2015, equation 56; Montavon et al. 2019.
+    """
+
+    exactness: ClassVar[Exactness] = "exact"
+
+
+@rule
+class Stabilised(LayerRule):
+    """What the rules with a denominator have in common: its conventions.
+
+    Attributes:
+      epsilon: the stabiliser's size.
+      stabiliser: its form, see `STABILISERS`.
+      relative: epsilon is in units of the root mean square of `z` over the layer's
+        features, so that it means the same whatever the scale of the network.
+    """
+
+    epsilon: Any = option(default=1e-6)
+    stabiliser: str = static(default="sign")
+    relative: bool = static(default=False)
+
+    def __post_init__(self) -> None:
+        check_option(self, "stabiliser", STABILISERS)
+
+    def _share(
+        self, layer: Layer, surrogate: Array, z: Array, part: Any = 1.0
+    ) -> Share:
+        per = layer.features if self.relative else ()
+        return Share(surrogate, z, self.epsilon, part, per, self.stabiliser)
+
+
+@rule
+class Biased(Stabilised):
+    """What the rules have in common in whose denominator the bias stands.
+
+    Attributes:
+      bias: what becomes of its part, see `BIASES`.
+    """
+
+    bias: str = static(default="absorb")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_option(self, "bias", BIASES)
+
+    @property
+    def needs_shadow(self) -> bool:
+        """What is handed back goes to zero inputs, too."""
+        return self.bias == "share"
+
+    def _cut(
+        self,
+        layer: Layer,
+        total: Array,
+        change: Callable[[Array], Array],
+        part: Any = 1.0,
+        carried: Array | None = None,
+    ) -> tuple[Share, ...]:
+        """One part of the relevance, shared among contributions of the sum `total`.
+
+        `change` is what the rule makes of the bias. `carried` is the surrogate, where
+        that is not `total` itself.
+        """
+        surrogate = total if carried is None else carried
+        if layer.bias is None or self.bias == "ignore":
+            z = total
+        elif self.bias == "absolute":
+            z, own = total, jnp.abs(total)
+            part = part * own / denominator(own + jnp.abs(layer.bias), self.epsilon)
+        else:
+            z = total + (change(layer.bias) if self.bias != "whole" else layer.bias)
+            surrogate = z if carried is None else surrogate
+        shares = [self._share(layer, surrogate, z, part)]
+        if self.bias == "share":
+            per = layer.features if self.relative else ()
+            full = denominator(z, self.epsilon, per, self.stabiliser)
+            rest = (1 - total / full).astype(total.dtype)
+            back = layer.spread(_shadow(layer))
+            shares.append(Share(back, jnp.ones_like(total), 0.0, part * rest))
+        return tuple(shares)
+
+
+def _shadow(layer: Layer) -> Array:
+    assert layer.shadow is not None, "the reader provides a shadow where a rule asks"
+    return layer.shadow
+
+
+@rule
+class Epsilon(Biased):
+    """Epsilon: `R_j = sum_i x_j w_ij R_i / s(z_i)`.
+
+    The bias and the stabiliser absorb. `relative=True` measures epsilon in units of
+    the root mean square of `z` over the layer's features, so that it means the same
+    whatever the scale of the network.
+    Source: Bach et al. 2015, equation 58; `bias="share"`: Arras et al. 2017.
+    """
+
+    epsilon: Any = 1e-6
+
+    def shares(self, layer: Layer) -> tuple[Share, ...]:
+        if self.bias in ("absorb", "whole") or layer.bias is None:
+            if self.bias != "share":
+                return (self._share(layer, layer.y, layer.y),)
+            return self._cut(layer, layer.y, _unchanged)
+        return self._cut(layer, layer.linear(layer.x, layer.kernel), _unchanged)
+
+
+@rule
+class Norm(Stabilised):
+    """Proportional: `R_j = x_j R / s(sum_k x_k)`, for sums and averages.
+
+    The epsilon rule of a layer whose weights are all equal. Conserves but for epsilon.
+    On a selection, such as max pooling, the sum is over the values it chooses between.
+    Source: zennit's `Norm`.
+    """
+
+    epsilon: Any = 1e-6
+
+    def shares(self, layer: Layer) -> tuple[Share, ...]:
+        return (self._share(layer, layer.y, layer.y),)
+
+    def relevances(self, operation: Operation, R: Array) -> tuple[Array, ...]:  # noqa: N803
+        """Of a selection, among the candidates."""
+        (x,) = operation.xs
+        z, transpose = jax.vjp(lambda x: operation.stack(x, 0).sum(0), x)
+        share = R / denominator(z, self.epsilon, (), self.stabiliser)
+        return (x * transpose(share.astype(z.dtype))[0],)
+
+
+@rule
+class Absolute(Stabilised):
+    """Absolute: `R_j = |x_j| R / s(sum_k |x_k|)`, by the size of the contributions.
+
+    For sums, averages and products, and for what a constant is added to or multiplied
+    by: the constant keeps its part. On layers it is `|x_j w_ij| / sum_k |x_k w_ik|`.
+    Bounded, but the contributions' signs are lost. Conserves but for constants and
+    epsilon.
+    Source: dynamicLRP.
+    """
+
+    epsilon: Any = 1e-6
+
+    def shares(self, layer: Layer) -> tuple[Share, ...]:
+        kernel = None if layer.kernel is None else jnp.abs(layer.kernel)
+        h = layer.linear(jnp.abs(layer.x), kernel)
+        return (self._share(layer, h, h),)
+
+    def relevances(self, operation: Operation, R: Array) -> tuple[Array, ...]:  # noqa: N803
+        """The operands' sizes are compared element by element."""
+        sizes = [jnp.abs(x) for x in (*operation.xs, *operation.constants)]
+        total = functools.reduce(jnp.add, sizes)
+        share = R / denominator(total, self.epsilon, (), self.stabiliser)
+        return tuple(unbroadcast(jnp.abs(x) * share, x.shape) for x in operation.xs)
+
+
+@rule
+class Gamma(Biased):
+    """Gamma (plain): `R_j = sum_i x_j (w + gamma w+)_ij R_i / s(z'_i)`.
+
+    `z' = (w + gamma w+) x + b + gamma b+`. Positive weights count more; meant for
+    nonnegative inputs: where `x < 0` it strengthens negative contributions instead
+    (`GeneralizedGamma` does not). Conserves but for bias and epsilon.
+    Source: Montavon et al. 2019; RelevancePropagation.jl; captum with `bias="whole"`.
+    """
+
+    gamma: Any = 0.25
+
+    def shares(self, layer: Layer) -> tuple[Share, ...]:
+        w, gamma = layer.weights(), jnp.asarray(self.gamma, layer.y.dtype)
+        h = layer.linear(layer.x, w + gamma * positive(w))
+        return self._cut(layer, h, lambda b: b + gamma * positive(b))
+
+
+@rule
+class GeneralizedGamma(Biased):
+    """Generalised gamma: positive *contributions* count more where `z > 0`.
+
+    With `p = W+ x+ + W- x-` and `n = W- x+ + W+ x-`:
+
+        R_j = sum_i over z_i > 0:  (contribution to z + gamma p) R_i / s(z + gamma p)
+            + sum_i over z_i < 0:  (contribution to z + gamma n) R_i / s(z + gamma n)
+
+    where the denominators carry `b + gamma b+` and `b + gamma b-`. Relevance of an
+    output that is exactly zero is dropped. Conserves but for bias and epsilon.
+    Source: Andeol et al. 2021; zennit's `Gamma`.
+    """
+
+    gamma: Any = 0.25
+
+    def shares(self, layer: Layer) -> tuple[Share, ...]:
+        w, x, y = layer.weights(), layer.x, layer.y
+        gamma = jnp.asarray(self.gamma, y.dtype)
+        # p = (z + |W||x|) / 2 and n = (z - |W||x|) / 2: one more contraction, not four.
+        size = layer.linear(x if layer.nonnegative else jnp.abs(x), jnp.abs(w))
+        z = layer.linear(x, w)
+        p, n = (z + size) / 2, (z - size) / 2
+        above, below = (y > 0).astype(y.dtype), (y < 0).astype(y.dtype)
+        return (
+            *self._cut(layer, z + gamma * p, lambda b: b + gamma * positive(b), above),
+            *self._cut(layer, z + gamma * n, lambda b: b + gamma * negative(b), below),
+        )
+
+
+@rule
+class AlphaBeta(Biased):
+    """Alpha-beta: `alpha` times the positive share minus `beta` times the negative.
+
+        R_j = sum_i alpha (x+ w+ + x- w-)_ij R_i / s(p_i)
+                   - beta (x+ w- + x- w+)_ij R_i / s(n_i)
+
+    `p = W+ x+ + W- x- + b+`, `n = W- x+ + W+ x- + b-`, `alpha - beta = 1`. Conserves
+    but for bias and epsilon, where an output has contributions of both signs.
+    Source: Bach et al. 2015, equation 60; `bias="whole"` is iNNvestigate's.
+
+    Raises:
+      ValueError: if `alpha - beta` is known and not 1.
+    """
+
+    alpha: Any = 2.0
+    beta: Any = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(isinstance(v, int | float) for v in (self.alpha, self.beta)):
+            return
+        if abs(self.alpha - self.beta - 1) > 1e-6:
+            raise ValueError(
+                f"alpha, beta: got {self.alpha!r} and {self.beta!r}, expected "
+                f"alpha - beta = 1, or relevance would not be conserved"
+            )
+
+    def shares(self, layer: Layer) -> tuple[Share, ...]:
+        return (
+            *self._cut(layer, _positive_part(layer), positive, self.alpha),
+            *self._cut(layer, _negative_part(layer), negative, -self.beta),
+        )
+
+
+@rule
+class ZPlus(Biased):
+    """z-plus: `R_j = sum_i (x+ w+ + x- w-)_ij R_i / s(p_i)`, `AlphaBeta(1, 0)`.
+
+    `p = W+ x+ + W- x- + b+`. Conserves but for bias and epsilon. `split=False` takes
+    `x w+` whatever the sign of `x`: one contraction less, the same for nonnegative
+    inputs, and unbounded shares for others.
+    Source: Montavon et al. 2017 (deep Taylor, z-plus).
+    """
+
+    epsilon: Any = 1e-6
+    split: bool = static(default=True)
+
+    def shares(self, layer: Layer) -> tuple[Share, ...]:
+        if self.split:
+            return self._cut(layer, _positive_part(layer), positive)
+        h = layer.linear(layer.x, positive(layer.weights()))
+        return self._cut(layer, h, positive)
+
+
+@rule
+class WSquare(Biased):
+    """w-square: `R_j = sum_i w_ij^2 R_i / s(sum_k w_ik^2 + b_i^2)`.
+
+    The input's value plays no part. The bias absorbs (`bias="ignore"`: it does not, and
+    the rule conserves but for epsilon).
+    Source: Montavon et al. 2017, without a bias; with it as in zennit.
+    """
+
+    epsilon: Any = 1e-6
+
+    @property
+    def needs_shadow(self) -> bool:
+        """A zero input has its share."""
+        return True
+
+    def shares(self, layer: Layer) -> tuple[Share, ...]:
+        square = layer.weights() ** 2
+        total = layer.linear(jnp.ones_like(layer.x), square)
+        carried = layer.linear(_shadow(layer), square)
+        return self._cut(layer, total, jnp.square, carried=carried)
+
+
+@rule
+class Flat(Stabilised):
+    """Flat: relevance is shared evenly among the connected inputs.
+
+    `R_j = sum_i R_i / s(number of inputs of i)`; padding is no input, the bias plays
+    no part. Conserves. On an average it is the uniform one.
+    Source: Lapuschkin et al. 2019.
+    """
+
+    epsilon: Any = 1e-6
+
+    @property
+    def needs_shadow(self) -> bool:
+        """A zero input has its share."""
+        return True
+
+    def shares(self, layer: Layer) -> tuple[Share, ...]:
+        ones = None if layer.kernel is None else jnp.ones_like(layer.kernel)
+        count = layer.linear(jnp.ones_like(layer.x), ones)
+        h = layer.linear(_shadow(layer), ones)
+        return (self._share(layer, h, count),)
+
+
+@rule
+class ZBox(Stabilised):
+    """z-box, for inputs in a box: `low <= x <= high`, as pixels are.
+
+        R_j = sum_i (x_j w_ij - l_j w+_ij - h_j w-_ij) R_i / s(sum_k of the same)
+
+    `low` and `high` are scalars or arrays that broadcast to the input. The bias plays
+    no part. Conserves but for epsilon. Where inputs lie outside of the box shares can
+    be negative or large: a call with concrete arrays warns of that.
+    Source: Montavon et al. 2017 (deep Taylor, z-B).
+    """
+
+    low: Any = 0.0
+    high: Any = 1.0
+
+    @property
+    def needs_shadow(self) -> bool:
+        """A zero input has its share."""
+        return True
+
+    def shares(self, layer: Layer) -> tuple[Share, ...]:
+        w, x, shadow = layer.weights(), layer.x, _shadow(layer)
+        plus, minus = positive(w), negative(w)
+
+        def box(x: Array, carrier: Array) -> Array:
+            low = jnp.asarray(self.low, x.dtype) * carrier
+            high = jnp.asarray(self.high, x.dtype) * carrier
+            return (
+                layer.linear(x, w) - layer.linear(low, plus) - layer.linear(high, minus)
+            )
+
+        total = box(x, jnp.ones_like(x))
+        return (self._share(layer, box(x, shadow), total),)
+
+
+@rule
+class TopK(Rule):
+    """A filter in front of a layer's rule: only the largest relevances are propagated.
+
+    Of the relevances `R_i` at the layer's output those with the largest `|R_i|` stay, a
+    fraction `keep` of them over its features (at least one); the rest is dropped.
+    Does not conserve.
+    Source: dynamicLRP's relevance filter.
+    """
+
+    rule: Any = Epsilon()
+    keep: Any = 0.5
+
+    @property
+    def needs_shadow(self) -> bool:
+        """As the rule behind it."""
+        return self.rule.needs_shadow

@@ -1,0 +1,254 @@
+"""Rules of everything that is no layer: activations, sums, products, selections."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxlrp._operations import denominator
+from jaxlrp.rules._base import (
+    STABILISERS,
+    Exactness,
+    Operation,
+    RelevanceRule,
+    Rule,
+    check_option,
+    option,
+    rule,
+    static,
+    unbroadcast,
+)
+
+Relevances = tuple[Array, ...]
+
+
+@rule
+class Pass(Rule):
+    """Identity: `R_x = R_y`.
+
+    On an activation, a batch norm, or a scale or shift by constants, where relevance
+    passes as a multiple of `x`: of an element that is exactly zero it is lost unless
+    the result is zero too. On a normaliser (a whole layer norm) and a softmax it goes
+    from the result to the input, element by element, whatever their values. On a sum
+    each operand gets all of `R`, which does not conserve. Else it conserves.
+    With an `epsilon` it is `R_x = x R_y / (x + epsilon)`, without a sign, as in LXT.
+    Source: Bach et al. 2015 (activations).
+    """
+
+    epsilon: Any = None
+    exactness: ClassVar[Exactness] = "exact"
+
+    def relevances(self, operation: Operation, R: Array) -> Relevances:  # noqa: N803
+        return tuple(unbroadcast(R, x.shape) for x in operation.xs)
+
+
+@rule
+class Taylor(Rule):
+    """First-order expansion: `R_x = (x - r) (dy/dx at r)^T (R_y / s(y))`.
+
+    Without a `root` it is gradient x input, `R_x = x (dy/dx at x)^T (R_y / y)`, JAX's
+    own derivative; on softmax that is AttnLRP's rule. With a root `r`, an array that
+    broadcasts to the input, what the expansion's constant `y(r)` holds is absorbed.
+    Need not conserve.
+    Source: Achtibat et al. 2024, proposition 3.1; Montavon et al. 2017, equation 3.
+    """
+
+    root: Any = None
+    epsilon: Any = option(default=1e-6)
+    stabiliser: str = static(default="sign")
+    exactness: ClassVar[Exactness] = "Taylor"
+
+    def __post_init__(self) -> None:
+        check_option(self, "stabiliser", STABILISERS)
+
+    @property
+    def needs_shadow(self) -> bool:
+        """From a root other than zero, zero inputs have their share."""
+        return self.root is not None
+
+    def relevances(self, operation: Operation, R: Array) -> Relevances:  # noqa: N803
+        (x,) = operation.xs
+        root = jnp.broadcast_to(jnp.asarray(self.root, x.dtype), x.shape)
+        _, pull = jax.vjp(operation.function, root)
+        share = R / denominator(operation.y, self.epsilon, (), self.stabiliser)
+        return ((x - root) * pull(share.astype(operation.y.dtype))[0],)
+
+
+@rule
+class Gradient(RelevanceRule):
+    """Relevance treated as if it were a gradient: `R_x = (dy/dx)^T R_y`.
+
+    What libraries of hooks do wherever they have no rule: a sum copies its relevance to
+    each operand, an average divides it evenly, a scale multiplies it. Exact for copies
+    and permutations; does not conserve elsewhere.
+    Source: zennit and captum, of layers that they do not know.
+    """
+
+    exactness: ClassVar[Exactness] = "Taylor"
+
+    def relevances(self, operation: Operation, R: Array) -> Relevances:  # noqa: N803
+        return operation.pull(R)
+
+
+@rule
+class Guided(RelevanceRule):
+    """Guided backpropagation: `R_x = (dy/dx)^T max(R_y, 0)`, on activations.
+
+    No LRP rule: it does not conserve.
+    Source: Springenberg et al. 2015; zennit's `GuidedBackprop`.
+    """
+
+    exactness: ClassVar[Exactness] = "Taylor"
+
+    def relevances(self, operation: Operation, R: Array) -> Relevances:  # noqa: N803
+        return operation.pull(jnp.maximum(R, 0))
+
+
+@rule
+class Deconv(RelevanceRule):
+    """The deconvnet's rectifier: `R_x = max(R_y, 0)`, on activations.
+
+    No LRP rule: it does not conserve.
+    Source: Zeiler and Fergus 2014; zennit's `DeconvNet`.
+    """
+
+    exactness: ClassVar[Exactness] = "Taylor"
+
+    def relevances(self, operation: Operation, R: Array) -> Relevances:  # noqa: N803
+        return tuple(jnp.maximum(R, 0) for _ in operation.xs)
+
+
+@rule
+class BetaSmooth(RelevanceRule):
+    """The gradient of a softplus: `R_x = sigmoid(beta x) R_y`, on activations.
+
+    A smooth stand-in for the rectifier's. No LRP rule: it does not conserve.
+    Source: Dombrowski et al. 2019; zennit's `BetaSmooth`.
+    """
+
+    beta: Any = 10.0
+    exactness: ClassVar[Exactness] = "Taylor"
+
+    def relevances(self, operation: Operation, R: Array) -> Relevances:  # noqa: N803
+        return tuple(jax.nn.sigmoid(self.beta * x) * R for x in operation.xs)
+
+
+@rule
+class Rescaled(RelevanceRule):
+    """A sum, in proportion, then rescaled by what each operand got in all.
+
+    With `r_k = x_k R / s(sum_k x_k)` and their totals `t_k = sum(r_k)` over the whole
+    array, `R_k = r_k / t_k * |t_k| / sum_l |t_l| * sum(R)`. Conserves; under `vmap`
+    each example on its own, otherwise all examples of the array together.
+    Source: Chefer et al. 2021, equation 8.
+    """
+
+    epsilon: Any = 1e-9
+    stabiliser: str = static(default="sign")
+
+    def __post_init__(self) -> None:
+        check_option(self, "stabiliser", STABILISERS)
+
+    def relevances(self, operation: Operation, R: Array) -> Relevances:  # noqa: N803
+        z = denominator(operation.y, self.epsilon, (), self.stabiliser)
+        shares = [
+            x * c for x, c in zip(operation.xs, operation.pull(R / z), strict=True)
+        ]
+        totals = [share.sum() for share in shares]
+        size = sum(jnp.abs(t) for t in totals)
+        return tuple(
+            share * _quotient(jnp.abs(t), size) * _quotient(R.sum(), t)
+            for share, t in zip(shares, totals, strict=True)
+        )
+
+
+def _quotient(a: Array, b: Any) -> Array:
+    """`a / b`, zero where `b = 0`."""
+    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
+
+
+@rule
+class Detach(Rule):
+    """No relevance passes: the value counts as a constant.
+
+    On softmax this is CP-LRP. On a normaliser or a quotient, the divisor counts as a
+    constant and the signal takes all; with `mean=True` the mean that a layer norm
+    subtracts is a constant, too.
+    Source: Ali et al. 2022.
+    """
+
+    mean: bool = static(default=False)
+    exactness: ClassVar[Exactness] = "none"
+
+
+@rule
+class Merge(Rule):
+    """A batch norm is folded into the layer in front of it, and shares its rule.
+
+    Exact as a function; its shift becomes the layer's bias. Without a layer in front it
+    is `LRP0`.
+    Source: zennit's and RelevancePropagation.jl's canonization.
+    """
+
+    exactness: ClassVar[Exactness] = "exact"
+
+
+@rule
+class UniformSplit(Rule):
+    """An equal part of the relevance to each of two factors, or operands of a sum.
+
+    For a bilinear product as a layer of either factor, `R_a = R_b = R / 2`. Conserves.
+    With an `epsilon` the factor is `y R / s(2 y)`.
+    Source: Achtibat et al. 2024, proposition 3.3.
+    """
+
+    epsilon: Any = None
+    stabiliser: str = static(default="sign")
+
+    def __post_init__(self) -> None:
+        check_option(self, "stabiliser", STABILISERS)
+
+    def relevances(self, operation: Operation, R: Array) -> Relevances:  # noqa: N803
+        n = len(operation.xs) + len(operation.constants)
+        return tuple(unbroadcast(R / n, x.shape) for x in operation.xs)
+
+
+@rule
+class SignalTakesAll(Rule):
+    """Of a product with a gate (a sigmoid or softmax output), the signal takes all.
+
+    A product without a recognisable gate is split evenly. Conserves.
+    Source: Arras et al. 2017.
+    """
+
+
+@rule
+class WinnerTakesAll(Rule):
+    """A selection by value hands its relevance to the element that was chosen.
+
+    Exact. `reduce_max` shares ties evenly and max pooling takes the first of a window;
+    with `ties="share"` both share them.
+    Source: Bach et al. 2015; ties as in the LRP toolbox.
+    """
+
+    ties: str = static(default="first")
+    exactness: ClassVar[Exactness] = "exact"
+
+    def __post_init__(self) -> None:
+        check_option(self, "ties", ("first", "share"))
+
+    @property
+    def needs_shadow(self) -> bool:
+        """A share of a tie at zero is relevance at a zero input."""
+        return self.ties == "share"
+
+    def relevances(self, operation: Operation, R: Array) -> Relevances:  # noqa: N803
+        (x,) = operation.xs
+        # No finite value is chosen that is not there: padding is NaN, equal to nothing.
+        chosen = operation.stack(x, jnp.nan) == operation.y
+        share = jnp.where(chosen, R / chosen.sum(0), 0)
+        _, transpose = jax.vjp(lambda x: operation.stack(x, 0), x)
+        return transpose(share.astype(x.dtype))

@@ -1,0 +1,195 @@
+"""The conventions on which libraries differ: stabilisers, and what biases do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxlrp
+from jaxlrp import composites, rules
+from tests.rules.test_layer import conv, draw
+
+X = np.array([1.0, -2.0, 0.5, 0.0])
+W = np.array([[0.5, -1.0, 2.0, 0.3], [-1.5, 0.25, 1.0, -0.2]])
+B = np.array([0.3, -0.4])
+R = np.array([2.0, 1.0])
+
+
+def explain(rule, x=X, w=W, b=B, r=R):
+    """The relevance of a dense layer, in float64."""
+    with jax.enable_x64(True):
+        x, w, b = jnp.asarray(x), jnp.asarray(w), jnp.asarray(b)
+        _, pull = jaxlrp.relprop(
+            lambda x: w @ x + b, x, composite=composites.Uniform(rule)
+        )
+        return np.asarray(pull(jnp.asarray(r)))
+
+
+def plus(v):
+    return np.maximum(v, 0)
+
+
+def minus(v):
+    return np.minimum(v, 0)
+
+
+# ---- stabilisers ---------------------------------------------------------------------
+
+FORMS = {
+    "sign": lambda z, e: z + e * np.where(z >= 0, 1, -1),
+    "plain": lambda z, e: z + e,
+    "clip": lambda z, e: np.where(z >= 0, 1, -1) * np.maximum(np.abs(z), e),
+    "zeros": lambda z, e: np.where(z == 0, e, z),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_the_stabiliser(form):
+    stabilised = FORMS[form]
+    found = explain(rules.Epsilon(2.5, stabiliser=form))
+    expected = X * (W.T @ (R / stabilised(W @ X + B, 2.5)))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_output_of_zero_hands_on_what_the_stabiliser_says(form):
+    """`z = 0` of contributions 1 and -1: `R / s(0)` times each."""
+    rule = rules.Epsilon(0.5, stabiliser=form)
+    found = explain(rule, np.array([1.0, -1.0]), np.ones((1, 2)), np.zeros(1), [3.0])
+    expected = np.array([1.0, -1.0]) * 3.0 / FORMS[form](np.zeros(1), 0.5)
+    np.testing.assert_allclose(found, expected)
+
+
+def test_relative_epsilon_is_an_option_of_every_rule():
+    p = plus(W) @ plus(X) + minus(W) @ minus(X) + plus(B)
+    scale = 0.1 * np.sqrt((p**2).mean())
+    found = explain(rules.ZPlus(0.1, relative=True))
+    u = R / (p + scale)
+    expected = plus(X) * (plus(W).T @ u) + minus(X) * (minus(W).T @ u)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_unknown_conventions_are_named():
+    with pytest.raises(ValueError, match="stabiliser: got 'soft'.*'sign'"):
+        rules.Epsilon(stabiliser="soft")
+    with pytest.raises(ValueError, match="bias: got 'keep' for Gamma.*'absorb'"):
+        rules.Gamma(bias="keep")
+    with pytest.raises(ValueError, match="ties"):
+        rules.WinnerTakesAll(ties="last")
+
+
+# ---- biases --------------------------------------------------------------------------
+
+
+def parts(rule, x=X, w=W, b=B):
+    """(positive matrix, its carrier, bias part, factor) of the rule's parts, in NumPy.
+
+    A part's contributions are `C_ij = sum over pairs (matrix, carrier)`.
+    """
+    outer = w * x
+    if isinstance(rule, rules.Epsilon):
+        return [(outer, b, np.ones(len(b)))]
+    if isinstance(rule, rules.Gamma):
+        g = rule.gamma
+        return [((w + g * plus(w)) * x, b + g * plus(b), np.ones(len(b)))]
+    if isinstance(rule, rules.GeneralizedGamma):
+        g, z = rule.gamma, w @ x + b
+        return [
+            (outer + g * plus(outer), b + g * plus(b), (z > 0) * 1.0),
+            (outer + g * minus(outer), b + g * minus(b), (z < 0) * 1.0),
+        ]
+    if isinstance(rule, rules.AlphaBeta):
+        alpha, beta = np.full(len(b), rule.alpha), np.full(len(b), rule.beta)
+        return [(plus(outer), plus(b), alpha), (minus(outer), minus(b), -beta)]
+    if isinstance(rule, rules.ZPlus):
+        one = np.ones(len(b))
+        return [(plus(outer) if rule.split else plus(w) * x, plus(b), one)]
+    return [(w**2, b**2, np.ones(len(b)))]
+
+
+def expected(rule, x=X, w=W, b=B, r=R):
+    total = np.zeros(len(x))
+    for contributions, changed, factor in parts(rule, x, w, b):
+        z = contributions.sum(1)
+        part = factor * r
+        if rule.bias == "absolute":
+            part = part * np.abs(z) / (np.abs(z) + np.abs(b))
+        else:
+            other = {"absorb": changed, "share": changed, "whole": b}
+            z = z + other.get(rule.bias, 0.0)
+        s = z + 1e-6 * np.where(z >= 0, 1, -1)
+        total = total + contributions.T @ (part / s)
+        if rule.bias == "share":
+            rest = part * (1 - contributions.sum(1) / s)
+            total = total + rest.sum() / len(x)
+    return total
+
+
+KINDS = {
+    "epsilon": rules.Epsilon,
+    "gamma": rules.Gamma,
+    "generalised gamma": rules.GeneralizedGamma,
+    "alpha-beta": rules.AlphaBeta,
+    "z-plus": rules.ZPlus,
+    "w-square": rules.WSquare,
+}
+
+
+@pytest.mark.parametrize("bias", rules.BIASES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_bias_does(kind, bias):
+    rule = KINDS[kind](bias=bias)
+    np.testing.assert_allclose(explain(rule), expected(rule), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("bias", ["absorb", "whole", "ignore"])
+def test_unsplit_z_plus(bias):
+    rule = rules.ZPlus(split=False, bias=bias)
+    np.testing.assert_allclose(explain(rule), expected(rule), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_handed_back_makes_the_rule_conserve(kind):
+    """Exactly, whatever the stabiliser, on a dense layer and a padded convolution."""
+    rule = KINDS[kind](bias="share", epsilon=0.3)
+    np.testing.assert_allclose(explain(rule).sum(), R.sum(), rtol=1e-12)
+    with jax.enable_x64(True):
+        x, w, b = draw(1, 2, 5, 5), draw(3, 2, 3, 3), draw(3)[:, None, None]
+        composite = composites.Uniform(rule)
+        y, pull = jaxlrp.relprop(lambda x: conv(x, w) + b, x, composite=composite)
+        r = draw(*y.shape, seed=3)
+        np.testing.assert_allclose(pull(r).sum(), r.sum(), rtol=1e-10)
+
+
+def test_alpha_beta_conserves_where_one_sign_is_missing_if_it_hands_back():
+    """`alpha - beta = 1`, though nothing is negative here."""
+    x, w = np.array([1.0, 2.0]), np.array([[1.0, 0.5]])
+    lost = explain(rules.AlphaBeta(), x, w, np.zeros(1), np.ones(1))
+    kept = explain(rules.AlphaBeta(bias="share"), x, w, np.zeros(1), np.ones(1))
+    np.testing.assert_allclose(lost.sum(), 2.0, rtol=1e-5)
+    np.testing.assert_allclose(kept.sum(), 1.0, rtol=1e-12)
+
+
+def test_a_mean_without_bias_takes_the_options():
+    x = jnp.array([1.0, 2.0, -1.0])
+    for bias in rules.BIASES:
+        composite = composites.AttnLRP().on("average", rules.Epsilon(0.0, bias=bias))
+        found = jaxlrp.lrp(jnp.mean, composite, target="all")(x)
+        np.testing.assert_allclose(found, x / 3, rtol=1e-6)
+
+
+def test_alpha_and_beta_must_differ_by_one():
+    with pytest.raises(ValueError, match=r"alpha, beta: got 2.0 and 0.5, expected"):
+        rules.AlphaBeta(2.0, 0.5)
+    jax.vmap(lambda a: explain_traced(rules.AlphaBeta(a, a - 1)))(jnp.array([1.0, 2.0]))
+
+
+def explain_traced(rule):
+    return jaxlrp.lrp(lambda x: jnp.asarray(W) @ x, composites.Uniform(rule))(
+        jnp.asarray(X)
+    )
+
+
+def test_options_are_shown_where_they_are_no_defaults():
+    assert repr(rules.Epsilon()) == "Epsilon(epsilon=1e-06)"
+    assert repr(rules.Gamma(0.1, bias="ignore")) == "Gamma(bias='ignore', gamma=0.1)"
