@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxlrp import _compat, _facts, rules
-from jaxlrp._operations import sift
+from jaxlrp._operations import held_constant, in_place_of, sift
 from jaxlrp._program import Equation, aval_of
 from jaxlrp._run import (
     Environment,
@@ -41,12 +42,49 @@ def layer(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     if isinstance(rule, rules.LRP0 | rules.Taylor):
         return [y], [None]
     unit = _unit(form, x, y, shadow, env)
-    shares = rule.shares(unit)
+    apart = run.parameters and rule.needs_shadow
+    shares = rule.shares(_with_weights_held(unit) if apart else unit)
     _check_shares(shares, y, rule, step)
+    if apart:
+        shares = [*shares, *_of_weights(rule, unit)]
     if run.observe is not None:
         shares = [observed_share(s, step, run.observe) for s in shares]
     y, out_shadow = shared(y, shares, env.wants_shadow(step.outputs[0]))
     return [y], [out_shadow]
+
+
+def _with_weights_held(unit: Layer) -> Layer:
+    """The layer, to whose weights and bias nothing goes."""
+    return dataclasses.replace(unit, fold=lambda: held_constant(unit.fold()))
+
+
+def _of_weights(rule: Any, unit: Layer) -> list[Share]:
+    """What weights and bias receive under a rule that sends relevance to shadows.
+
+    The surrogates of shadows are zero. With ones in their place they are what the rule
+    shares relevance by, and each weight gets what passes through it.
+    """
+    kernel, bias = unit.fold()
+    if kernel is None:
+        return []
+
+    def linear(x: Array, changed: Any) -> Array:
+        return unit.linear(x, in_place_of(held_constant(changed), kernel))
+
+    x = held_constant(unit.x)
+    held = _with_weights_held(unit)
+    ones = jnp.ones_like(x)
+    shares = rule.shares(dataclasses.replace(held, x=x, shadow=ones, linear=linear))
+    if bias is None:
+        return list(shares)
+    own = jnp.broadcast_to(bias, unit.y.shape)
+    absorbed = [
+        dataclasses.replace(
+            s, surrogate=in_place_of(held_constant(s.z - s.surrogate), own)
+        )
+        for s in shares
+    ]
+    return [*shares, *absorbed]
 
 
 def _check_shares(shares: Any, y: Array, rule: Any, step: Step) -> None:

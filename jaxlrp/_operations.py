@@ -9,6 +9,7 @@ which factor. These operations are all that the rules need:
     secant(f, x, held)   value f(x); the multiplier goes to x, times f(x) / x
     redistribute(...)    value f(xs); relevance goes to the shadows of xs, by a function
     sift(y, shadow, k)   value y; only its largest relevances pass
+    in_place_of(v, x)    value v; what it receives goes to x
     tap(x, t)            value x; t receives the relevance that passes here
 
 None is `lax.stop_gradient`: that would block an outer derivative as well, and the
@@ -127,6 +128,27 @@ def hold(f: Callable[..., Any], xs: Any, held: Any) -> Any:
 def _(f, primals, tangents):
     xs, held = primals
     return jax.jvp(lambda xs: f(xs, held), (xs,), (tangents[0],))
+
+
+def held_constant(x: Any) -> Any:
+    """The value `x`, to which nothing goes."""
+    return hold(lambda _, x: x, (), x)
+
+
+@jax.custom_jvp
+def in_place_of(value: Array, x: Array) -> Array:
+    """`value`, whose multiplier goes to `x`, times `value / x`.
+
+    What `value` receives, `x` receives: `x c_x = value c`. Nothing where `x = 0`.
+    """
+    return value
+
+
+@in_place_of.defjvp
+def _(primals, tangents):
+    value, x = primals
+    ratio = jnp.where(x == 0, 0, value / jnp.where(x == 0, 1, x))
+    return value, ratio * tangents[1]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

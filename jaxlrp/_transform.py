@@ -21,6 +21,7 @@ from jax import Array
 
 from jaxlrp import _facts, _targets
 from jaxlrp._backward import Traced, backward, seed
+from jaxlrp._bounds import warn_outside
 from jaxlrp._capture import ask, backward_at
 from jaxlrp._evaluate import Run
 from jaxlrp._read import read
@@ -115,6 +116,8 @@ def trace(
             f"relevance to start with"
         )
     _warn_independent(reading, n_out, positions, attributed, traced, leaves, stacklevel)
+    if strict:
+        warn_outside(reading, inputs, composite, stacklevel)
     restore = _restorer(args, positions, not isinstance(argnums, tuple | list))
     return Traced(
         reading,
@@ -143,9 +146,7 @@ def _arrays_of(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     return [v for v, a in zip(leaves, is_array, strict=True) if a], restore
 
 
-def _positions(
-    argnums: ArgNums, count: int, name: str = "argnums"
-) -> tuple[int, ...]:
+def _positions(argnums: ArgNums, count: int, name: str = "argnums") -> tuple[int, ...]:
     """`argnums` as nonnegative positions."""
     positions = []
     for number in _numbers(argnums, name):
@@ -385,8 +386,8 @@ def lrp(
       argnums: the positional argument to attribute, or several; the last by default.
       target: the output that is explained. `"max"`: the highest along the last axis,
         for each example; `"all"`: the whole output; an int, or an integer array with
-        one class for each example; or a callable `out -> R_out`. The seed is the
-        output's own value at the target.
+        one class for each example; one of `jaxlrp.targets`; or a callable
+        `out -> R_out`. The seed is the output's own value at the target.
       has_aux: `f` returns `(output, auxiliary data)`.
       capture: names of intermediate values whose relevance is wanted as well, or globs
         for them: what `jax.ad_checkpoint.checkpoint_name(x, "tag")` tags is called

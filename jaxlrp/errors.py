@@ -17,3 +17,7 @@ class RuleError(JaxlrpError, TypeError):
 
 class IndependentArgumentWarning(UserWarning):
     """The output does not depend on an attributed argument; its relevance is zero."""
+
+
+class BoundsWarning(UserWarning):
+    """The bounds of a z-box rule do not contain the data."""

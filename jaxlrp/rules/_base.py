@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxlrp._operations import held_constant
+
 T = TypeVar("T")
 Exactness = Literal["exact", "proportional", "Taylor", "none"]
 
@@ -95,7 +97,7 @@ class Layer:
     def spread(self, carrier: Array) -> Array:
         """`sum_j carrier_j / n`, over the `n` connected inputs of each output."""
         ones = None if self.kernel is None else jnp.ones_like(self.kernel)
-        count = self.linear(jnp.ones_like(self.x), ones)
+        count = held_constant(self.linear(jnp.ones_like(self.x), ones))
         some = jnp.where(count == 0, jnp.ones_like(count), count)
         return self.linear(carrier, ones) / some
 

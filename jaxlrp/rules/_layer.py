@@ -136,7 +136,7 @@ class Biased(Stabilised):
         if layer.bias is None or self.bias == "ignore":
             z = total
         elif self.bias == "absolute":
-            z, own = total, jnp.abs(total)
+            z, own = total, jnp.abs(layer.linear(layer.x, layer.kernel))
             part = part * own / denominator(own + jnp.abs(layer.bias), self.epsilon)
         else:
             z = total + (change(layer.bias) if self.bias != "whole" else layer.bias)
@@ -265,7 +265,8 @@ class GeneralizedGamma(Biased):
         size = layer.linear(x if layer.nonnegative else jnp.abs(x), jnp.abs(w))
         z = layer.linear(x, w)
         p, n = (z + size) / 2, (z - size) / 2
-        above, below = (y > 0).astype(y.dtype), (y < 0).astype(y.dtype)
+        sign = z if self.bias == "absolute" else y
+        above, below = (sign > 0).astype(y.dtype), (sign < 0).astype(y.dtype)
         return (
             *self._cut(layer, z + gamma * p, lambda b: b + gamma * positive(b), above),
             *self._cut(layer, z + gamma * n, lambda b: b + gamma * negative(b), below),

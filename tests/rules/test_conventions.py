@@ -93,7 +93,7 @@ def parts(rule, x=X, w=W, b=B):
         g = rule.gamma
         return [((w + g * plus(w)) * x, b + g * plus(b), np.ones(len(b)))]
     if isinstance(rule, rules.GeneralizedGamma):
-        g, z = rule.gamma, w @ x + b
+        g, z = rule.gamma, w @ x + b * (rule.bias != "absolute")
         return [
             (outer + g * plus(outer), b + g * plus(b), (z > 0) * 1.0),
             (outer + g * minus(outer), b + g * minus(b), (z < 0) * 1.0),
@@ -113,7 +113,8 @@ def expected(rule, x=X, w=W, b=B, r=R):
         z = contributions.sum(1)
         part = factor * r
         if rule.bias == "absolute":
-            part = part * np.abs(z) / (np.abs(z) + np.abs(b))
+            own = np.abs(w @ x)
+            part = part * own / (own + np.abs(b))
         else:
             other = {"absorb": changed, "share": changed, "whole": b}
             z = z + other.get(rule.bias, 0.0)

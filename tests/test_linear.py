@@ -1,0 +1,70 @@
+"""Parameters of layers whose rule sends relevance to the inputs' shadows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxlrp
+from jaxlrp import composites, rules
+from tests.rules.test_layer import conv, draw
+
+
+def dense(params, x):
+    return x @ params["w"] + params["b"]
+
+
+def convolution(params, x):
+    return conv(x, params["w"]) + params["b"][:, None, None]
+
+
+SHAPES = {
+    "dense": (dense, (2, 4), (4, 5), 5),
+    "convolution": (convolution, (1, 2, 4, 4), (3, 2, 3, 3), 3),
+}
+RULES = {
+    "flat": rules.Flat(),
+    "w-square": rules.WSquare(),
+    "w-square without bias": rules.WSquare(bias="ignore"),
+    "z-box": rules.ZBox(-2.0, 2.0),
+    "epsilon that hands back": rules.Epsilon(bias="share"),
+    "alpha-beta that hands back": rules.AlphaBeta(bias="share"),
+}
+
+
+@pytest.mark.parametrize("layer", SHAPES)
+@pytest.mark.parametrize("rule", RULES)
+def test_weights_get_what_the_layer_passes_on_and_its_bias_the_rest(layer, rule):
+    with jax.enable_x64(True):
+        f, shape, kernel, features = SHAPES[layer]
+        params, x = {"w": draw(*kernel), "b": draw(features)}, draw(*shape, seed=1)
+        composite = composites.Uniform(RULES[rule])
+        relevance = jaxlrp.lrp(f, composite, target="all")(params, x)
+        given = jax.jit(jaxlrp.parameter_relevance(f, composite, target="all"))(
+            params, x
+        )
+        total = f(params, x).sum()
+        np.testing.assert_allclose(given["w"].sum(), relevance.sum(), rtol=1e-9)
+        np.testing.assert_allclose(given["b"].sum(), total - relevance.sum(), atol=1e-4)
+
+
+def test_shares_of_single_weights():
+    """w-square: `w_ij^2 R_i / (sum_k w_ik^2 + b_i^2)`, the bias in the same measure."""
+    with jax.enable_x64(True):
+        params, x = {"w": draw(4, 5), "b": draw(5)}, draw(4, seed=1)
+        composite = composites.Uniform(rules.WSquare(0.0))
+        given = jaxlrp.parameter_relevance(dense, composite, target="all")(params, x)
+        share = dense(params, x) / ((params["w"] ** 2).sum(0) + params["b"] ** 2)
+        np.testing.assert_allclose(given["w"], params["w"] ** 2 * share, rtol=1e-9)
+        np.testing.assert_allclose(given["b"], params["b"] ** 2 * share, rtol=1e-9)
+
+
+def test_the_inputs_explanation_stays_as_it_is():
+    with jax.enable_x64(True):
+        params, x = {"w": draw(4, 5), "b": draw(5)}, draw(4, seed=1)
+        for rule in RULES.values():
+            composite = composites.Uniform(rule)
+            alone = jaxlrp.lrp(dense, composite, target=1)(params, x)
+            given = jaxlrp.parameter_relevance(dense, composite, target=1)(params, x)
+            assert given["w"][:, 0].tolist() == [0.0] * 4
+            np.testing.assert_allclose(given["w"].sum(), alone.sum(), rtol=1e-9)
