@@ -25,7 +25,7 @@ from jaxlrp._program import Equation, Program, Value
 from jaxlrp._steps import Reading, Step
 from jaxlrp._transform import ArgNums, Traced, as_composite, backward, seed, trace
 from jaxlrp.composites import Composite
-from jaxlrp.rules import Detach, Rule
+from jaxlrp.rules import Detach, Norm, Pass, Rescaled, Rule
 
 CATEGORIES: tuple[str, ...] = (
     "bias",
@@ -33,11 +33,13 @@ CATEGORIES: tuple[str, ...] = (
     "constants",
     "detached",
     "Taylor",
+    "copies",
+    "filter",
     "custom",
 )
 """Where relevance can stay: biases of layers; stabilisers; constants that are added,
-concatenated or filled in; detached paths; expansions that do not conserve; users'
-rules."""
+concatenated or filled in; detached paths; expansions and gradients that do not
+conserve; sums that copy it (a gain, counted negative); filters; users' rules."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +180,7 @@ def audit(
         seeds, relevances, taps = measure_once(traced.inputs)
         taps = np.asarray(taps, np.float64)
         absorptions = tuple(
-            _absorption(s, s.rule(rules), r, slots, taps) for s, r in steps
+            _absorption(s, rules, r, slots, taps) for s, r in steps
         )
         sums = [float(s) for s in seeds]
         total_in = float(sum(float(r) for r in relevances))
@@ -248,7 +250,7 @@ def _measure(
 
 def _absorption(
     step: Step,
-    rule: Rule | None,
+    composite: Composite,
     reading: Reading,
     slots: Mapping[tuple[int, str], int],
     taps: np.ndarray,
@@ -259,7 +261,11 @@ def _absorption(
         for place in ("out", "surrogate", "in", "constant")
     )
     lost = arrived - passed + constant
-    if (step.layer is not None or step.role == "sum") and not isinstance(rule, Detach):
+    rule = step.rule(composite)
+    special = _special(step, rule, composite)
+    if special is not None:
+        absorbed = {special: lost}
+    elif (step.layer is not None or step.role == "sum") and not isinstance(rule, Detach):
         has_bias = step.layer is not None and any(
             link.kind == "shift" for link in step.layer.links
         )
@@ -277,6 +283,19 @@ def _absorption(
         passed,
         {name: amount for name, amount in absorbed.items() if amount},
     )
+
+
+def _special(step: Step, rule: Rule | None, composite: Composite) -> str | None:
+    """What a step absorbs as because of its rule, whatever its role."""
+    if step.kept(composite) is not None:
+        return "filter"
+    if rule is None or not step.by_relevance(rule):
+        return None
+    if rule.exactness == "Taylor":
+        return "Taylor"
+    if step.role == "sum" and isinstance(rule, Pass):
+        return "copies"
+    return "stabiliser" if isinstance(rule, Norm | Rescaled) else None
 
 
 def _category(step: Step, rule: Rule | None, reading: Reading) -> str:

@@ -311,3 +311,49 @@ def test_scopes_of_a_block_that_is_kept_as_jit_are_told_apart():
 def test_audit_of_traced_arguments_is_refused():
     with pytest.raises(TypeError, match="call it outside jit"):
         jax.jit(lambda x: jaxlrp.audit(lambda x: x * 2)(x).total_in)(X)
+
+
+# ---- rules that are stated on relevances ---------------------------------------------
+
+
+def _mixed(x):
+    h = jnp.tanh(x @ jnp.array([[1.0, -0.5, 0.3], [0.25, 2.0, 1.0]]) + 0.1)
+    h = h + jax.nn.relu(h * jnp.array([2.0, 0.5, 1.0]) + jnp.array([0.1, 0.0, -0.2]))
+    mean = h.mean(-1, keepdims=True)
+    h = (h - mean) * jax.lax.rsqrt(((h - mean) ** 2).mean(-1, keepdims=True) + 1e-3)
+    return jax.nn.softmax(h) * h.max(-1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("role", "rule", "category"),
+    [
+        ("any", rules.Gradient(), "Taylor"),
+        ("activation", rules.Guided(), "Taylor"),
+        ("activation", rules.Taylor(0.1), "Taylor"),
+        ("sum", rules.Pass(), "copies"),
+        ("sum", rules.Absolute(), "stabiliser"),
+        ("sum", rules.Rescaled(), "stabiliser"),
+        ("sum", rules.UniformSplit(), None),
+        ("normaliser", rules.Pass(), None),
+        ("normaliser", rules.Detach(mean=True), None),
+        ("softmax", rules.Pass(), None),
+        ("selection", rules.Norm(), "stabiliser"),
+        ("product", rules.Absolute(), None),
+        ("batch_norm", rules.Pass(), None),
+        ("shift", rules.Absolute(), "constants"),
+        ("dense", rules.TopK(rules.Epsilon(), 0.5), "filter"),
+        ("dense", rules.Epsilon(bias="share"), None),
+        ("dense", rules.Epsilon(0.5, stabiliser="clip"), "stabiliser"),
+    ],
+    ids=str,
+)
+def test_every_rule_adds_up(role, rule, category):
+    with jax.enable_x64(True):
+        composite = jaxlrp.composites.AttnLRP().on(role, rule)
+        x = jnp.array([1.0, -0.5])
+        found = jaxlrp.audit(_mixed, composite, target="all")(x)
+        relevance = jaxlrp.lrp(_mixed, composite, target="all")(x)
+    np.testing.assert_allclose(found.total_in, relevance.sum(), rtol=1e-9)
+    assert abs(found.residual) < 1e-9 * (1 + abs(found.total_out))
+    if category is not None:
+        assert found.absorbed[category] != 0.0
