@@ -321,7 +321,8 @@ def _mixed(x):
     h = h + jax.nn.relu(h * jnp.array([2.0, 0.5, 1.0]) + jnp.array([0.1, 0.0, -0.2]))
     mean = h.mean(-1, keepdims=True)
     h = (h - mean) * jax.lax.rsqrt(((h - mean) ** 2).mean(-1, keepdims=True) + 1e-3)
-    return jax.nn.softmax(h) * h.max(-1, keepdims=True)
+    widths = jnp.array([1.0, 2.0, 3.0])
+    return jax.nn.softmax(h) * ((h + 2.0) * widths).max(-1, keepdims=True)
 
 
 @pytest.mark.parametrize(
