@@ -333,7 +333,7 @@ def _mixed(x):
         ("activation", rules.Taylor(0.1), "Taylor"),
         ("sum", rules.Pass(), "copies"),
         ("sum", rules.Absolute(), "stabiliser"),
-        ("sum", rules.Rescaled(), "stabiliser"),
+        ("sum", rules.Rescaled(), None),
         ("sum", rules.UniformSplit(), None),
         ("normaliser", rules.Pass(), None),
         ("normaliser", rules.Detach(mean=True), None),
