@@ -3,9 +3,10 @@
 relevance = jax.jit(jaxlrp.lrp(apply_fn))(params, x)
 """
 
-from jaxlrp import composites, errors, primitives, rules
+from jaxlrp import attribution, composites, concepts, errors, primitives, rules, targets
 from jaxlrp._audit import Audit, audit
 from jaxlrp._custom import custom_lrp, register_rule, route
+from jaxlrp._parameters import parameter_relevance
 from jaxlrp._plan import Plan, plan
 from jaxlrp._transform import lrp, relprop, value_and_lrp
 
@@ -14,16 +15,20 @@ __version__ = "0.1.0"
 __all__ = [
     "Audit",
     "Plan",
+    "attribution",
     "audit",
     "composites",
+    "concepts",
     "custom_lrp",
     "errors",
     "lrp",
+    "parameter_relevance",
     "plan",
     "primitives",
     "register_rule",
     "relprop",
     "route",
     "rules",
+    "targets",
     "value_and_lrp",
 ]

@@ -197,21 +197,13 @@ def backward_at(
         arrays = {n: (taps.get(n), looped.get(n, [])) for n in numbers.values()}
         return dataclasses.replace(run, visits=Visits(visit, numbers, arrays))
 
-    taps = {numbers[a]: _zeros(s) for a, s in captured.items()}
+    taps = {numbers[a]: jnp.zeros(s.shape, s.dtype) for a, s in captured.items()}
     once = backward(traced, with_visits, taps)
 
     def by_name(collected: Mapping[int, Array]) -> dict[str, Array]:
         return {s.name: collected[numbers[s.address]] for s in question.captured}
 
     return once, by_name
-
-
-def _zeros(site: Site) -> Array:
-    """Of the shape and the real dtype of all values at a site."""
-    dtype = site.value.aval.dtype
-    if jnp.issubdtype(dtype, jnp.complexfloating):
-        dtype = jnp.finfo(dtype).dtype
-    return jnp.zeros(site.shape, dtype)
 
 
 def relevances(

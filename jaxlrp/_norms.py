@@ -147,14 +147,14 @@ def begins_batch_norm(index: int, claims: Claims) -> bool:
     A shift in front of a lone scale is the layer's own bias.
     """
     kinds = [affine_kind(index, claims)]
+    if kinds[0] in (None, "cast"):
+        return False
     while (after := _next_affine(index, claims)) is not None:
         kinds.append(affine_kind(after, claims))
         index = after
-    known = [k for k in kinds if k != "cast"]
-    if not kinds[0] or kinds[0] == "cast" or not known:
-        return False
-    if known[0] == "scale":
+    if kinds[0] == "scale":
         return True
+    known = [k for k in kinds if k != "cast"]
     return known[:2] == ["shift", "scale"] and "shift" in known[2:]
 
 

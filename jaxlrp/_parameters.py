@@ -71,7 +71,7 @@ def parameter_relevance(
 
     Examples:
       >>> import jax, jax.numpy as jnp, jaxlrp
-      >>> params = {"w": jnp.array([[1.0, -1.0], [2.0, 0.5]]), "b": jnp.array([1.0, 0])}
+      >>> params = {"w": jnp.array([[1.0, 1.0], [2.0, 0.5]]), "b": jnp.array([1.0, 0])}
       >>> f = lambda params, x: jax.nn.relu(x @ params["w"] + params["b"])
       >>> given = jaxlrp.parameter_relevance(f)(params, jnp.array([1.0, 2.0]))
       >>> given["w"].round(3).tolist(), given["b"].round(3).tolist()

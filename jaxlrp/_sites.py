@@ -19,6 +19,7 @@ import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from jaxlrp._program import Equation, Value
@@ -58,6 +59,11 @@ class Site:
     def shape(self) -> tuple[int, ...]:
         """Of all values at the site: one leading axis for each loop around it."""
         return (*self.lengths, *self.value.aval.shape)
+
+    @property
+    def dtype(self) -> Any:
+        """Of its relevance: the value's own, real for a complex one."""
+        return jnp.finfo(self.value.aval.dtype).dtype
 
     @property
     def known_as(self) -> tuple[str, ...]:
@@ -144,7 +150,8 @@ def _nearest(sites: Sequence[Site], pattern: str) -> str:
         like = difflib.get_close_matches(pattern.lower(), known, n=5, cutoff=0.5)
         close += [known[name] for name in like]
     near = list(dict.fromkeys(close))[:5] or names[:5]
-    return f"nearest of {len(names)} names: {', '.join(map(repr, near))}"
+    shown = ", ".join(map(repr, near))
+    return f"nearest of {len(names)} names in jaxlrp.concepts.sites: {shown}"
 
 
 def _in_program(

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxlrp import _compat
+from jaxlrp import _compat, targets
 
 Target = Any
-"""`"max"`, `"all"`, an int, an integer array, or a callable `out -> R_out`."""
+"""`"max"`, `"all"`, an int, an integer array, a callable `out -> R_out`, or one of
+`jaxlrp.targets`."""
 
 
 def check(target: Target) -> None:
@@ -31,12 +32,21 @@ def check(target: Target) -> None:
         if target not in ("max", "all"):
             raise ValueError(f"target: got {target!r}, expected 'max' or 'all'")
         return
+    if isinstance(target, targets.AGAINST):
+        own = target.target
+        is_class = _is_integers(own) and not isinstance(own, bool)
+        if not is_class and not (isinstance(own, str) and own == "max"):
+            raise TypeError(
+                f"target: got {target!r}, expected one of 'max', an int or an integer "
+                f"array, which is set against the others"
+            )
+        return
     if callable(target):
         return
     if isinstance(target, bool) or not _is_integers(target):
         raise TypeError(
-            f"target: got {target!r}, expected 'max', 'all', an int, an integer array "
-            f"or a callable out -> R_out"
+            f"target: got {target!r}, expected 'max', 'all', an int, an integer array, "
+            f"a callable out -> R_out or one of jaxlrp.targets"
         )
 
 
@@ -47,7 +57,7 @@ def _is_integers(target: Any) -> bool:
 
 
 def multiplier(target: Target, out: Any) -> Any:
-    """The seed as a multiplier: one at the target, zero elsewhere.
+    """The seed as a multiplier: one at the target, zero elsewhere, or as it says.
 
     Args:
       target: any target but a callable.
@@ -60,6 +70,14 @@ def multiplier(target: Target, out: Any) -> Any:
       ValueError: for a class out of range or of the wrong shape.
       TypeError: for a target along an axis where the output is no single array.
     """
+    if isinstance(target, targets.AGAINST):
+        (leaf,) = _single(target, out)
+        if leaf.ndim == 0 or leaf.shape[-1] < 2:
+            raise ValueError(
+                f"target: got {target!r} for an output of shape {leaf.shape}, expected "
+                f"at least two classes along its last axis"
+            )
+        return jax.tree.map(target.multiplier, multiplier(target.target, out), out)
     if isinstance(target, str) and target == "all":
         # y * 0 + 1 would turn infinities to NaN; the shape and sharding are y's own.
         return jax.tree.map(_one_like, out)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
 from jax.ad_checkpoint import checkpoint_name
 
 import jaxlrp
@@ -159,6 +160,38 @@ def test_maps_of_written_out_softmaxes_are_found():
         assert captured["attention_map"].shape == (5, 5)
 
 
+class Attending(linen.Module):
+    """A layer, and attention with masks and dropout."""
+
+    @linen.compact
+    def __call__(self, x, mask):
+        x = linen.relu(linen.Dense(8)(x))
+        attend = linen.MultiHeadDotProductAttention(num_heads=2, dropout_rate=0.5)
+        dropped = attend(x, mask=mask, deterministic=False)
+        return linen.Dense(3)(x + dropped).sum(1)
+
+
+def test_values_of_a_linen_model_are_named_by_its_modules():
+    model, mask = Attending(), jnp.tri(5, dtype=bool)
+    x = jnp.asarray(RNG.normal(size=(2, 5, 4)), jnp.float32)
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    params = model.init(keys, x, mask)
+
+    def f(x):
+        return model.apply(params, x, mask, rngs=keys)
+
+    names = "Attending/Dense_0", "attention_map", "MultiHeadDotProductAttention_0"
+    captured = explain(f, x=x, capture=names)[1]
+    block = "Attending/MultiHeadDotProductAttention_0"
+    assert {name: r.shape for name, r in captured.items()} == {
+        "Attending/Dense_0": (2, 5, 8),
+        f"{block}/attention_map": (2, 2, 5, 5),
+        block: (2, 5, 8),
+    }
+    future = np.asarray(captured[f"{block}/attention_map"])[..., ~np.asarray(mask)]
+    np.testing.assert_array_equal(future, 0)
+
+
 def test_values_in_loops_are_stacked_in_the_order_of_their_inputs():
     ws = jnp.stack([W2, W2 * 0.5, W2.T])
 
@@ -307,6 +340,26 @@ def test_values_inside_units_are_refused_until_a_tag_divides_the_unit():
     assert_close(captured["dense"], captured["cut"])
 
 
+def test_a_tag_divides_activations_and_softmaxes():
+    def f(x):
+        h = x @ W1
+        h = h * checkpoint_name(jax.nn.sigmoid(h), "gate")
+        e = checkpoint_name(jnp.exp(h - h.max(-1, keepdims=True)), "exp")
+        return e / e.sum(-1, keepdims=True) @ W3
+
+    def rest(e):
+        return e / e.sum(-1, keepdims=True) @ W3
+
+    h = jax.nn.silu(X @ W1)
+    e = jnp.exp(h - h.max(-1, keepdims=True))
+    captured = explain(f, composites.Uniform(rules.LRP0()), capture=["gate", "exp"])[1]
+    slope = jax.grad(lambda e: rest(e).max(-1).sum())(e)
+    assert_close(captured["exp"], e * slope)
+    # Half of the product goes to the gate.
+    of_product = h * jax.grad(lambda h: (jax.nn.softmax(h) @ W3).max(-1).sum())(h)
+    assert_close(captured["gate"], of_product / 2)
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -352,13 +405,33 @@ def test_a_condition_is_a_factor_of_the_captured_relevance():
     assert_close(relevance, pull(plain * mask))
 
 
-def test_the_forward_pass_is_not_repeated_for_each_mask():
+def stack(x, wrap=lambda body: body):
+    def body(h, w):
+        return checkpoint_name(jnp.tanh(h @ w), "hidden"), None
+
+    def step(h, w):
+        return wrap(functools.partial(body, w=w))(h)
+
+    return jax.lax.scan(step, x @ W1, jnp.stack([W2, W2.T]))[0] @ W3
+
+
+@pytest.mark.parametrize(
+    "f",
+    [tagged, stack, functools.partial(stack, wrap=jax.checkpoint)],
+    ids=["plain", "loop", "remat"],
+)
+def test_the_forward_pass_is_not_repeated_for_each_mask(f):
     def one(mask):
-        return jaxlrp.lrp(tagged, EPSILON, conditions={"hidden": mask})(X)
+        return jaxlrp.lrp(f, EPSILON, conditions={"hidden": mask})(X)
 
     jaxpr = str(jax.make_jaxpr(jax.vmap(one))(jnp.eye(6)))
-    batched = [line for line in jaxpr.splitlines() if "= tanh" in line]
-    assert batched and all("f32[5,6]" in line for line in batched)
+    tanh = [line for line in jaxpr.splitlines() if "= tanh" in line]
+    assert tanh and all("f32[5,6]" in line for line in tanh)
+    # Nor is the reverse pass above the site, and below there is one product a layer.
+    products = [line for line in jaxpr.splitlines() if "= dot_general" in line]
+    batched = [line for line in products if "f32[6,5" in line]
+    below = {tagged: 1}.get(f, 2)
+    assert len(batched) == below < len(products)
 
 
 def test_conditions_in_loops_are_shared_or_one_for_each_iteration():

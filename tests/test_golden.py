@@ -1,12 +1,13 @@
-"""Relevances equal those of zennit, captum and LXT on the same networks.
+"""Relevances equal those of zennit, captum, LXT, dynamicLRP and Chefer's code.
 
 One table: a golden array, the network it belongs to, the composite that asks for the
 same rules, and how far off the result may be. `tests/golden/README.md` has the peers'
-versions and formulas.
+versions and formulas. Every array is in `CASES` or, with the reason, in `NOT_COMPARED`.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ import pytest
 
 import jaxlrp
 from jaxlrp import composites, rules
+from jaxlrp.compat import captum, chefer, dynamiclrp, lxt, zennit
 from tests.networks import golden
 
 NETWORKS = {
@@ -31,12 +33,26 @@ NETWORKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """`file` and `key` name the array; `options` go to the network's builder."""
+    """How to get one golden array.
+
+    Attributes:
+      file: the file it is in.
+      key: its name there.
+      composite: the rules.
+      options: of the network's builder.
+      capture: the value whose relevance it is; else the input's.
+      target: where relevance starts.
+      after: what is done with the relevance.
+      float64, float32: how far off it may be, relative to the largest entry.
+    """
 
     file: str
     key: str
     composite: Any
     options: tuple[tuple[str, Any], ...] = ()
+    capture: str | None = None
+    target: Any = "max"
+    after: Callable[[Any], Any] | None = None
     float64: float = 1e-9
     float32: float = 1e-5
 
@@ -44,130 +60,226 @@ class Case:
         return f"{self.file}:{self.key}"
 
 
-def zennit(rule) -> Any:
-    """zennit's composite with one rule on dense layers and convolutions.
-
-    Average pooling and residual sums keep `Norm`, which `composites.Epsilon` has too.
-    """
-    return composites.Epsilon().on("layer", rule)
+# zennit
 
 
+def everywhere(rule: rules.Rule, canonizers: Any = None) -> Any:
+    """zennit's composite with one rule on dense layers and convolutions."""
+    return zennit.EpsilonPlus(canonizers=canonizers).on("layer", rule)
+
+
+BIAS = ["bias"]
 RULES = {
-    "eps": rules.Epsilon(1e-6),
-    "eps25": rules.Epsilon(0.25),
-    "gamma": rules.GeneralizedGamma(0.25),
-    "gamma1": rules.GeneralizedGamma(1.0),
-    "zplus": rules.ZPlus(),
-    "ab21": rules.AlphaBeta(2.0, 1.0),
-    "ab10": rules.AlphaBeta(1.0, 0.0),
-    "ab32": rules.AlphaBeta(3.0, 2.0),
-    "wsq": rules.WSquare(),
-    "flat": rules.Flat(),
-    "zbox": rules.ZBox(-3.0, 3.0),
+    "eps": zennit.Epsilon(),
+    "eps25": zennit.Epsilon(0.25),
+    "eps_nb": zennit.Epsilon(zero_params=BIAS),
+    "gamma": zennit.Gamma(),
+    "gamma1": zennit.Gamma(1.0),
+    "gamma_nb": zennit.Gamma(zero_params=BIAS),
+    "zplus": zennit.ZPlus(),
+    "zplus_nb": zennit.ZPlus(zero_params=BIAS),
+    "ab21": zennit.AlphaBeta(),
+    "ab10": zennit.AlphaBeta(1.0, 0.0),
+    "ab32": zennit.AlphaBeta(3.0, 2.0),
+    "ab21_nb": zennit.AlphaBeta(zero_params=BIAS),
+    "wsq": zennit.WSquare(),
+    "wsq_nb": zennit.WSquare(zero_params=BIAS),
+    "flat": zennit.Flat(),
+    "zbox": zennit.ZBox(-3.0, 3.0),
 }
-COMPOSITES = {
-    "EpsilonPlus": composites.EpsilonPlus(),
-    "EpsilonPlusFlat": composites.EpsilonPlusFlat(),
-    "EpsilonGammaBox": composites.EpsilonGammaBox(-3.0, 3.0),
-    "EpsilonAlpha2Beta1": composites.EpsilonAlpha2Beta1(),
-    "EpsilonAlpha2Beta1Flat": composites.EpsilonAlpha2Beta1Flat(),
+PRESETS: dict[str, Callable[..., Any]] = {
+    "eps": lambda **given: everywhere(zennit.Epsilon(), **given),
+    "gamma": lambda **given: everywhere(zennit.Gamma(), **given),
+    "EpsilonPlus": zennit.EpsilonPlus,
+    "EpsilonPlusFlat": zennit.EpsilonPlusFlat,
+    "EpsilonGammaBox": functools.partial(zennit.EpsilonGammaBox, -3.0, 3.0),
+    "EpsilonAlpha2Beta1": zennit.EpsilonAlpha2Beta1,
+    "EpsilonAlpha2Beta1Flat": zennit.EpsilonAlpha2Beta1Flat,
+    "EpsilonPlusFlat_nb": functools.partial(zennit.EpsilonPlusFlat, zero_params=BIAS),
+    "ExcitationBackprop": zennit.ExcitationBackprop,
+    "GuidedBackprop": lambda canonizers=None: zennit.GuidedBackprop(),
+    "DeconvNet": lambda canonizers=None: zennit.DeconvNet(),
 }
-# A rule that ignores the bias is the same rule on a layer that has none.
-WITHOUT_BIAS = ("eps", "zplus", "ab21", "wsq")
 
 
-def channel_box(channels: int, spatial: int) -> rules.ZBox:
+def channel_box(channels: int, spatial: int) -> rules.Rule:
     """The bounds of `zbox_t`, one pair for each channel (axis 1)."""
     shape = (1, channels, *(1,) * spatial)
     low, high = np.linspace(-3.5, -3.0, channels), np.linspace(3.0, 4.0, channels)
-    return rules.ZBox(low.reshape(shape), high.reshape(shape))
+    return zennit.ZBox(low.reshape(shape), high.reshape(shape))
 
 
 def layer_cases() -> Iterator[Case]:
     for name in golden.LAYERS:
         here = (("name", name),)
         if name in ("avgpool", "sum"):
-            yield Case("layers", f"{name}.R.norm", composites.Epsilon(), here)
+            yield Case("layers", f"{name}.R.norm", zennit.EpsilonPlus(), here)
             continue
         for key, rule in RULES.items():
-            yield Case("layers", f"{name}.R.{key}", zennit(rule), here)
-        for key in WITHOUT_BIAS:
-            options = (*here, ("bias", False))
-            yield Case("layers", f"{name}.R.{key}_nb", zennit(RULES[key]), options)
+            yield Case("layers", f"{name}.R.{key}", everywhere(rule), here)
         shape = golden.arrays("layers")[f"{name}.x"].shape
         box = channel_box(shape[1], len(shape) - 2)
-        yield Case("layers", f"{name}.R.zbox_t", zennit(box), here)
+        yield Case("layers", f"{name}.R.zbox_t", everywhere(box), here)
+
+
+def with_hidden(case: Case) -> Iterator[Case]:
+    """A case of `mlp`, and the relevance of its activations."""
+    yield case
+    for i in (0, 1):
+        key = case.key.replace("R.", f"R{i}.")
+        if key in golden.arrays("mlp"):
+            yield dataclasses.replace(case, key=key, capture=f"a{i}")
 
 
 def mlp_cases() -> Iterator[Case]:
+    arrays = golden.arrays("mlp")
     for key, rule in RULES.items():
-        if key == "zbox":
-            continue
-        yield Case("mlp", f"R.zennit.{key}", zennit(rule))
-        for layer in (1, 2):
-            options = (("layer", layer),)
-            yield Case("mlp", f"R{layer - 1}.zennit.{key}", zennit(rule), options)
+        if key != "zbox":
+            yield from with_hidden(Case("mlp", f"R.zennit.{key}", everywhere(rule)))
     for key, box in (("zbox", RULES["zbox"]), ("zbox_t", channel_box(6, 0))):
-        composite = composites.Epsilon().on("dense", box, first=True)
-        yield Case("mlp", f"R.zennit.{key}", composite)
-    for key, composite in COMPOSITES.items():
-        if f"R.zennit.{key}" in golden.arrays("mlp"):
-            yield Case("mlp", f"R.zennit.{key}", composite)
-    yield Case("mlp", "R.captum.eps", composites.Uniform(rules.Epsilon(1e-9)))
-    yield Case("mlp", "R.captum.eps25", composites.Uniform(rules.Epsilon(0.25)))
+        composite = everywhere(zennit.Epsilon()).on("dense", box, first=True)
+        yield from with_hidden(Case("mlp", f"R.zennit.{key}", composite))
+    for key, preset in PRESETS.items():
+        if f"R.zennit.{key}" in arrays and key not in RULES:
+            yield from with_hidden(Case("mlp", f"R.zennit.{key}", preset()))
 
 
 def image_cases() -> Iterator[Case]:
-    merged = (("merged", True),)
-    for file, suffix in (("cnn", "@merge"), ("resnet", "@resnet")):
-        for key, composite in {
-            "eps": composites.Epsilon(),
-            "gamma": zennit(RULES["gamma"]),
-            **COMPOSITES,
-        }.items():
-            yield Case(file, f"R.zennit.{key}{suffix}", composite, merged)
+    merge = {"canonizers": ["SequentialMergeBatchNorm"]}
+    residual = {"canonizers": ["ResNetCanonizer"]}
+    for key, preset in PRESETS.items():
+        yield Case("cnn", f"R.zennit.{key}", preset())
+        merged = (("merged", True),)
+        yield Case("cnn", f"R.zennit.{key}@merge", preset(**merge), merged)
+        yield Case("resnet", f"R.zennit.{key}@resnet", preset(**residual), merged)
+    for file in ("cnn", "resnet"):
         yield Case(file, "R.gradxinput", composites.Uniform(rules.LRP0()))
-    # captum leaves batch norm a layer of its own, with a stabiliser of its own.
-    epsilon = rules.Epsilon(1e-9)
-    composite = composites.Uniform(epsilon).on("average", epsilon)
-    yield Case("cnn", "R.captum.eps", composite, float64=1e-8)
 
 
-# LXT divides an activation by x + 1e-10, without a sign.
-ATTN_LRP = composites.AttnLRP().on("activation", rules.Pass(epsilon=1e-10))
-# Attention weights and gates are constants, and what they weight takes all.
-CP_LRP = (
-    ATTN_LRP.on("softmax", rules.Detach())
-    .on("bilinear", rules.Taylor())
-    .on("product", rules.Taylor())
-)
-CP_LRP_GATED = CP_LRP.on("activation", rules.Detach())
-CP_LRP_GAMMA = (
-    CP_LRP.on("convolution", rules.GeneralizedGamma(0.25))
-    .on("dense", rules.GeneralizedGamma(0.05), scope="*mlp*")
-    .on("dense", rules.GeneralizedGamma(0.05), scope="*head*")
-)
+# captum
 
 
-def transformer_cases() -> Iterator[Case]:
+def captum_cases() -> Iterator[Case]:
+    for key, rule in {
+        "eps": captum.EpsilonRule(),
+        "eps25": captum.EpsilonRule(0.25),
+        "gamma": captum.GammaRule(),
+        "gamma_nb": captum.GammaRule(set_bias_to_zero=True),
+        "a1b0": captum.Alpha1_Beta0_Rule(),
+        "a1b0_nb": captum.Alpha1_Beta0_Rule(set_bias_to_zero=True),
+    }.items():
+        yield Case("mlp", f"R.captum.{key}", captum.LRP(rule))
+    # captum stabilises its max pooling, too, by 1e-9.
+    image = functools.partial(Case, "cnn", float64=1e-8)
+    for key, rule in {
+        "eps": captum.EpsilonRule(),
+        "gamma": captum.GammaRule(),
+        "a1b0": captum.Alpha1_Beta0_Rule(),
+    }.items():
+        composite = captum.LRP().on("convolution", rule)
+        yield image(f"R.captum.{key}", composite)
+        if key != "a1b0":
+            identity = composite.on("batch_norm", captum.IdentityRule())
+            yield image(f"R.captum.{key}_bnid", identity)
+
+
+# LXT
+
+
+def lxt_cases() -> Iterator[Case]:
     # The Hugging Face models behind most arrays of `vit` and all of `llama` take
     # softmax (and more) in float32 whatever the dtype.
+    gamma = lxt.CPLRPGamma(0.25, 0.05, scopes=("*mlp*", "*head*"))
+    gradient = composites.Composite("gradient").on("layer", rules.LRP0())
+    for role in ("activation", "normaliser", "softmax", "bilinear", "product"):
+        gradient = gradient.on(role, rules.Taylor())
     for file, key, composite, tolerance in (
-        ("bert", "lxt.attnlrp", ATTN_LRP, 1e-9),
-        ("vit", "lxt.attnlrp", ATTN_LRP, 3e-7),
-        ("vit", "lxt.cplrp", CP_LRP, 1e-9),
-        ("vit", "lxt.cplrp_hf", CP_LRP, 3e-7),
-        ("vit", "lxt.cplrp_gamma", CP_LRP_GAMMA, 1e-9),
-        ("llama", "lxt.attnlrp", ATTN_LRP, 3e-7),
-        ("llama", "lxt.cplrp", CP_LRP_GATED, 3e-7),
+        ("bert", "gradxinput", gradient, 1e-9),
+        ("vit", "gradxinput", gradient, 1e-9),
+        ("llama", "gradxinput", gradient, 3e-7),
+        ("bert", "lxt.attnlrp", lxt.AttnLRP(), 1e-9),
+        ("vit", "lxt.attnlrp", lxt.AttnLRP(), 3e-7),
+        ("vit", "lxt.cplrp", lxt.CPLRP(), 1e-9),
+        ("vit", "lxt.cplrp_hf", lxt.CPLRP(), 3e-7),
+        ("vit", "lxt.cplrp_gamma", gamma, 1e-9),
+        ("llama", "lxt.attnlrp", lxt.AttnLRP(), 3e-7),
+        ("llama", "lxt.cplrp", lxt.CPLRP(hold_gates=True), 3e-7),
     ):
         for block in (None, 0, 1):
             name = f"R.{key}" if block is None else f"R_block{block}.{key}"
             options = (("block", block),)
             yield Case(file, name, composite, options, float64=tolerance)
+    explicit = lxt.AttnLRPExplicit(norms="*norm*")
+    masked = (("masked", True),)
+    yield Case("bert", "R.lxt.attnlrp_explicit", explicit, masked)
+    # Its softmax in float32, and a relevance that the rule makes from it.
+    llama = functools.partial(Case, "llama", float64=1e-6)
+    yield llama("R.lxt.attnlrp_explicit", lxt.AttnLRPExplicit())
+    yield llama("R.lxt.cplrp_explicit", lxt.CPLRPExplicit())
 
 
-CASES = [*layer_cases(), *mlp_cases(), *image_cases(), *transformer_cases()]
+# dynamicLRP
+
+
+def dynamiclrp_cases() -> Iterator[Case]:
+    engine = dynamiclrp.LRPEngine
+    yield Case("mlp", "R.dynamiclrp.eps", engine())
+    yield Case("mlp", "R.dynamiclrp.gamma1", engine(use_gamma=True))
+    # The engine clamps the weights alone, whatever the input's sign.
+    clamped = rules.ZPlus(dynamiclrp.EPSILON, split=False, bias="absolute")
+    yield Case("mlp", "R.dynamiclrp.zplus", engine().on("layer", clamped))
+    # The weights of each of the three layers take half.
+    yield Case("mlp", "R.dynamiclrp.bilinear", engine(), after=lambda r: r / 8)
+    gamma = engine(use_gamma=True, conv_gamma=0.25, mm_gamma=0.25)
+    fused = (("fused", True),)
+    for key, composite in (("eps", engine()), ("gamma", gamma)):
+        yield Case("cnn", f"R.dynamiclrp.{key}", composite)
+        yield Case("cnn", f"R.dynamiclrp.{key}@fused", composite, fused)
+    yield Case("vit", "R.dynamiclrp.plain@sdpa", engine())
+    for i, part in enumerate(("word", "type", "pos")):
+        yield Case(
+            "bert",
+            f"R.dynamiclrp.plain@sdpa.{part}",
+            engine(),
+            (("embeddings", True),),
+            after=functools.partial(_summed, i),
+        )
+
+
+def _summed(index: int, relevances: Any) -> jax.Array:
+    return relevances[index].sum(-1)
+
+
+# Chefer et al.
+
+
+def chefer_cases() -> Iterator[Case]:
+    # Copies and selections divide by the value plus 1e-9 there.
+    case = functools.partial(Case, target=chefer.one_hot, float64=1e-7, float32=1e-4)
+    first = (("block", 0),)
+    for file in ("vit", "bert"):
+        for i in (0, 1):
+            key = f"attn_cam{i}.chefer"
+            name = f"attention_map#{i}"
+            yield case(file, key, chefer.RelProp(), first, capture=name)
+    yield case("bert", "R.chefer.full", chefer.RelProp(), first)
+    x = golden.arrays("vit")["x"]
+    bounds = (f(x, axis=(1, 2, 3), keepdims=True) for f in (np.min, np.max))
+    composite = chefer.Full(*bounds)
+    positions = (("positions", True),)
+    pixels = lambda r: r[0].sum(1)  # noqa: E731
+    yield case("vit", "R.chefer.full", composite, positions, after=pixels)
+
+
+CASES = [
+    *layer_cases(),
+    *mlp_cases(),
+    *image_cases(),
+    *captum_cases(),
+    *lxt_cases(),
+    *dynamiclrp_cases(),
+    *chefer_cases(),
+]
 # In float32 whole networks and some of the layers.
 RUNS = [(case, "float64") for case in CASES] + [
     (case, "float32")
@@ -175,20 +287,71 @@ RUNS = [(case, "float64") for case in CASES] + [
     if case.key.startswith(("R.", "dense.", "conv2dg.", "convt2d."))
 ]
 
+_MASK = "its softmax drops the upper triangle, also where attention has no mask"
+_NORM = "its decomposed RMS norm loses relevance to constants, as its authors say of it"
+_HALF = "with use_attn_lrp the weights take half of every layer's relevance"
+_ELSEWHERE = "compared in tests/attribution"
+NOT_COMPARED = {
+    **{
+        f"vit:R.dynamiclrp.{key}": reason
+        for key, reason in (
+            ("plain@eager", _MASK),
+            ("attnlrp@eager", f"{_MASK}; {_HALF}"),
+            ("attnlrp@sdpa", f"{_MASK}; {_HALF}"),
+        )
+    },
+    **{
+        f"bert:R.dynamiclrp.{key}.{part}": reason
+        for part in ("word", "type", "pos")
+        for key, reason in (
+            ("plain@eager", _MASK),
+            ("attnlrp@eager", f"{_MASK}; {_HALF}"),
+            ("attnlrp@sdpa", f"{_MASK}; {_HALF}"),
+        )
+    },
+    **{
+        f"llama:R.dynamiclrp.{key}.word": _NORM
+        for key in ("plain@eager", "attnlrp@eager", "plain@sdpa", "attnlrp@sdpa")
+    },
+    "vit:R.chefer.transformer_attribution": _ELSEWHERE,
+    "vit:R.chefer.rollout": _ELSEWHERE,
+    "bert:R.chefer.transformer_attribution": _ELSEWHERE,
+}
+"""Arrays that no composite gives, and why."""
+
+
+def is_relevance(key: str) -> bool:
+    return ".R." in key or key.startswith(("R.", "R0.", "R1.", "R_block", "attn_cam"))
+
+
+@pytest.mark.parametrize("file", NETWORKS)
+def test_every_array_is_compared_or_has_a_reason(file):
+    stored = {f"{file}:{key}" for key in golden.arrays(file) if is_relevance(key)}
+    compared = {str(case) for case in CASES if case.file == file}
+    excused = {key for key in NOT_COMPARED if key.startswith(f"{file}:")}
+    assert compared | excused == stored
+    assert not compared & excused
+
 
 def relevance(case: Case, dtype) -> np.ndarray:
     apply, params, x = NETWORKS[case.file](dtype=dtype, **dict(case.options))
-    if case.file != "layers":
-        explain = jax.jit(jaxlrp.lrp(apply, case.composite))
-        return np.asarray(explain(params, x), np.float64)
-    layer = case.key.split(".")[0]
-    seed = jnp.asarray(golden.arrays("layers")[f"{layer}.R_out"], dtype)
+    if case.file == "layers":
+        layer = case.key.split(".")[0]
+        seed = jnp.asarray(golden.arrays("layers")[f"{layer}.R_out"], dtype)
 
-    def explain_layer(params, x, seed):
-        _, relprop = jaxlrp.relprop(apply, params, x, composite=case.composite)
-        return relprop(seed)
+        def explain_layer(params, x, seed):
+            _, relprop = jaxlrp.relprop(apply, params, x, composite=case.composite)
+            return relprop(seed)
 
-    return np.asarray(jax.jit(explain_layer)(params, x, seed), np.float64)
+        return np.asarray(jax.jit(explain_layer)(params, x, seed), np.float64)
+    capture = () if case.capture is None else (case.capture,)
+    explain = jaxlrp.lrp(apply, case.composite, target=case.target, capture=capture)
+    found = jax.jit(explain)(params, x)
+    if case.capture is not None:
+        found = found[1][case.capture]
+    if case.after is not None:
+        found = case.after(found)
+    return np.asarray(found, np.float64)
 
 
 def relative_error(value: np.ndarray, expected: np.ndarray) -> float:
@@ -214,8 +377,17 @@ def test_network_is_the_one_of_the_peer(file):
     with jax.enable_x64(True):
         apply, params, x = NETWORKS[file](dtype=jnp.float64)
         value = np.asarray(apply(params, x))
+    arrays = golden.arrays(file)
+    expected = arrays["logits"]
+    np.testing.assert_allclose(value, expected, rtol=0, atol=LOGITS[file])
+    np.testing.assert_array_equal(expected.argmax(-1), arrays["target"])
+
+
+@pytest.mark.parametrize("file", ["vit", "bert"])
+def test_network_is_the_one_of_chefer(file):
+    arrays = golden.arrays(file)
     np.testing.assert_allclose(
-        value, golden.arrays(file)["logits"], rtol=0, atol=LOGITS[file]
+        arrays["logits_chefer"], arrays["logits"], rtol=0, atol=1e-6
     )
 
 

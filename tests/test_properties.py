@@ -17,7 +17,7 @@ from jax import lax
 
 import jaxlrp
 from jaxlrp import composites, rules
-from jaxlrp.errors import IndependentArgumentWarning
+from jaxlrp.errors import BoundsWarning, IndependentArgumentWarning
 
 ROWS, COLUMNS = 3, 4
 rng = np.random.default_rng(0)
@@ -90,6 +90,23 @@ COMPOSITES = {
     "ZBox": composites.Uniform(rules.ZPlus()).on(
         "layer", rules.ZBox(-3.0, 3.0), first=True
     ),
+    "Absolute": composites.Uniform(rules.Epsilon(1e-3, bias="absolute"))
+    .on("sum", rules.Absolute(1e-3))
+    .on("average", rules.Absolute(1e-3))
+    .on("product", rules.Absolute(1e-3))
+    .on("shift", rules.Absolute(1e-3)),
+    "Whole": composites.Uniform(rules.AlphaBeta(epsilon=1e-3, bias="share"))
+    .on("normaliser", rules.Pass())
+    .on("softmax", rules.Pass())
+    .on("sum", rules.UniformSplit())
+    .on("batch_norm", rules.Pass()),
+    "Rescaled": composites.Uniform(rules.TopK(rules.Epsilon(1e-3), 0.5))
+    .on("sum", rules.Rescaled(1e-3))
+    .on("normaliser", rules.Detach(mean=True))
+    .on("selection", rules.WinnerTakesAll(ties="share")),
+    "Guided": composites.Composite("Guided")
+    .on("any", rules.Gradient())
+    .on("activation", rules.Guided()),
 }
 
 programs = st.lists(st.sampled_from(list(OPERATIONS)), min_size=1, max_size=6)
@@ -123,6 +140,7 @@ def quiet(test):
     def run(*args, **kwargs):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", IndependentArgumentWarning)
+            warnings.simplefilter("ignore", BoundsWarning)
             with jax.enable_x64(True):
                 test(*args, **kwargs)
 
@@ -192,3 +210,23 @@ def test_piecewise_linear_programs_conserve_and_are_gradient_times_input(names, 
     size = 1 + np.abs(relevance).sum()
     assert_close(relevance, x * gradient, size, 1e-12)
     assert_close(relevance.sum(), value.sum(), size, 1e-12)
+
+
+# What has no rule of its own is no gradient of relevances: it stays a multiple.
+RULED = sorted(set(OPERATIONS) - {"cumsum", "larger", "sort", "stop"})
+
+
+@few
+@hypothesis.given(
+    st.lists(st.sampled_from(RULED), min_size=1, max_size=6), st.integers(0, 9)
+)
+@quiet
+def test_gradient_on_every_role_is_the_gradient(names, seed):
+    f = build(names)
+    x = inputs(seed)
+    composite = composites.Composite("Gradient").on("any", rules.Gradient())
+    out, pull = jaxlrp.relprop(f, x, composite=composite)
+    r = inputs(seed + 50)
+    _, transpose = jax.vjp(f, jnp.asarray(x))
+    expected = transpose(jnp.asarray(r))[0]
+    assert_close(pull(r), expected, 1 + np.abs(expected).max())

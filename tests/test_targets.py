@@ -139,3 +139,75 @@ def test_class_out_of_range_is_refused_under_jit_too():
     f = lambda x: x @ jnp.ones((4, 3))  # noqa: E731
     with pytest.raises(ValueError, match=r"target: got 99, expected classes in"):
         jax.jit(jaxlrp.lrp(f, target=99))(jnp.ones((2, 4)))
+
+
+# ---- a class against the others ----------------------------------------------------
+
+AGAINST = {"contrastive": jaxlrp.targets.Contrastive, "odds": jaxlrp.targets.LogOdds}
+
+
+def log_odds(y):
+    """`log(p / (1 - p))` of each class, for the softmax's probabilities."""
+    p = np.exp(np.asarray(y, np.float64))
+    p /= p.sum(-1, keepdims=True)
+    return np.log(p) - np.log1p(-p)
+
+
+@pytest.mark.parametrize("classes", ["max", 1, -1, jnp.array([0, 1, 2, 1, 0])])
+def test_contrastive_explains_a_class_less_the_mean_of_the_others(classes):
+    index = OUT.argmax(-1) if isinstance(classes, str) else np.asarray(classes) % 3
+    index = np.broadcast_to(index, 5)
+    own = OUT[np.arange(5), index]
+    relevance = explain(jaxlrp.targets.Contrastive(classes))
+    assert_close(relevance.sum(-1), own - (OUT.sum(-1) - own) / 2)
+    others = (OUT.sum(-1) - own) / 2
+    assert np.abs(others).max() > 0.1
+
+
+@pytest.mark.parametrize("classes", [0, jnp.array([0, 1, 2, 1, 0])])
+def test_log_odds_seed_is_their_gradient_times_the_scores(classes):
+    index = np.broadcast_to(classes, 5)
+    out, step = OUT.astype(np.float64), 1e-5
+    gradient = np.empty_like(out)
+    for j in range(3):
+        moved = step * np.eye(3)[j]
+        up, down = log_odds(out + moved), log_odds(out - moved)
+        gradient[:, j] = (up - down)[np.arange(5), index] / (2 * step)
+    wanted = np.asarray(X) * (gradient @ np.asarray(W).T)
+    np.testing.assert_allclose(
+        explain(jaxlrp.targets.LogOdds(classes)), wanted, rtol=1e-3, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("kind", AGAINST.values(), ids=AGAINST)
+def test_targets_against_others_are_taken_everywhere(kind):
+    target = kind("max")
+    relevance = explain(target)
+    value, again = jaxlrp.value_and_lrp(linear, LRP0, target=target)(X)
+    audit = jaxlrp.audit(linear, LRP0, target=target)(X)
+    given = jaxlrp.parameter_relevance(lambda w, x: x @ w, LRP0, target=target)(W, X)
+    assert_close(value, OUT)
+    assert_close(again, relevance)
+    assert audit.total_in == pytest.approx(float(relevance.sum()), rel=1e-4)
+    assert audit.residual == pytest.approx(0.0, abs=1e-4)
+    assert_close(given.sum(), relevance.sum())
+
+
+@pytest.mark.parametrize("kind", AGAINST.values(), ids=AGAINST)
+def test_targets_against_others_are_pytrees(kind):
+    compiled = jax.jit(lambda target, x: explain(target, x))
+    assert_close(compiled(kind(1), X), explain(kind(1)))
+    assert_close(compiled(kind("max"), X), explain(kind("max")))
+    each = jax.vmap(lambda t: explain(kind(t)))(jnp.arange(3))
+    assert_close(each[2], explain(kind(2)))
+
+
+@pytest.mark.parametrize("own", ["all", 1.5, True, len])
+def test_only_a_class_is_set_against_others(own):
+    with pytest.raises(TypeError, match="which is set against the others"):
+        explain(jaxlrp.targets.Contrastive(own))
+
+
+def test_one_class_has_no_others():
+    with pytest.raises(ValueError, match="expected at least two classes"):
+        jaxlrp.lrp(lambda x: x[:, :1], target=jaxlrp.targets.LogOdds("max"))(X)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -84,10 +85,11 @@ def average_pool(x: jax.Array) -> jax.Array:
 
 
 def layer_norm(params: Params, name: str, x: jax.Array, eps: float) -> jax.Array:
-    mean = x.mean(-1, keepdims=True)
-    var = ((x - mean) ** 2).mean(-1, keepdims=True)
-    normed = (x - mean) / jnp.sqrt(var + eps)
-    return normed * params[f"{name}.w"] + params[f"{name}.b"]
+    with jax.named_scope("norm"):
+        mean = x.mean(-1, keepdims=True)
+        var = ((x - mean) ** 2).mean(-1, keepdims=True)
+        normed = (x - mean) / jnp.sqrt(var + eps)
+        return normed * params[f"{name}.w"] + params[f"{name}.b"]
 
 
 def rms_norm(weight: jax.Array, x: jax.Array, eps=1e-6) -> jax.Array:
@@ -104,8 +106,12 @@ def merge_heads(x: jax.Array) -> jax.Array:
     return x.reshape(*x.shape[:2], -1)
 
 
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask=None) -> jax.Array:
+def attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask=None, added=None
+) -> jax.Array:
     scores = q @ k.swapaxes(-1, -2) / q.shape[-1] ** 0.5
+    if added is not None:
+        scores = scores + added
     if mask is not None:
         scores = jnp.where(mask, scores, -jnp.inf)
     return jax.nn.softmax(scores, axis=-1) @ v
@@ -116,7 +122,8 @@ def self_attention(params: Params, name: str, x: jax.Array, heads: int) -> jax.A
         split_heads(dense(params, f"{name}.{part}", x), heads)
         for part in ("q", "k", "v")
     )
-    return dense(params, f"{name}.o", merge_heads(attention(q, k, v)))
+    added = params.get("mask")
+    return dense(params, f"{name}.o", merge_heads(attention(q, k, v, added=added)))
 
 
 def gelu_mlp(params: Params, name: str, x: jax.Array) -> jax.Array:
@@ -141,17 +148,16 @@ def rotary(x: jax.Array, base=10000.0) -> jax.Array:
 # Networks
 
 
-def mlp(dtype=jnp.float64, layer: int = 0) -> Network:
-    """Three dense layers with ReLU, or what is behind its activations `a<layer-1>`."""
+def mlp(dtype=jnp.float64) -> Network:
+    """Three dense layers with ReLU, whose results are called `a0` and `a1`."""
 
     def apply(params, x):
-        for i in range(layer, 3):
-            x = dense(params, f"l{i}", x)
-            x = jax.nn.relu(x) if i < 2 else x
-        return x
+        for i in range(2):
+            x = jax.nn.relu(dense(params, f"l{i}", x))
+            x = checkpoint_name(x, f"a{i}")
+        return dense(params, "l2", x)
 
-    x = arrays("mlp")[f"a{layer - 1}" if layer else "x"]
-    return apply, _weights("mlp", dtype), jnp.asarray(x, dtype)
+    return apply, _weights("mlp", dtype), _input("mlp", dtype)
 
 
 # zennit 0.5.1 merges a batch norm into its convolution but leaves the batch norm's own
@@ -164,23 +170,27 @@ def left_by_merge(x: jax.Array, merged: bool) -> jax.Array:
     return jax.lax.optimization_barrier(x) * _LEFT_BY_MERGE if merged else x
 
 
-def cnn(dtype=jnp.float64, merged: bool = False) -> Network:
+def cnn(dtype=jnp.float64, merged: bool = False, fused: bool = False) -> Network:
     """Two convolutions with batch norm, ReLU and pooling, and a dense layer.
 
-    `merged` is the network that zennit explains after `SequentialMergeBatchNorm`.
+    `merged` is the network that zennit explains after `SequentialMergeBatchNorm`;
+    `fused` has the convolutions with the batch norms in them that the file holds.
     """
+    stored = arrays("cnn")
+    own = {k: jnp.asarray(stored[k], dtype) for k in stored if k.startswith("fused")}
 
-    def conv_norm(params, conv, norm, x):
-        x = batch_norm(params, norm, conv2d(params, conv, x))
+    def conv_norm(params, i, x):
+        if fused:
+            return conv2d(params, f"fused{i}", x)
+        x = batch_norm(params, f"bn{i}", conv2d(params, f"conv{i}", x))
         return left_by_merge(x, merged)
 
     def apply(params, x):
-        x = max_pool(jax.nn.relu(conv_norm(params, "conv0", "bn0", x)))
-        x = conv_norm(params, "conv1", "bn1", x)
-        x = average_pool(jax.nn.relu(x))
+        x = max_pool(jax.nn.relu(conv_norm(params, 0, x)))
+        x = average_pool(jax.nn.relu(conv_norm(params, 1, x)))
         return dense(params, "fc", x.reshape(x.shape[0], -1))
 
-    return apply, _weights("cnn", dtype), _input("cnn", dtype)
+    return apply, _weights("cnn", dtype) | own, _input("cnn", dtype)
 
 
 def resnet(dtype=jnp.float64, merged: bool = False) -> Network:
@@ -224,13 +234,17 @@ def _blocks(name: str, embed, block, head, dtype, start: int | None) -> Network:
     return apply, params, x
 
 
-def vit(dtype=jnp.float64, block: int | None = None) -> Network:
+def vit(
+    dtype=jnp.float64, block: int | None = None, positions: bool = False
+) -> Network:
     """Vision transformer: patches of 8, class token, pre-norm blocks.
 
-    With `block`, the rest of the network from that block on, and the value there.
+    With `block`, the rest of the network from that block on, and the value there. With
+    `positions`, the input is a pair of image and position embedding.
     """
 
     def embed(params, x):
+        x, position = x if positions else (x, params["pos"])
         x = lax.conv_general_dilated(
             x,
             params["patch.w"],
@@ -241,7 +255,7 @@ def vit(dtype=jnp.float64, block: int | None = None) -> Network:
         x = x + params["patch.b"][:, None, None]
         x = x.reshape(*x.shape[:2], -1).swapaxes(1, 2)
         cls = jnp.broadcast_to(params["cls"], (x.shape[0], 1, x.shape[2]))
-        return jnp.concatenate([cls, x], axis=1) + params["pos"]
+        return jnp.concatenate([cls, x], axis=1) + position
 
     def encode(params, name, x):
         norm = layer_norm(params, f"{name}.ln1", x, 1e-6)
@@ -253,15 +267,28 @@ def vit(dtype=jnp.float64, block: int | None = None) -> Network:
         with jax.named_scope("head"):
             return dense(params, "head", cls)
 
-    return _blocks("vit", embed, encode, head, dtype, block)
+    apply, params, x = _blocks("vit", embed, encode, head, dtype, block)
+    return (apply, params, (x, params["pos"])) if positions else (apply, params, x)
 
 
-def bert(dtype=jnp.float64, block: int | None = None) -> Network:
-    """Post-norm encoder over word embeddings, with a tanh pooler on the first token."""
+def bert(
+    dtype=jnp.float64,
+    block: int | None = None,
+    embeddings: bool = False,
+    masked: bool = False,
+) -> Network:
+    """Post-norm encoder over word embeddings, with a tanh pooler on the first token.
+
+    With `embeddings`, the input holds the word, type and position embedding of every
+    token. `masked` adds the zeros of a mask that masks nothing to the scores.
+    """
 
     def embed(params, x):
-        x = x + params["emb.pos"][: x.shape[1]] + params["emb.type"][0]
-        return layer_norm(params, "emb.ln", x, 1e-12)
+        x, kind, position = x if embeddings else (x, *looked_up(params, x))
+        return layer_norm(params, "emb.ln", x + kind + position, 1e-12)
+
+    def looked_up(params, x):
+        return params["emb.type"][0], params["emb.pos"][: x.shape[1]]
 
     def encode(params, name, x):
         x = x + self_attention(params, name, x, heads=2)
@@ -271,7 +298,13 @@ def bert(dtype=jnp.float64, block: int | None = None) -> Network:
     def head(params, x):
         return dense(params, "head", jnp.tanh(dense(params, "pool", x[:, 0])))
 
-    return _blocks("bert", embed, encode, head, dtype, block)
+    apply, params, x = _blocks("bert", embed, encode, head, dtype, block)
+    if masked:
+        params["mask"] = jnp.zeros((x.shape[1],) * 2, x.dtype)
+    if not embeddings:
+        return apply, params, x
+    others = (jnp.broadcast_to(part, x.shape) for part in looked_up(params, x))
+    return apply, params, (x, *others)
 
 
 def llama(dtype=jnp.float64, block: int | None = None) -> Network:
@@ -359,14 +392,12 @@ LAYERS: dict[str, Apply] = {
 }
 
 
-def layer(name: str, dtype=jnp.float64, bias: bool = True) -> Network:
-    """One layer of `layers.npz`; without `bias` its bias is zero."""
+def layer(name: str, dtype=jnp.float64) -> Network:
+    """One layer of `layers.npz`."""
     stored = arrays("layers")
     params = {
         part: jnp.asarray(stored[f"{name}.{part}"], dtype)
         for part in ("w", "b")
         if f"{name}.{part}" in stored
     }
-    if not bias:
-        params["b"] = jnp.zeros_like(params["b"])
     return LAYERS[name], params, jnp.asarray(stored[f"{name}.x"], dtype)

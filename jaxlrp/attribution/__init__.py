@@ -1,0 +1,36 @@
+"""Baselines that LRP is compared with, in the form of `jaxlrp.lrp`.
+
+attributions = attribution.integrated_gradients(apply_fn)(params, x)
+"""
+
+from jaxlrp.attribution.attention import (
+    attention_rollout,
+    gradient_attention_rollout,
+    raw_attention,
+    transformer_attribution,
+)
+from jaxlrp.attribution.cam import grad_cam
+from jaxlrp.attribution.gradients import gradient, gradient_x_input, saliency
+from jaxlrp.attribution.guided import deconvnet, guided_backprop
+from jaxlrp.attribution.occlusion import occlusion
+from jaxlrp.attribution.paths import expected_gradients, integrated_gradients
+from jaxlrp.attribution.relevancy import attention_relevancy
+from jaxlrp.attribution.smoothing import smoothgrad
+
+__all__ = [
+    "attention_relevancy",
+    "attention_rollout",
+    "deconvnet",
+    "expected_gradients",
+    "grad_cam",
+    "gradient",
+    "gradient_attention_rollout",
+    "gradient_x_input",
+    "guided_backprop",
+    "integrated_gradients",
+    "occlusion",
+    "raw_attention",
+    "saliency",
+    "smoothgrad",
+    "transformer_attribution",
+]

@@ -1,0 +1,212 @@
+"""A call as a function of its attributed leaves alone, and the targets of a method.
+
+The methods of this package explain a *score*: the output, weighted with the seed that
+the target gives at the explained input, and summed. The seed stays what it is there
+when a method evaluates the function elsewhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxlrp import _facts, _targets, _transform
+from jaxlrp._transform import ArgNums
+
+Explainer = Callable[..., Callable[..., Any]]
+"""`method(f, *, argnums, target)`, as `gradient` or `jaxlrp.lrp`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A function and its arguments.
+
+    Attributes:
+      xs: the attributed leaves, as arrays.
+      names: what messages call them.
+      function: the function, without its auxiliary output.
+      arguments: from attributed leaves to `(args, kwargs)`.
+      output: from attributed leaves to `(out, aux)`.
+      restore: puts the attributed leaves into the form that `argnums` asks for.
+      has_aux: whether the function has an auxiliary output.
+    """
+
+    xs: list[Array]
+    names: list[str]
+    function: Callable[..., Any]
+    arguments: Callable[[list[Any]], tuple[tuple, dict]]
+    output: Callable[[list[Any]], tuple[Any, Any]]
+    restore: Callable[[list[Any]], Any]
+    has_aux: bool
+
+    def auxiliary(self) -> Any:
+        """The auxiliary output at the explained input; costs nothing without one."""
+        return self.output(self.xs)[1] if self.has_aux else ()
+
+    @property
+    def order(self) -> list[int]:
+        """The numbers of the attributed leaves, in the order of `restore`'s form."""
+        return jax.tree.leaves(self.restore(list(range(len(self.xs)))))
+
+
+def method(
+    f: Callable[..., Any],
+    argnums: ArgNums,
+    target: Any,
+    has_aux: bool,
+    explain: Callable[[Call], tuple[list[Array], Any]],
+) -> Callable[..., Any]:
+    """The function that a method returns; what can be checked at once is.
+
+    `explain` gives the attributions of the leaves, and the auxiliary output.
+    """
+
+    def whole(call: Call) -> tuple[Any, Any]:
+        attributions, aux = explain(call)
+        return call.restore(as_inputs(attributions, call.xs)), aux
+
+    return wrapped(f, argnums, target, has_aux, whole)
+
+
+def wrapped(
+    f: Callable[..., Any],
+    argnums: ArgNums,
+    target: Any,
+    has_aux: bool,
+    explain: Callable[[Call], tuple[Any, Any]],
+) -> Callable[..., Any]:
+    """`method` for results in any form."""
+    if not callable(f):
+        raise TypeError(f"f: got {f!r}, expected a function")
+    _targets.check(target)
+    _transform._numbers(argnums)
+
+    @_transform._wraps(f)
+    def attribution(*args: Any, **kwargs: Any) -> Any:
+        result, aux = explain(bind(f, args, kwargs, argnums, has_aux))
+        return (result, aux) if has_aux else result
+
+    return attribution
+
+
+def as_inputs(attributions: list[Array], xs: list[Array]) -> list[Array]:
+    """Attributions in their inputs' dtypes."""
+    return [a.astype(x.dtype) for a, x in zip(attributions, xs, strict=True)]
+
+
+def bind(
+    f: Callable[..., Any], args: tuple, kwargs: dict, argnums: ArgNums, has_aux: bool
+) -> Call:
+    """Binds the arguments; checks `argnums` and the leaves that it names."""
+    positions = _transform._positions(argnums, len(args))
+    leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
+    chosen, names = [], []
+    for i, (path, leaf) in enumerate(leaves):
+        if path[0].idx == 0 and path[1].idx in positions:
+            _transform._check_attributed(path, leaf)
+            chosen.append(i)
+            names.append(f"argument {path[1].idx}{jax.tree_util.keystr(path[2:])}")
+
+    def arguments(xs: list[Any]) -> tuple[tuple, dict]:
+        full = [leaf for _, leaf in leaves]
+        for i, x in zip(chosen, xs, strict=True):
+            full[i] = x
+        return jax.tree.unflatten(tree, full)
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return _transform._split_aux(f(*args, **kwargs), has_aux)[0]
+
+    def output(xs: list[Any]) -> tuple[Any, Any]:
+        args, kwargs = arguments(xs)
+        out, aux = _transform._split_aux(f(*args, **kwargs), has_aux)
+        return jax.tree.map(jnp.asarray, out), aux
+
+    single = not isinstance(argnums, tuple | list)
+    restore = _transform._restorer(args, positions, single)
+    xs = [jnp.asarray(leaves[i][1]) for i in chosen]
+    return Call(xs, names, function, arguments, output, restore, has_aux)
+
+
+def floats(out: Any) -> list[Array]:
+    """The leaves of an output that can carry a score."""
+    leaves = jax.tree.leaves(out)
+    real = [y for y in leaves if _facts.is_real(y.aval)]
+    if not real:
+        kinds = ", ".join(str(y.aval) for y in leaves) or "nothing"
+        raise TypeError(
+            f"f: its output has no floating-point leaf ({kinds}), so there is nothing "
+            f"to attribute"
+        )
+    return real
+
+
+def seed(target: Any, out: Any) -> list[Array]:
+    """The cotangents of the output's floating-point leaves: one at the target."""
+    real = floats(out)
+    if callable(target):
+        whole = _targets.relevance(target, out)
+    else:
+        whole = _targets.multiplier(target, out)
+    seeds = [s for s in jax.tree.leaves(whole) if _facts.is_real(s.aval)]
+    return [s.astype(y.dtype) for s, y in zip(seeds, real, strict=True)]
+
+
+def fixed(target: Any, out: Any) -> Any:
+    """The target as it is at `out`: the highest is a class, a callable its seed."""
+    if callable(target):
+        at_input = _targets.relevance(target, out)
+        return lambda _: at_input
+    if isinstance(target, str) and target == "max":
+        (leaf,) = _targets._single(target, out)
+        return jnp.argmax(leaf, axis=-1).astype(jnp.int32) if leaf.ndim else target
+    inner = getattr(target, "target", None)
+    if dataclasses.is_dataclass(target) and isinstance(inner, str):
+        return dataclasses.replace(target, target=fixed(inner, out))  # type: ignore
+    return target
+
+
+def vjp(call: Call) -> tuple[Any, Any, Callable[[list[Array]], list[Array]]]:
+    """`(out, aux, pull)`; `pull` takes the cotangents that `seed` gives."""
+    trees: list[Any] = []
+
+    def real(xs: list[Array]) -> Any:
+        out, aux = call.output(xs)
+        leaves, tree = jax.tree.flatten(out)
+        arrays, restore_aux = _transform._arrays_of(aux)
+        trees[:] = [tree, restore_aux]
+        return floats(out), (leaves, arrays)
+
+    _, pull, (leaves, arrays) = jax.vjp(real, call.xs, has_aux=True)
+    tree, restore_aux = trees
+    return (
+        jax.tree.unflatten(tree, leaves),
+        restore_aux(arrays),
+        lambda seeds: pull(seeds)[0],
+    )
+
+
+def gradient_at(call: Call, seeds: list[Array], xs: list[Array]) -> list[Array]:
+    """The gradient of the score, at other inputs."""
+    _, _, pull = vjp(dataclasses.replace(call, xs=xs))
+    return pull(seeds)
+
+
+def explainer(
+    call: Call, method: Explainer, target: Any, argnums: ArgNums
+) -> Callable[[list[Array]], list[Array]]:
+    """Another method on the same call, from attributed leaves to their attributions."""
+
+    def attributions(xs: list[Array]) -> list[Array]:
+        args, kwargs = call.arguments(xs)
+        whole = method(call.function, argnums=argnums, target=target)(*args, **kwargs)
+        found: list[Any] = [None] * len(xs)
+        for i, leaf in zip(call.order, jax.tree.leaves(whole), strict=True):
+            found[i] = leaf
+        return found
+
+    return attributions

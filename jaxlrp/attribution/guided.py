@@ -1,0 +1,96 @@
+"""Gradients with another derivative of the rectifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxlrp import _targets, rules
+from jaxlrp._transform import ArgNums, lrp
+from jaxlrp.composites import Composite
+
+
+def guided_backprop(
+    f: Callable[..., Any],
+    *,
+    argnums: ArgNums = -1,
+    target: Any = "max",
+    has_aux: bool = False,
+) -> Callable[..., Any]:
+    """Guided backpropagation: the gradient, cut off below zero at every activation.
+
+    As the gradient, but with `c_x = phi'(x) max(c_y, 0)` at every activation `phi`.
+
+    Args:
+      f: as for `gradient`.
+      argnums: as for `gradient`.
+      target: as for `gradient`.
+      has_aux: as for `gradient`.
+
+    Returns:
+      A function of `f`'s arguments, as for `gradient`. The result is not multiplied by
+      the input.
+
+    Source: Springenberg et al. 2015, "Striving for simplicity: the all convolutional
+    net".
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxlrp import attribution
+      >>> w = jnp.array([1.0, -1.0])
+      >>> f = lambda x: jax.nn.relu(x) @ w
+      >>> attribution.guided_backprop(f)(jnp.array([2.0, 3.0]))
+      Array([1., 0.], dtype=float32)
+    """
+    return _with(rules.Guided(), f, argnums, target, has_aux)
+
+
+def deconvnet(
+    f: Callable[..., Any],
+    *,
+    argnums: ArgNums = -1,
+    target: Any = "max",
+    has_aux: bool = False,
+) -> Callable[..., Any]:
+    """The deconvnet: the gradient, with the rectifier itself for its derivative.
+
+    As the gradient, but with `c_x = max(c_y, 0)` at every activation.
+
+    Args:
+      f: as for `gradient`.
+      argnums: as for `gradient`.
+      target: as for `gradient`.
+      has_aux: as for `gradient`.
+
+    Returns:
+      A function of `f`'s arguments, as for `gradient`. The result is not multiplied by
+      the input.
+
+    Source: Zeiler, Fergus 2014, "Visualizing and understanding convolutional networks".
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxlrp import attribution
+      >>> w = jnp.array([1.0, -1.0])
+      >>> f = lambda x: jax.nn.relu(x) @ w
+      >>> attribution.deconvnet(f)(jnp.array([-2.0, 3.0]))
+      Array([1., 0.], dtype=float32)
+    """
+    return _with(rules.Deconv(), f, argnums, target, has_aux)
+
+
+def _with(
+    rule: rules.Rule,
+    f: Callable[..., Any],
+    argnums: ArgNums,
+    target: Any,
+    has_aux: bool,
+) -> Callable[..., Any]:
+    """The gradient with a rule of its own at activations, from ones at the target."""
+    _targets.check(target)
+    composite = Composite("gradient").on("any", rules.Gradient()).on("activation", rule)
+
+    def ones(out: Any) -> Any:
+        return target(out) if callable(target) else _targets.multiplier(target, out)
+
+    return lrp(f, composite, argnums=argnums, target=ones, has_aux=has_aux)

@@ -1,0 +1,132 @@
+"""captum's LRP, with its names and defaults.
+
+    >>> import jaxlrp
+    >>> from jaxlrp.compat import captum
+    >>> print(captum.LRP())
+    LRP
+      layer        Epsilon(epsilon=1e-09)
+      batch_norm   Epsilon(epsilon=1e-09)
+      average      Norm(epsilon=1e-09)
+      sum          Norm(epsilon=1e-09)
+    >>> composite = captum.LRP().on("convolution", captum.GammaRule())
+
+captum sets `module.rule`; here a line of the composite does. Max pooling takes the
+winner, with a stabiliser of 1e-9 in captum.
+
+Source: captum 0.9.0, `captum.attr.LRP`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxlrp import rules
+from jaxlrp.compat._rows import Row
+from jaxlrp.composites import Composite
+from jaxlrp.rules import Rule
+
+STABILITY_FACTOR = 1e-9
+"""The stabiliser of every rule."""
+
+
+def EpsilonRule(epsilon: Any = STABILITY_FACTOR) -> Rule:  # noqa: N802
+    """`rules.Epsilon(1e-9)`."""
+    return rules.Epsilon(epsilon)
+
+
+def GammaRule(gamma: Any = 0.25, set_bias_to_zero: bool = False) -> Rule:  # noqa: N802
+    """The plain gamma rule, `rules.Gamma`, its bias unchanged."""
+    bias = "ignore" if set_bias_to_zero else "whole"
+    return rules.Gamma(gamma, epsilon=STABILITY_FACTOR, bias=bias)
+
+
+def Alpha1_Beta0_Rule(set_bias_to_zero: bool = False) -> Rule:  # noqa: N802
+    """`rules.ZPlus(split=False)`: meant for inputs that are not negative.
+
+    Where inputs are negative the shares are without bound, in captum as here;
+    `rules.ZPlus()` is the rule of the literature.
+    """
+    bias = "ignore" if set_bias_to_zero else "whole"
+    return rules.ZPlus(epsilon=STABILITY_FACTOR, split=False, bias=bias)
+
+
+def IdentityRule() -> Rule:  # noqa: N802
+    """`rules.Pass`."""
+    return rules.Pass()
+
+
+def LRP(rule: Rule | None = None) -> Composite:  # noqa: N802
+    """captum's default rule of each layer type: epsilon 1e-9.
+
+    Args:
+      rule: of dense layers and convolutions, in place of epsilon.
+    """
+    norm = rules.Norm(STABILITY_FACTOR)
+    return (
+        Composite("LRP")
+        .on("layer", EpsilonRule() if rule is None else rule)
+        .on("batch_norm", EpsilonRule())
+        .on("average", norm)
+        .on("sum", norm)
+    )
+
+
+_SIGNED = "unbounded for negative inputs; `rules.ZPlus()` splits by their sign"
+
+TABLE: tuple[Row, ...] = (
+    Row("EpsilonRule()", "rules.Epsilon(1e-9)", "", "captum.EpsilonRule()"),
+    Row(
+        "GammaRule()",
+        'rules.Gamma(0.25, epsilon=1e-9, bias="whole")',
+        "",
+        "captum.GammaRule()",
+    ),
+    Row(
+        "GammaRule(set_bias_to_zero=True)",
+        'rules.Gamma(0.25, epsilon=1e-9, bias="ignore")',
+        "",
+        "captum.GammaRule(set_bias_to_zero=True)",
+    ),
+    Row(
+        "Alpha1_Beta0_Rule()",
+        'rules.ZPlus(epsilon=1e-9, split=False, bias="whole")',
+        _SIGNED,
+        "captum.Alpha1_Beta0_Rule()",
+    ),
+    Row(
+        "Alpha1_Beta0_Rule(set_bias_to_zero=True)",
+        'rules.ZPlus(epsilon=1e-9, split=False, bias="ignore")',
+        _SIGNED,
+        "captum.Alpha1_Beta0_Rule(set_bias_to_zero=True)",
+    ),
+    Row("IdentityRule()", "rules.Pass()", "", "captum.IdentityRule()"),
+    Row(
+        "LRP(model)",
+        'composites.Composite("LRP").on("layer", rules.Epsilon(1e-9))'
+        '.on("batch_norm", rules.Epsilon(1e-9)).on("average", rules.Norm(1e-9))'
+        '.on("sum", rules.Norm(1e-9))',
+        "max pooling without a stabiliser; layers of any type; functional sums are seen",
+        "captum.LRP()",
+    ),
+    Row(
+        "model.conv.rule = GammaRule()",
+        'composites.Epsilon(1e-9).on("layer", rules.Gamma(0.25), scope="*conv*")',
+        "no module is changed",
+    ),
+    Row(
+        "LRP(model).attribute(x, target=3)",
+        "jaxlrp.lrp(f, composites.Epsilon(1e-9), target=3)",
+        "",
+    ),
+    Row(
+        "attribute(..., return_convergence_delta=True)",
+        "jaxlrp.audit(f, composites.Epsilon(1e-9))",
+        "where relevance is lost, step by step",
+    ),
+    Row(
+        "LayerLRP(model, layer)",
+        'jaxlrp.lrp(f, capture="layer")',
+        "any value that has a name",
+    ),
+)
+"""captum's names, ours, and what differs."""

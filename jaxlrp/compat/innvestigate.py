@@ -1,0 +1,367 @@
+"""iNNvestigate's rules and analyzers, with its names and defaults.
+
+    >>> from jaxlrp.compat import innvestigate
+    >>> innvestigate.Alpha1Beta0Rule()
+    AlphaBeta(alpha=1.0, beta=0.0, epsilon=1e-07, stabiliser='zeros', bias='whole')
+    >>> print(innvestigate.LRPSequentialPresetA().name)
+    SequentialPresetA
+
+Its conventions: exact zeros alone are stabilised, by 1e-7, and the alpha-beta rules have
+the whole bias, of both signs, in the denominator of either part. Batch norms are merged
+here; iNNvestigate has a rule of its own for them.
+
+Source: iNNvestigate 2.1.2; Alber et al. 2019, "iNNvestigate neural networks!".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxlrp import composites, rules
+from jaxlrp.compat._rows import Row
+from jaxlrp.composites import Composite
+from jaxlrp.rules import Rule
+
+_ZEROS: dict[str, Any] = {"epsilon": 1e-7, "stabiliser": "zeros"}
+
+
+def ZRule() -> Rule:  # noqa: N802
+    """`R_j = sum_i x_j w_ij R_i / z_i`; zeros are 1e-7."""
+    return rules.Epsilon(**_ZEROS)
+
+
+def ZIgnoreBiasRule() -> Rule:  # noqa: N802
+    """`ZRule` of the layer without its bias."""
+    return rules.Epsilon(**_ZEROS, bias="ignore")
+
+
+def EpsilonRule(epsilon: Any = 1e-7) -> Rule:  # noqa: N802
+    """`rules.Epsilon(1e-7)`."""
+    return rules.Epsilon(epsilon)
+
+
+def EpsilonIgnoreBiasRule(epsilon: Any = 1e-7) -> Rule:  # noqa: N802
+    """`EpsilonRule` of the layer without its bias."""
+    return rules.Epsilon(epsilon, bias="ignore")
+
+
+def WSquareRule() -> Rule:  # noqa: N802
+    """`rules.WSquare` without the bias."""
+    return rules.WSquare(**_ZEROS, bias="ignore")
+
+
+def FlatRule() -> Rule:  # noqa: N802
+    """`rules.Flat`."""
+    return rules.Flat(**_ZEROS)
+
+
+def AlphaBetaRule(alpha: Any, beta: Any, bias: bool = True) -> Rule:  # noqa: N802
+    """`rules.AlphaBeta`, with the whole bias in both denominators or none."""
+    return rules.AlphaBeta(alpha, beta, **_ZEROS, bias="whole" if bias else "ignore")
+
+
+def AlphaBetaIgnoreBiasRule(alpha: Any, beta: Any) -> Rule:  # noqa: N802
+    """`AlphaBetaRule` of the layer without its bias."""
+    return AlphaBetaRule(alpha, beta, bias=False)
+
+
+def Alpha2Beta1Rule() -> Rule:  # noqa: N802
+    """`AlphaBetaRule(2, 1)`."""
+    return AlphaBetaRule(2.0, 1.0)
+
+
+def Alpha2Beta1IgnoreBiasRule() -> Rule:  # noqa: N802
+    """`AlphaBetaRule(2, 1)` of the layer without its bias."""
+    return AlphaBetaRule(2.0, 1.0, bias=False)
+
+
+def Alpha1Beta0Rule() -> Rule:  # noqa: N802
+    """`AlphaBetaRule(1, 0)`."""
+    return AlphaBetaRule(1.0, 0.0)
+
+
+def Alpha1Beta0IgnoreBiasRule() -> Rule:  # noqa: N802
+    """`AlphaBetaRule(1, 0)` of the layer without its bias."""
+    return AlphaBetaRule(1.0, 0.0, bias=False)
+
+
+def BoundedRule(low: Any = -1.0, high: Any = 1.0) -> Rule:  # noqa: N802
+    """`rules.ZBox`."""
+    return rules.ZBox(low, high, **_ZEROS)
+
+
+def ZPlusRule() -> Rule:  # noqa: N802
+    """`rules.ZPlus` without the bias."""
+    return rules.ZPlus(**_ZEROS, bias="ignore")
+
+
+def ZPlusFastRule() -> Rule:  # noqa: N802
+    """`ZPlusRule` for inputs that are not negative."""
+    return rules.ZPlus(**_ZEROS, split=False, bias="ignore")
+
+
+def _analyzer(name: str, rule: Rule) -> Composite:
+    norm = rules.Norm(**_ZEROS)
+    return Composite(name).on("layer", rule).on("average", norm).on("sum", norm)
+
+
+def LRPZ() -> Composite:  # noqa: N802
+    """`lrp.z`."""
+    return _analyzer("LRPZ", ZRule())
+
+
+def LRPZIgnoreBias() -> Composite:  # noqa: N802
+    """`lrp.z` without biases."""
+    return _analyzer("LRPZIgnoreBias", ZIgnoreBiasRule())
+
+
+def LRPEpsilon(epsilon: Any = 1e-7) -> Composite:  # noqa: N802
+    """`lrp.epsilon`."""
+    return _analyzer("LRPEpsilon", EpsilonRule(epsilon))
+
+
+def LRPEpsilonIgnoreBias(epsilon: Any = 1e-7) -> Composite:  # noqa: N802
+    """`lrp.epsilon` without biases."""
+    return _analyzer("LRPEpsilonIgnoreBias", EpsilonIgnoreBiasRule(epsilon))
+
+
+def LRPWSquare() -> Composite:  # noqa: N802
+    """`lrp.w_square`: w-square on the first layers, z above."""
+    composite = _analyzer("LRPWSquare", ZRule())
+    return composite.on("layer", WSquareRule(), first=True)
+
+
+def LRPFlat() -> Composite:  # noqa: N802
+    """`lrp.flat`: flat on the first layers, z above."""
+    return _analyzer("LRPFlat", ZRule()).on("layer", FlatRule(), first=True)
+
+
+def LRPAlpha2Beta1() -> Composite:  # noqa: N802
+    """`lrp.alpha_2_beta_1`."""
+    return _analyzer("LRPAlpha2Beta1", Alpha2Beta1Rule())
+
+
+def LRPAlpha1Beta0() -> Composite:  # noqa: N802
+    """`lrp.alpha_1_beta_0`."""
+    return _analyzer("LRPAlpha1Beta0", Alpha1Beta0Rule())
+
+
+def LRPZPlus() -> Composite:  # noqa: N802
+    """`lrp.z_plus`."""
+    return _analyzer("LRPZPlus", ZPlusRule())
+
+
+def LRPZPlusFast() -> Composite:  # noqa: N802
+    """`lrp.z_plus_fast`."""
+    return _analyzer("LRPZPlusFast", ZPlusFastRule())
+
+
+def LRPSequentialPresetA(epsilon: Any = 0.1) -> Composite:  # noqa: N802
+    """`lrp.sequential_preset_a`."""
+    return composites.SequentialPresetA(epsilon)
+
+
+def LRPSequentialPresetB(epsilon: Any = 0.1) -> Composite:  # noqa: N802
+    """`lrp.sequential_preset_b`."""
+    return composites.SequentialPresetB(epsilon)
+
+
+def LRPSequentialPresetAFlat(epsilon: Any = 0.1) -> Composite:  # noqa: N802
+    """`lrp.sequential_preset_a_flat`."""
+    return composites.SequentialPresetAFlat(epsilon)
+
+
+def LRPSequentialPresetBFlat(epsilon: Any = 0.1) -> Composite:  # noqa: N802
+    """`lrp.sequential_preset_b_flat`."""
+    return composites.SequentialPresetBFlat(epsilon)
+
+
+def LRPSequentialPresetBFlatUntilIdx(idx: int, epsilon: Any = 0.1) -> Composite:  # noqa: N802
+    """`lrp.sequential_preset_b_flat_until_idx`, `idx` counting layers with weights."""
+    return composites.SequentialPresetBFlatUntil(idx, epsilon)
+
+
+def DeepTaylor() -> Composite:  # noqa: N802
+    """`deep_taylor`."""
+    return composites.DeepTaylor()
+
+
+def BoundedDeepTaylor(low: Any = -1.0, high: Any = 1.0) -> Composite:  # noqa: N802
+    """`deep_taylor.bounded`."""
+    return composites.DeepTaylorBounded(low, high)
+
+
+def GuidedBackprop() -> Composite:  # noqa: N802
+    """`guided_backprop`."""
+    return composites.GuidedBackprop()
+
+
+def Deconvnet() -> Composite:  # noqa: N802
+    """`deconvnet`."""
+    return composites.DeconvNet()
+
+
+_Z = 'epsilon=1e-7, stabiliser="zeros"'
+_NORM = f'.on("average", rules.Norm({_Z})).on("sum", rules.Norm({_Z}))'
+_WHOLE = 'the whole bias stands in both denominators; `bias="absorb"` is the paper\'s'
+
+
+def _analyzer_row(name: str, rule: str, function: str) -> Row:
+    ours = f'composites.Composite("{function}").on("layer", {rule}){_NORM}'
+    return Row(name, ours, "", f"innvestigate.{function}()")
+
+
+TABLE: tuple[Row, ...] = (
+    Row("ZRule", f"rules.Epsilon({_Z})", "", "innvestigate.ZRule()"),
+    Row(
+        "ZIgnoreBiasRule",
+        f'rules.Epsilon({_Z}, bias="ignore")',
+        "",
+        "innvestigate.ZIgnoreBiasRule()",
+    ),
+    Row("EpsilonRule", "rules.Epsilon(1e-7)", "", "innvestigate.EpsilonRule()"),
+    Row(
+        "EpsilonIgnoreBiasRule",
+        'rules.Epsilon(1e-7, bias="ignore")',
+        "",
+        "innvestigate.EpsilonIgnoreBiasRule()",
+    ),
+    Row(
+        "WSquareRule",
+        f'rules.WSquare({_Z}, bias="ignore")',
+        "",
+        "innvestigate.WSquareRule()",
+    ),
+    Row("FlatRule", f"rules.Flat({_Z})", "", "innvestigate.FlatRule()"),
+    Row(
+        "Alpha2Beta1Rule",
+        f'rules.AlphaBeta(2.0, 1.0, {_Z}, bias="whole")',
+        _WHOLE,
+        "innvestigate.Alpha2Beta1Rule()",
+    ),
+    Row(
+        "Alpha2Beta1IgnoreBiasRule",
+        f'rules.AlphaBeta(2.0, 1.0, {_Z}, bias="ignore")',
+        "",
+        "innvestigate.Alpha2Beta1IgnoreBiasRule()",
+    ),
+    Row(
+        "Alpha1Beta0Rule",
+        f'rules.AlphaBeta(1.0, 0.0, {_Z}, bias="whole")',
+        _WHOLE,
+        "innvestigate.Alpha1Beta0Rule()",
+    ),
+    Row(
+        "Alpha1Beta0IgnoreBiasRule",
+        f'rules.AlphaBeta(1.0, 0.0, {_Z}, bias="ignore")',
+        "",
+        "innvestigate.Alpha1Beta0IgnoreBiasRule()",
+    ),
+    Row(
+        "BoundedRule(-1, 1)",
+        f"rules.ZBox(-1.0, 1.0, {_Z})",
+        "",
+        "innvestigate.BoundedRule()",
+    ),
+    Row(
+        "ZPlusRule",
+        f'rules.ZPlus({_Z}, bias="ignore")',
+        "",
+        "innvestigate.ZPlusRule()",
+    ),
+    Row(
+        "ZPlusFastRule",
+        f'rules.ZPlus({_Z}, split=False, bias="ignore")',
+        "",
+        "innvestigate.ZPlusFastRule()",
+    ),
+    Row(
+        "AlphaBetaXRule, AlphaBetaX2m100Rule",
+        "rules.Merge()",
+        "none here: one of its branches has the wrong coefficient; batch norms, which "
+        "it is for, are merged",
+    ),
+    _analyzer_row('"lrp.z"', f"rules.Epsilon({_Z})", "LRPZ"),
+    _analyzer_row('"lrp.epsilon"', "rules.Epsilon(1e-7)", "LRPEpsilon"),
+    _analyzer_row(
+        '"lrp.alpha_2_beta_1"',
+        f'rules.AlphaBeta(2.0, 1.0, {_Z}, bias="whole")',
+        "LRPAlpha2Beta1",
+    ),
+    _analyzer_row(
+        '"lrp.alpha_1_beta_0"',
+        f'rules.AlphaBeta(1.0, 0.0, {_Z}, bias="whole")',
+        "LRPAlpha1Beta0",
+    ),
+    _analyzer_row('"lrp.z_plus"', f'rules.ZPlus({_Z}, bias="ignore")', "LRPZPlus"),
+    _analyzer_row(
+        '"lrp.z_plus_fast"',
+        f'rules.ZPlus({_Z}, split=False, bias="ignore")',
+        "LRPZPlusFast",
+    ),
+    Row(
+        '"lrp.sequential_preset_a"',
+        "composites.SequentialPresetA()",
+        "",
+        "innvestigate.LRPSequentialPresetA()",
+    ),
+    Row(
+        '"lrp.sequential_preset_b"',
+        "composites.SequentialPresetB()",
+        "",
+        "innvestigate.LRPSequentialPresetB()",
+    ),
+    Row(
+        '"lrp.sequential_preset_a_flat"',
+        "composites.SequentialPresetAFlat()",
+        "",
+        "innvestigate.LRPSequentialPresetAFlat()",
+    ),
+    Row(
+        '"lrp.sequential_preset_b_flat"',
+        "composites.SequentialPresetBFlat()",
+        "",
+        "innvestigate.LRPSequentialPresetBFlat()",
+    ),
+    Row(
+        '"lrp.sequential_preset_b_flat_until_idx"',
+        "composites.SequentialPresetBFlatUntil(4)",
+        "layers with weights are counted, not all of Keras",
+        "innvestigate.LRPSequentialPresetBFlatUntilIdx(4)",
+    ),
+    Row(
+        '"deep_taylor"',
+        "composites.DeepTaylor()",
+        "",
+        "innvestigate.DeepTaylor()",
+    ),
+    Row(
+        '"deep_taylor.bounded"',
+        "composites.DeepTaylorBounded(-1.0, 1.0)",
+        "",
+        "innvestigate.BoundedDeepTaylor()",
+    ),
+    Row(
+        '"guided_backprop"',
+        "composites.GuidedBackprop()",
+        "the seed is the output's value, not one",
+        "innvestigate.GuidedBackprop()",
+    ),
+    Row(
+        '"deconvnet"',
+        "composites.DeconvNet()",
+        "the seed is the output's value, not one",
+        "innvestigate.Deconvnet()",
+    ),
+    Row(
+        'create_analyzer("lrp.z", model).analyze(x)',
+        'jaxlrp.lrp(f, composites.Composite("LRPZ"))',
+        "softmax outputs: explain the logits",
+    ),
+    Row(
+        'neuron_selection_mode="index"',
+        "jaxlrp.lrp(f, target=3)",
+        '`"max_activation"` is `target="max"`, `"all"` is `target="all"`',
+    ),
+)
+"""iNNvestigate's names, ours, and what differs."""

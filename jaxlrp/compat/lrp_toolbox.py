@@ -1,0 +1,216 @@
+"""The LRP toolbox's variants and Caffe formula types, with its notation.
+
+    >>> from jaxlrp.compat import lrp_toolbox
+    >>> lrp_toolbox.alphabeta(2.0)  # alpha + beta = 1 there: beta is -1
+    AlphaBeta(alpha=2.0, beta=1.0, epsilon=1e-16)
+    >>> print(lrp_toolbox.formula(102))
+    Formula102
+      layer        Epsilon(epsilon=1.0)
+      convolution  AlphaBeta(alpha=2.0, beta=1.0, epsilon=1e-16)
+      average      Norm(epsilon=1e-12)
+      selection    WinnerTakesAll(ties='share')
+      shift        Pass()  [first]
+      layer        Flat(epsilon=1e-16)  [first]
+
+Source: lrp_toolbox 1.3.1; Lapuschkin et al. 2016, "The LRP toolbox for artificial
+neural networks"; Kohlbrenner et al. 2020, "Towards best practice in explaining neural
+network decisions with LRP", for the formula types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxlrp import rules
+from jaxlrp.compat._rows import Row
+from jaxlrp.composites import Composite
+from jaxlrp.rules import Rule
+
+_SMALL: dict[str, Any] = {"epsilon": 1e-16}
+
+
+def simple() -> Rule:
+    """`lrp(R)`: LRP-0, stabilised by 1e-16."""
+    return rules.Epsilon(**_SMALL)
+
+
+def epsilon(param: Any) -> Rule:
+    """`lrp(R, "epsilon", param)`."""
+    return rules.Epsilon(param)
+
+
+def alphabeta(param: Any) -> Rule:
+    """`lrp(R, "alphabeta", alpha)`: `alpha + beta = 1` there, `alpha - beta = 1` here."""
+    return rules.AlphaBeta(param, param - 1, **_SMALL)
+
+
+def ww() -> Rule:
+    """`lrp(R, "ww")`: w-square without the bias."""
+    return rules.WSquare(**_SMALL, bias="ignore")
+
+
+def flat() -> Rule:
+    """`lrp(R, "flat")`."""
+    return rules.Flat(**_SMALL)
+
+
+def _pools(name: str, layer: Rule) -> Composite:
+    return (
+        Composite(name)
+        .on("layer", layer)
+        .on("average", rules.Norm(1e-12))
+        .on("selection", rules.WinnerTakesAll(ties="share"))
+    )
+
+
+def lrp(variant: str = "simple", param: Any = None) -> Composite:
+    """`nn.lrp(R, variant, param)`: one rule on every layer.
+
+    Sum pooling in proportion; max pooling shares ties.
+
+    Raises:
+      ValueError: for a variant that is none.
+    """
+    made: dict[str, Callable[[], Rule]] = {
+        "simple": simple,
+        "epsilon": lambda: epsilon(param),
+        "alphabeta": lambda: alphabeta(param),
+        "ww": ww,
+        "flat": flat,
+    }
+    if variant not in made:
+        names = ", ".join(map(repr, made))
+        raise ValueError(f"variant: got {variant!r}, expected one of {names}")
+    return _pools("lrp", made[variant]())
+
+
+FORMULAS = (0, 2, 6, 8, 11, 26, 100, 102, 104, 166)
+"""The Caffe formula types that `formula` knows."""
+
+
+def formula(
+    number: int, epsilon: Any = 1.0, beta: Any = 1.0, low: Any = -1.0, high: Any = 1.0
+) -> Composite:
+    """The composite of a formula type of the Caffe toolbox.
+
+    0 epsilon; 2 alpha-beta; 6 alpha-beta with z-box first; 8 epsilon with z-box first;
+    11 gradient; 26 deconvnet; 100 alpha-beta on convolutions and epsilon on dense
+    layers; 102 the same with flat first, 104 with w-square first; 166 guided
+    backpropagation.
+
+    Args:
+      number: one of `FORMULAS`.
+      epsilon: of the epsilon rule.
+      beta: of the alpha-beta rule, `alpha = 1 + beta`.
+      low: bounds of the z-box.
+      high: bounds of the z-box.
+
+    Raises:
+      ValueError: for a number that is none.
+    """
+    if number not in FORMULAS:
+        names = ", ".join(map(str, FORMULAS))
+        raise ValueError(f"number: got {number!r}, expected one of {names}")
+    name = f"Formula{number}"
+    if number in (11, 26, 166):
+        composite = Composite(name).on("any", rules.Gradient())
+        special = {26: rules.Deconv(), 166: rules.Guided()}
+        if number == 11:
+            return composite
+        return composite.on("activation", special[number])
+    signed = rules.AlphaBeta(1 + beta, beta, **_SMALL)
+    stable = rules.Epsilon(epsilon)
+    composite = _pools(name, signed if number in (2, 6) else stable)
+    if number in (100, 102, 104):
+        composite = Composite(name).on("layer", stable).on("convolution", signed)
+        composite = composite.on("average", rules.Norm(1e-12))
+        composite = composite.on("selection", rules.WinnerTakesAll(ties="share"))
+    box = rules.ZBox(low, high, **_SMALL)
+    first = {6: box, 8: box, 102: flat(), 104: ww()}.get(number)
+    if first is None:
+        return composite
+    composite = composite.on("shift", rules.Pass(), first=True)
+    return composite.on("layer", first, first=True)
+
+
+_SHARE = (
+    '.on("average", rules.Norm(1e-12))'
+    '.on("selection", rules.WinnerTakesAll(ties="share"))'
+)
+_SHIFT = '.on("shift", rules.Pass(), first=True)'
+
+
+def _formula_row(number: int, title: str, layer: str, first: str = "") -> Row:
+    ours = f'composites.Composite("Formula{number}"){layer}{_SHARE}'
+    if first:
+        ours += f'{_SHIFT}.on("layer", {first}, first=True)'
+    return Row(f"{number} ({title})", ours, "", f"lrp_toolbox.formula({number})")
+
+
+_ALPHA = "rules.AlphaBeta(2.0, 1.0, epsilon=1e-16)"
+_MIXED = f'.on("layer", rules.Epsilon(1.0)).on("convolution", {_ALPHA})'
+
+TABLE: tuple[Row, ...] = (
+    Row('"simple"', "rules.Epsilon(1e-16)", "", "lrp_toolbox.simple()"),
+    Row('"epsilon", 0.01', "rules.Epsilon(0.01)", "", "lrp_toolbox.epsilon(0.01)"),
+    Row(
+        '"alphabeta", 2',
+        "rules.AlphaBeta(2.0, 1.0, epsilon=1e-16)",
+        "`alpha + beta = 1` there",
+        "lrp_toolbox.alphabeta(2.0)",
+    ),
+    Row('"ww"', 'rules.WSquare(1e-16, bias="ignore")', "", "lrp_toolbox.ww()"),
+    Row('"flat"', "rules.Flat(1e-16)", "", "lrp_toolbox.flat()"),
+    Row(
+        'nn.lrp(R, "epsilon", 1.0)',
+        f'composites.Composite("lrp").on("layer", rules.Epsilon(1.0)){_SHARE}',
+        "",
+        'lrp_toolbox.lrp("epsilon", 1.0)',
+    ),
+    Row("MaxPool", 'rules.WinnerTakesAll(ties="share")', "the default takes the first"),
+    Row("SumPool", "rules.Norm(1e-12)", ""),
+    _formula_row(0, "epsilon", '.on("layer", rules.Epsilon(1.0))'),
+    _formula_row(2, "alpha-beta", f'.on("layer", {_ALPHA})'),
+    _formula_row(
+        6, "z-box first", f'.on("layer", {_ALPHA})', "rules.ZBox(-1, 1, epsilon=1e-16)"
+    ),
+    _formula_row(
+        8,
+        "z-box first",
+        '.on("layer", rules.Epsilon(1.0))',
+        "rules.ZBox(-1, 1, epsilon=1e-16)",
+    ),
+    _formula_row(100, "composite", _MIXED),
+    _formula_row(102, "flat first", _MIXED, "rules.Flat(1e-16)"),
+    _formula_row(104, "ww first", _MIXED, 'rules.WSquare(1e-16, bias="ignore")'),
+    Row(
+        "11 (gradient)",
+        'composites.Composite("Formula11").on("any", rules.Gradient())',
+        "the seed is the output's value",
+        "lrp_toolbox.formula(11)",
+    ),
+    Row(
+        "26 (deconvnet)",
+        'composites.DeconvNet().named("Formula26")',
+        "the seed is the output's value",
+        "lrp_toolbox.formula(26)",
+    ),
+    Row(
+        "166 (guided)",
+        'composites.GuidedBackprop().named("Formula166")',
+        "the seed is the output's value",
+        "lrp_toolbox.formula(166)",
+    ),
+    Row(
+        "18, 22 (deep Taylor)",
+        "composites.DeepTaylor()",
+        "one variant",
+    ),
+    Row(
+        "54, 56, 58, 60 (flat or ww below an index)",
+        'composites.Epsilon().on("layer", rules.Flat(), depth=(0, 4))',
+        "layers are counted from the input",
+    ),
+)
+"""The toolbox's names, ours, and what differs."""

@@ -1,0 +1,387 @@
+"""zennit's rules and composites, with its names and defaults.
+
+    >>> import jaxlrp
+    >>> from jaxlrp.compat import zennit
+    >>> print(zennit.EpsilonPlusFlat())
+    EpsilonPlusFlat
+      layer        Epsilon(epsilon=1e-06)
+      convolution  ZPlus()
+      average      Norm(epsilon=1e-06)
+      sum          Norm(epsilon=1e-06)
+      shift        Pass()  [first]
+      layer        Flat()  [first]
+      batch_norm   Pass()
+
+A canonizer that merges batch norms is asked for by name:
+`zennit.EpsilonPlusFlat(canonizers=["SequentialMergeBatchNorm"])`; without one a batch
+norm passes relevance unchanged, as there. `zero_params=["bias"]` is `bias="ignore"`.
+
+Source: zennit 0.5.1; Anders et al. 2021, "Software for dataset-wide XAI: from local
+explanations to global insights with Zennit, CoRelAy, and ViRelAy".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from jaxlrp import composites, rules
+from jaxlrp.compat._rows import Row, changed, with_options
+from jaxlrp.composites import Composite
+from jaxlrp.rules import Rule
+
+CANONIZERS = (
+    "MergeBatchNorm",
+    "NamedMergeBatchNorm",
+    "SequentialMergeBatchNorm",
+    "ResNetBasicBlockCanonizer",
+    "ResNetBottleneckCanonizer",
+    "ResNetCanonizer",
+    "VGGCanonizer",
+)
+"""The canonizers that merge batch norms. Residual sums need none here."""
+
+Names = Sequence[str] | str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Stabilizer:
+    """`s(z)`: `z + epsilon sign(z)`, or with `clip` `sign(z) max(|z|, epsilon)`.
+
+    With `norm_scale`, epsilon is in units of the root mean square of `z`: over a
+    layer's features here, over all axes but the first in zennit.
+
+    Attributes:
+      epsilon: its size.
+      clip: the form.
+      norm_scale: is the size relative?
+    """
+
+    epsilon: Any = 1e-6
+    clip: bool = False
+    norm_scale: bool = False
+
+    def options(self) -> dict[str, Any]:
+        """The options of a rule that are the same."""
+        return {
+            "epsilon": self.epsilon,
+            "stabiliser": "clip" if self.clip else "sign",
+            "relative": self.norm_scale,
+        }
+
+
+def _options(stabilizer: Any, zero_params: Names) -> dict[str, Any]:
+    if not isinstance(stabilizer, Stabilizer):
+        stabilizer = Stabilizer(stabilizer)
+    return {**stabilizer.options(), "bias": _bias(zero_params)}
+
+
+def _bias(zero_params: Names) -> str:
+    names = (zero_params,) if isinstance(zero_params, str) else tuple(zero_params or ())
+    if any(name != "bias" for name in names):
+        raise ValueError(
+            f"zero_params: got {zero_params!r}, expected None or ['bias']: other "
+            f"parameters than the bias are no choice here"
+        )
+    return "ignore" if names else "absorb"
+
+
+def Epsilon(epsilon: Any = 1e-6, zero_params: Names = None) -> Rule:  # noqa: N802
+    """`rules.Epsilon`."""
+    return with_options(rules.Epsilon(), **_options(epsilon, zero_params))
+
+
+def Gamma(  # noqa: N802
+    gamma: Any = 0.25, stabilizer: Any = 1e-6, zero_params: Names = None
+) -> Rule:
+    """`rules.GeneralizedGamma`."""
+    rule = rules.GeneralizedGamma(gamma)
+    return with_options(rule, **_options(stabilizer, zero_params))
+
+
+def ZPlus(stabilizer: Any = 1e-6, zero_params: Names = None) -> Rule:  # noqa: N802
+    """`rules.ZPlus`."""
+    return with_options(rules.ZPlus(), **_options(stabilizer, zero_params))
+
+
+def AlphaBeta(  # noqa: N802
+    alpha: Any = 2.0, beta: Any = 1.0, stabilizer: Any = 1e-6, zero_params: Names = None
+) -> Rule:
+    """`rules.AlphaBeta`."""
+    rule = rules.AlphaBeta(alpha, beta)
+    return with_options(rule, **_options(stabilizer, zero_params))
+
+
+def ZBox(  # noqa: N802
+    low: Any, high: Any, stabilizer: Any = 1e-6, zero_params: Names = None
+) -> Rule:
+    """`rules.ZBox`."""
+    return with_options(rules.ZBox(low, high), **_options(stabilizer, zero_params))
+
+
+def WSquare(stabilizer: Any = 1e-6, zero_params: Names = None) -> Rule:  # noqa: N802
+    """`rules.WSquare`, the bias squared in the denominator."""
+    return with_options(rules.WSquare(), **_options(stabilizer, zero_params))
+
+
+def Flat(stabilizer: Any = 1e-6, zero_params: Names = None) -> Rule:  # noqa: N802
+    """`rules.Flat`."""
+    return with_options(rules.Flat(), **_options(stabilizer, zero_params))
+
+
+def Norm(stabilizer: Any = 1e-6) -> Rule:  # noqa: N802
+    """`rules.Norm`."""
+    return with_options(rules.Norm(), **_options(stabilizer, None))
+
+
+def Pass() -> Rule:  # noqa: N802
+    """`rules.Pass`."""
+    return rules.Pass()
+
+
+def ReLUDeconvNet() -> Rule:  # noqa: N802
+    """`rules.Deconv`."""
+    return rules.Deconv()
+
+
+def ReLUGuidedBackprop() -> Rule:  # noqa: N802
+    """`rules.Guided`."""
+    return rules.Guided()
+
+
+def ReLUBetaSmooth(beta_smooth: Any = 10.0) -> Rule:  # noqa: N802
+    """`rules.BetaSmooth`."""
+    return rules.BetaSmooth(beta_smooth)
+
+
+def _zennit(
+    composite: Composite,
+    stabilizer: Any,
+    zero_params: Names,
+    canonizers: Names,
+    unmerged: Rule | None = None,
+) -> Composite:
+    """The preset with zennit's arguments; batch norms as without a canonizer."""
+    options = _options(stabilizer, zero_params)
+    bias = {"bias": options["bias"]}
+
+    def change(rule: Rule) -> Rule:
+        own = bias if isinstance(rule, rules.Epsilon) else options
+        stabilised = hasattr(rule, "stabiliser")
+        return with_options(rule, **own) if stabilised else rule
+
+    names = (canonizers,) if isinstance(canonizers, str) else tuple(canonizers or ())
+    for name in names:
+        if name not in CANONIZERS:
+            raise ValueError(
+                f"canonizers: got {name!r}, expected names among "
+                f"{', '.join(CANONIZERS)}"
+            )
+    composite = changed(composite, change)
+    return composite if names else composite.on("batch_norm", unmerged or rules.Pass())
+
+
+def EpsilonGammaBox(  # noqa: N802
+    low: Any,
+    high: Any,
+    epsilon: Any = 1e-6,
+    gamma: Any = 0.25,
+    stabilizer: Any = 1e-6,
+    *,
+    zero_params: Names = None,
+    canonizers: Names = None,
+) -> Composite:
+    """`composites.EpsilonGammaBox`."""
+    preset = composites.EpsilonGammaBox(low, high, epsilon, gamma)
+    return _zennit(preset, stabilizer, zero_params, canonizers)
+
+
+def EpsilonPlus(  # noqa: N802
+    epsilon: Any = 1e-6,
+    stabilizer: Any = 1e-6,
+    *,
+    zero_params: Names = None,
+    canonizers: Names = None,
+) -> Composite:
+    """`composites.EpsilonPlus`."""
+    preset = composites.EpsilonPlus(epsilon)
+    return _zennit(preset, stabilizer, zero_params, canonizers)
+
+
+def EpsilonPlusFlat(  # noqa: N802
+    epsilon: Any = 1e-6,
+    stabilizer: Any = 1e-6,
+    *,
+    zero_params: Names = None,
+    canonizers: Names = None,
+) -> Composite:
+    """`composites.EpsilonPlusFlat`."""
+    preset = composites.EpsilonPlusFlat(epsilon)
+    return _zennit(preset, stabilizer, zero_params, canonizers)
+
+
+def EpsilonAlpha2Beta1(  # noqa: N802
+    epsilon: Any = 1e-6,
+    stabilizer: Any = 1e-6,
+    *,
+    zero_params: Names = None,
+    canonizers: Names = None,
+) -> Composite:
+    """`composites.EpsilonAlpha2Beta1`."""
+    preset = composites.EpsilonAlpha2Beta1(epsilon)
+    return _zennit(preset, stabilizer, zero_params, canonizers)
+
+
+def EpsilonAlpha2Beta1Flat(  # noqa: N802
+    epsilon: Any = 1e-6,
+    stabilizer: Any = 1e-6,
+    *,
+    zero_params: Names = None,
+    canonizers: Names = None,
+) -> Composite:
+    """`composites.EpsilonAlpha2Beta1Flat`."""
+    preset = composites.EpsilonAlpha2Beta1Flat(epsilon)
+    return _zennit(preset, stabilizer, zero_params, canonizers)
+
+
+def ExcitationBackprop(  # noqa: N802
+    stabilizer: Any = 1e-6, *, zero_params: Names = None, canonizers: Names = None
+) -> Composite:
+    """`composites.ExcitationBackprop`; the gradient through an unmerged batch norm."""
+    preset = composites.ExcitationBackprop()
+    return _zennit(preset, stabilizer, zero_params, canonizers, rules.Gradient())
+
+
+def DeconvNet() -> Composite:  # noqa: N802
+    """`composites.DeconvNet`."""
+    return composites.DeconvNet()
+
+
+def GuidedBackprop() -> Composite:  # noqa: N802
+    """`composites.GuidedBackprop`."""
+    return composites.GuidedBackprop()
+
+
+def BetaSmooth(beta_smooth: Any = 10.0) -> Composite:  # noqa: N802
+    """`composites.BetaSmooth`."""
+    return composites.BetaSmooth(beta_smooth)
+
+
+_UNMERGED = '.on("batch_norm", rules.Pass())'
+_FIRST = "first is where no layer lies before, not what is registered first"
+
+TABLE: tuple[Row, ...] = (
+    Row("Epsilon()", "rules.Epsilon(1e-6)", "", "zennit.Epsilon()"),
+    Row(
+        "Gamma()",
+        "rules.GeneralizedGamma(0.25)",
+        "`rules.Gamma` is the plain one",
+        "zennit.Gamma()",
+    ),
+    Row("ZPlus()", "rules.ZPlus()", "", "zennit.ZPlus()"),
+    Row("AlphaBeta(2, 1)", "rules.AlphaBeta(2.0, 1.0)", "", "zennit.AlphaBeta()"),
+    Row("ZBox(-3, 3)", "rules.ZBox(-3, 3)", "", "zennit.ZBox(-3, 3)"),
+    Row("WSquare()", "rules.WSquare()", "", "zennit.WSquare()"),
+    Row("Flat()", "rules.Flat()", "", "zennit.Flat()"),
+    Row("Norm()", "rules.Norm(1e-6)", "", "zennit.Norm()"),
+    Row("Pass()", "rules.Pass()", "", "zennit.Pass()"),
+    Row("ReLUDeconvNet()", "rules.Deconv()", "", "zennit.ReLUDeconvNet()"),
+    Row("ReLUGuidedBackprop()", "rules.Guided()", "", "zennit.ReLUGuidedBackprop()"),
+    Row("ReLUBetaSmooth()", "rules.BetaSmooth(10.0)", "", "zennit.ReLUBetaSmooth()"),
+    Row(
+        'ZPlus(zero_params=["bias"])',
+        'rules.ZPlus(bias="ignore")',
+        "",
+        'zennit.ZPlus(zero_params=["bias"])',
+    ),
+    Row(
+        "Epsilon(Stabilizer(1e-3, norm_scale=True))",
+        "rules.Epsilon(1e-3, relative=True)",
+        "the root mean square is over the layer's features, not over pixels as well",
+        "zennit.Epsilon(zennit.Stabilizer(1e-3, norm_scale=True))",
+    ),
+    Row(
+        "EpsilonGammaBox(-3, 3)",
+        f"composites.EpsilonGammaBox(-3, 3){_UNMERGED}",
+        _FIRST,
+        "zennit.EpsilonGammaBox(-3, 3)",
+    ),
+    Row(
+        "EpsilonPlus()",
+        f"composites.EpsilonPlus(){_UNMERGED}",
+        "",
+        "zennit.EpsilonPlus()",
+    ),
+    Row(
+        "EpsilonPlusFlat()",
+        f"composites.EpsilonPlusFlat(){_UNMERGED}",
+        _FIRST,
+        "zennit.EpsilonPlusFlat()",
+    ),
+    Row(
+        "EpsilonAlpha2Beta1()",
+        f"composites.EpsilonAlpha2Beta1(){_UNMERGED}",
+        "",
+        "zennit.EpsilonAlpha2Beta1()",
+    ),
+    Row(
+        "EpsilonAlpha2Beta1Flat()",
+        f"composites.EpsilonAlpha2Beta1Flat(){_UNMERGED}",
+        _FIRST,
+        "zennit.EpsilonAlpha2Beta1Flat()",
+    ),
+    Row(
+        "EpsilonPlus(canonizers=[SequentialMergeBatchNorm()])",
+        "composites.EpsilonPlus()",
+        "exact; zennit leaves a factor `1 / sqrt(1 + eps)` behind each merged layer",
+        'zennit.EpsilonPlus(canonizers=["SequentialMergeBatchNorm"])',
+    ),
+    Row(
+        "EpsilonPlus(canonizers=[ResNetCanonizer()])",
+        "composites.EpsilonPlus()",
+        "residual sums are seen however they are written",
+        'zennit.EpsilonPlus(canonizers=["ResNetCanonizer"])',
+    ),
+    Row(
+        "ExcitationBackprop()",
+        'composites.ExcitationBackprop().on("batch_norm", rules.Gradient())',
+        "",
+        "zennit.ExcitationBackprop()",
+    ),
+    Row(
+        "GuidedBackprop()",
+        "composites.GuidedBackprop()",
+        "",
+        "zennit.GuidedBackprop()",
+    ),
+    Row("DeconvNet()", "composites.DeconvNet()", "", "zennit.DeconvNet()"),
+    Row("BetaSmooth()", "composites.BetaSmooth(10.0)", "", "zennit.BetaSmooth()"),
+    Row(
+        "LayerMapComposite([(Linear, Epsilon()), ...])",
+        'composites.Composite("mine").on("dense", rules.Epsilon())',
+        "roles in place of module types; the last line that matches wins",
+    ),
+    Row(
+        'NameMapComposite([(["features.0"], Flat()), ...])',
+        'composites.Epsilon().on("layer", rules.Flat(), scope="*features_0*")',
+        "globs of named scopes in place of module names",
+    ),
+    Row(
+        "SpecialFirstLayerMapComposite(..., first_map=...)",
+        'composites.Epsilon().on("layer", rules.Flat(), first=True)',
+        _FIRST,
+    ),
+    Row(
+        "composite not hooked: LayerNorm, Softmax, x + y, ...",
+        "composites.DEFAULTS",
+        "each role has a rule; zennit takes the gradient, which doubles relevance at "
+        "every functional residual sum",
+    ),
+    Row(
+        "Gradient(model, composite)(x, attr_output)",
+        "jaxlrp.lrp(f, composites.Epsilon(), target=lambda out: out)",
+        "`target` is a class, an array of classes, or a function of the output",
+    ),
+)
+"""zennit's names, ours, and what differs."""

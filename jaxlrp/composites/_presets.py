@@ -1,0 +1,306 @@
+"""Composites of the literature for networks of convolutions and dense layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxlrp import rules
+from jaxlrp.composites._base import Composite
+from jaxlrp.rules import Rule
+
+
+def Default() -> Composite:  # noqa: N802
+    """What `composite=None` means: a good start for any model.
+
+    Epsilon on layers, `1e-6` of the layer's root mean square; identity on activations;
+    normalisers held constant; AttnLRP for softmax and bilinear products.
+    """
+    return Composite("Default").on("layer", rules.Epsilon(1e-6, relative=True))
+
+
+def Uniform(rule: Rule) -> Composite:  # noqa: N802
+    """One rule on every layer; the defaults elsewhere."""
+    return Composite(f"Uniform({type(rule).__name__})").on("layer", rule)
+
+
+def Epsilon(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
+    """Epsilon on every layer, proportional on averages and residual sums.
+
+    Source: zennit's layer map.
+    """
+    return _proportional(Composite("Epsilon").on("layer", rules.Epsilon(epsilon)))
+
+
+def _proportional(composite: Composite) -> Composite:
+    """Averages and residual sums in proportion."""
+    return composite.on("average", rules.Norm(1e-6)).on("sum", rules.Norm(1e-6))
+
+
+def _epsilon_with(name: str, convolution: Rule, epsilon: Any) -> Composite:
+    return _proportional(
+        Composite(name)
+        .on("layer", rules.Epsilon(epsilon))
+        .on("convolution", convolution)
+    )
+
+
+def _shift_passes(composite: Composite) -> Composite:
+    """For rules that look past the input's value: so does its normalisation."""
+    return composite.on("shift", rules.Pass(), first=True)
+
+
+def _flat_first(composite: Composite) -> Composite:
+    return _shift_passes(composite).on("layer", rules.Flat(), first=True)
+
+
+def EpsilonPlus(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
+    """z-plus on convolutions, epsilon on dense layers. Source: zennit."""
+    return _epsilon_with("EpsilonPlus", rules.ZPlus(), epsilon)
+
+
+def EpsilonPlusFlat(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
+    """`EpsilonPlus` with the flat rule on the first layers. Source: zennit."""
+    return _flat_first(EpsilonPlus(epsilon).named("EpsilonPlusFlat"))
+
+
+def EpsilonAlpha2Beta1(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
+    """alpha 2, beta 1 on convolutions, epsilon on dense layers. Source: zennit."""
+    return _epsilon_with("EpsilonAlpha2Beta1", rules.AlphaBeta(2.0, 1.0), epsilon)
+
+
+def EpsilonAlpha2Beta1Flat(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
+    """`EpsilonAlpha2Beta1` with the flat rule on the first layers. Source: zennit."""
+    return _flat_first(EpsilonAlpha2Beta1(epsilon).named("EpsilonAlpha2Beta1Flat"))
+
+
+def EpsilonGammaBox(  # noqa: N802
+    low: Any,
+    high: Any,
+    epsilon: Any = 1e-6,
+    gamma: Any = 0.25,
+    *,
+    generalized: bool = True,
+) -> Composite:
+    """Gamma on convolutions, epsilon on dense layers, z-box first.
+
+    Args:
+      low: the smallest value of the input, a scalar or an array that broadcasts to it.
+      high: the largest.
+      epsilon: of the dense layers.
+      gamma: of the convolutions but the first.
+      generalized: `GeneralizedGamma`, as in zennit, or the plain `Gamma`, as in
+        RelevancePropagation.jl. On nonnegative inputs and positive outputs both agree.
+
+    Source: zennit. The box applies to a first layer that is a convolution.
+    """
+    chosen = rules.GeneralizedGamma if generalized else rules.Gamma
+    composite = _epsilon_with("EpsilonGammaBox", chosen(gamma), epsilon)
+    box = rules.ZBox(low, high)
+    return _shift_passes(composite).on("convolution", box, first=True)
+
+
+def SequentialPresetA(epsilon: Any = 0.1) -> Composite:  # noqa: N802
+    """alpha 1, beta 0 on convolutions, epsilon 0.1 on dense layers.
+
+    The conventions are iNNvestigate's: the whole bias in the denominator, exact zeros
+    alone are stabilised, sums and averages in proportion.
+
+    Source: iNNvestigate's `lrp.sequential_preset_a`; Lapuschkin et al. 2017,
+    "Understanding and comparing deep neural networks for age and gender
+    classification".
+
+    Examples:
+      >>> import jaxlrp
+      >>> print(jaxlrp.composites.SequentialPresetA())
+      SequentialPresetA
+        layer        Epsilon(epsilon=0.1)
+        convolution  AlphaBeta(alpha=1.0, beta=0.0, epsilon=1e-07, \
+stabiliser='zeros', bias='whole')
+        average      Norm(epsilon=1e-07, stabiliser='zeros')
+        sum          Norm(epsilon=1e-07, stabiliser='zeros')
+    """
+    return _sequential("SequentialPresetA", 1.0, epsilon)
+
+
+def SequentialPresetAFlat(epsilon: Any = 0.1) -> Composite:  # noqa: N802
+    """`SequentialPresetA` with the flat rule on the first layers.
+
+    Source: iNNvestigate's `lrp.sequential_preset_a_flat`.
+    """
+    return _sequential("SequentialPresetAFlat", 1.0, epsilon, flat=1)
+
+
+def SequentialPresetB(epsilon: Any = 0.1) -> Composite:  # noqa: N802
+    """alpha 2, beta 1 on convolutions, epsilon 0.1 on dense layers.
+
+    Source: iNNvestigate's `lrp.sequential_preset_b`; see `SequentialPresetA`.
+    """
+    return _sequential("SequentialPresetB", 2.0, epsilon)
+
+
+def SequentialPresetBFlat(epsilon: Any = 0.1) -> Composite:  # noqa: N802
+    """`SequentialPresetB` with the flat rule on the first layers.
+
+    Source: iNNvestigate's `lrp.sequential_preset_b_flat`.
+    """
+    return _sequential("SequentialPresetBFlat", 2.0, epsilon, flat=1)
+
+
+def SequentialPresetBFlatUntil(depth: int, epsilon: Any = 0.1) -> Composite:  # noqa: N802
+    """`SequentialPresetB` with the flat rule on the layers below a depth.
+
+    Args:
+      depth: layers with fewer than `depth` layers before them get the flat rule.
+      epsilon: of the dense layers.
+
+    Source: iNNvestigate's `lrp.sequential_preset_b_flat_until_idx`, which counts Keras
+    layers of any kind.
+    """
+    return _sequential("SequentialPresetBFlatUntil", 2.0, epsilon, flat=depth)
+
+
+def _sequential(name: str, alpha: float, epsilon: Any, flat: int = 0) -> Composite:
+    zeros: dict[str, Any] = {"epsilon": 1e-7, "stabiliser": "zeros"}
+    norm = rules.Norm(**zeros)
+    composite = (
+        Composite(name)
+        .on("layer", rules.Epsilon(epsilon))
+        .on("convolution", rules.AlphaBeta(alpha, alpha - 1, bias="whole", **zeros))
+        .on("average", norm)
+        .on("sum", norm)
+    )
+    if not flat:
+        return composite
+    composite = _shift_passes(composite)
+    return composite.on("layer", rules.Flat(**zeros), depth=(0, flat))
+
+
+def DeepTaylor() -> Composite:  # noqa: N802
+    """Deep Taylor decomposition of a network of ReLUs.
+
+    Layers in front of an activation: z-plus without the bias,
+    `R_j = sum_i x_j w+_ij R_i / sum_k x_k w+_ik`. Layers in front of none, as the last:
+    w-square without the bias, `R_j = sum_i w_ij^2 R_i / sum_k w_ik^2`. Sums and
+    averages: the gradient, as in iNNvestigate.
+
+    The theory wants a positive output, and biases that are not positive.
+
+    Source: Montavon et al. 2017, "Explaining nonlinear classification decisions with
+    deep Taylor decomposition"; iNNvestigate's `deep_taylor`.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> w = jnp.array([[1.0, -1.0], [2.0, 0.5]])
+      >>> f = lambda x: jax.nn.relu(x @ w) @ jnp.ones(2)
+      >>> explain = jaxlrp.lrp(f, jaxlrp.composites.DeepTaylor(), target="all")
+      >>> x = jnp.array([1.0, 2.0])
+      >>> bool(jnp.isclose(explain(x).sum(), f(x)))
+      True
+    """
+    return (
+        Composite("DeepTaylor")
+        .on("layer", rules.WSquare(bias="ignore"))
+        .on("layer", rules.ZPlus(bias="ignore"), activated=True)
+        .on("average", rules.Gradient())
+        .on("sum", rules.Gradient())
+    )
+
+
+def DeepTaylorBounded(low: Any = -1.0, high: Any = 1.0) -> Composite:  # noqa: N802
+    """`DeepTaylor` with the z-box rule on the first layers.
+
+    Args:
+      low: the smallest value of the input, a scalar or an array that broadcasts to it.
+      high: the largest.
+
+    Source: Montavon et al. 2017; iNNvestigate's `deep_taylor.bounded`.
+    """
+    composite = _shift_passes(DeepTaylor().named("DeepTaylorBounded"))
+    return composite.on("layer", rules.ZBox(low, high), first=True)
+
+
+def BiLRP(low: Any, high: Any) -> Composite:  # noqa: N802
+    """Gamma that falls with depth, for the embeddings of VGG-16 whose product is taken.
+
+    Layers with fewer than 5 layers before them: gamma 0.5; fewer than 8: 0.25; fewer
+    than 11: 0.1; LRP-0 above. z-box on a first convolution.
+
+    Args:
+      low: the smallest value of the input, a scalar or an array that broadcasts to it.
+      high: the largest.
+
+    Source: Eberle et al. 2020, "Building and interpreting deep similarity models", and
+    the schedule of its demonstration.
+    """
+    composite = Composite("BiLRP").on("layer", rules.LRP0())
+    for gamma, depth in ((0.5, (0, 5)), (0.25, (5, 8)), (0.1, (8, 11))):
+        composite = composite.on("layer", rules.Gamma(gamma), depth=depth)
+    box = rules.ZBox(low, high)
+    return _shift_passes(composite).on("convolution", box, first=True)
+
+
+def ExcitationBackprop(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
+    """z-plus on every layer, the gradient elsewhere.
+
+    `R_j = sum_i x_j w+_ij R_i / s(sum_k x_k w+_ik + b+)`; sums and averages in
+    proportion. The gradient of an activation, where LRP passes relevance unchanged,
+    stops what lies at units that are off.
+
+    Source: Zhang et al. 2016, "Top-down neural attention by excitation backprop", which
+    has no biases; with them as in zennit.
+    """
+    return _proportional(
+        _gradients("ExcitationBackprop")
+        .on("batch_norm", rules.Merge())
+        .on("layer", rules.ZPlus(epsilon))
+    )
+
+
+def _gradients(name: str) -> Composite:
+    """Gradients of relevance everywhere."""
+    return Composite(name).on("any", rules.Gradient())
+
+
+def GuidedBackprop() -> Composite:  # noqa: N802
+    """Guided backpropagation, no LRP: the gradient, where both it and the unit are > 0.
+
+    `R_x = f'(x) max(R_y, 0)` on activations, `R_x = (dy/dx)^T R_y` elsewhere. What is
+    propagated is a gradient whose seed is the output's value at the target. It is not
+    multiplied by the input and adds up to nothing.
+
+    Source: Springenberg et al. 2015, "Striving for simplicity"; zennit.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> w = jnp.array([[1.0, -1.0], [2.0, 0.5]])
+      >>> f = lambda x: jax.nn.relu(x @ w).sum()
+      >>> explain = jaxlrp.lrp(f, jaxlrp.composites.GuidedBackprop())
+      >>> x = jnp.array([1.0, 2.0])
+      >>> bool(jnp.allclose(explain(x), f(x) * w[:, 0]))  # the second unit is off
+      True
+    """
+    return _gradients("GuidedBackprop").on("activation", rules.Guided())
+
+
+def DeconvNet() -> Composite:  # noqa: N802
+    """The deconvnet, no LRP: `R_x = max(R_y, 0)` on activations, gradients elsewhere.
+
+    As for `GuidedBackprop`, the seed is the output's value, and the result is not
+    multiplied by the input.
+
+    Source: Zeiler and Fergus 2014, "Visualizing and understanding convolutional
+    networks"; zennit.
+    """
+    return _gradients("DeconvNet").on("activation", rules.Deconv())
+
+
+def BetaSmooth(beta: Any = 10.0) -> Composite:  # noqa: N802
+    """Gradients through softplus for ReLU: `R_x = sigmoid(beta x) R_y`; no LRP.
+
+    As for `GuidedBackprop`, the seed is the output's value, and the result is not
+    multiplied by the input.
+
+    Source: Dombrowski et al. 2019, "Explanations can be manipulated and geometry is to
+    blame"; zennit.
+    """
+    return _gradients("BetaSmooth").on("activation", rules.BetaSmooth(beta))

@@ -1,0 +1,142 @@
+"""Composites of the literature for transformers and other sequence models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxlrp import rules
+from jaxlrp.composites._base import Composite
+
+
+def AttnLRP() -> Composite:  # noqa: N802
+    """LRP-0 on layers, softmax by its Taylor expansion, products split evenly.
+
+    Source: Achtibat et al. 2024; equal to LXT's efficient implementation.
+    """
+    return Composite("AttnLRP").on("layer", rules.LRP0())
+
+
+def CPLRP(*, hold_gates: bool = False) -> Composite:  # noqa: N802
+    """Conservative propagation: attention weights and normalisers are constants.
+
+    Softmax passes no relevance (`Detach`), and what it weights takes all (`Taylor` on
+    bilinear products and products). LRP-0 on layers.
+
+    Args:
+      hold_gates: activations pass no relevance either. For models whose activations
+        are all gates, as in LLaMA's `silu(gate) * up`; others would lose the way
+        through their hidden units.
+
+    Source: Ali et al. 2022, "XAI for transformers: better explanations through
+    conservative propagation"; the gates as in LXT.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> def attend(x):  # one query, constant keys
+      ...     weights = jax.nn.softmax(x @ jnp.eye(2))
+      ...     return weights @ x
+      >>> x = jnp.array([1.0, 2.0])
+      >>> explain = jaxlrp.lrp(attend, jaxlrp.composites.CPLRP())
+      >>> bool(jnp.allclose(explain(x), jax.nn.softmax(x) * x))
+      True
+    """
+    composite = (
+        Composite("CPLRP")
+        .on("layer", rules.LRP0())
+        .on("softmax", rules.Detach())
+        .on("bilinear", rules.Taylor())
+        .on("product", rules.Taylor())
+    )
+    return composite.on("activation", rules.Detach()) if hold_gates else composite
+
+
+def AttnLRPGamma(convolution: Any = 0.25, dense: Any = 0.05) -> Composite:  # noqa: N802
+    """`AttnLRP` with generalised gamma on layers, for vision transformers.
+
+    Args:
+      convolution: gamma of convolutions, the patch embedding.
+      dense: gamma of dense layers.
+
+    Source: Achtibat et al. 2024, appendix on vision transformers, where both are found
+    by a grid search: `convolution` in {0.1, 0.25, 100}, `dense` in {0, 0.01, 0.05, 0.1,
+    1}.
+    """
+    return _with_gamma(AttnLRP().named("AttnLRPGamma"), convolution, dense)
+
+
+def CPLRPGamma(convolution: Any = 0.25, dense: Any = 0.05) -> Composite:  # noqa: N802
+    """`CPLRP` with generalised gamma on layers, for vision transformers.
+
+    Args:
+      convolution: gamma of convolutions, the patch embedding.
+      dense: gamma of dense layers.
+
+    Source: LXT's example for torchvision's ViT; see `AttnLRPGamma`.
+    """
+    return _with_gamma(CPLRP().named("CPLRPGamma"), convolution, dense)
+
+
+def _with_gamma(composite: Composite, convolution: Any, dense: Any) -> Composite:
+    return composite.on("dense", rules.GeneralizedGamma(dense)).on(
+        "convolution", rules.GeneralizedGamma(convolution)
+    )
+
+
+def MambaLRP() -> Composite:  # noqa: N802
+    """For selective state-space models: gates as constants, the rest split evenly.
+
+    LRP-0 on layers; activations, SiLU among them, pass relevance unchanged; normalisers
+    are constants. A factor known to be nonnegative counts as a gate, so that the step
+    `softplus(dt)` and the decay `exp(dt a)` are held and the state takes all
+    (`SignalTakesAll`). Products of two signals, as `y * silu(z)`, are split evenly.
+
+    Not covered: the paper holds the input-dependent matrices `B` and `C` as well. No
+    structure tells them from signals, so they get half of the relevance here, unless
+    the model holds them itself, by `jax.lax.stop_gradient`.
+
+    Source: Rezaei Jafari et al. 2024, "MambaLRP: explaining selective state space
+    sequence models".
+    """
+    return (
+        Composite("MambaLRP")
+        .on("layer", rules.LRP0())
+        .on("product", rules.SignalTakesAll())
+    )
+
+
+def DynamicLRP(  # noqa: N802
+    *, gamma: Any = None, keep: Any = None, softmax: bool = False, epsilon: Any = 1e-11
+) -> Composite:
+    """Everything is shared by absolute size, biases and constants included.
+
+    Sums and means: `R_k = |x_k| R / (sum_l |x_l| + epsilon)`. On layers the bias keeps
+    `|b| / (|W x| + |b|)`, and the rest is shared by the epsilon rule as if there were
+    none. Normalisations, batch norms and activations pass relevance unchanged; pooled
+    averages share evenly.
+
+    Args:
+      gamma: generalised gamma on layers in place of epsilon, or None.
+      keep: only this fraction of each layer's relevances is propagated, or None.
+      softmax: relevance goes through softmax, by its Taylor expansion; else the
+        attention weights are constants.
+      epsilon: the stabiliser.
+
+    Source: dynamicLRP (arXiv:2512.07010).
+    """
+    layer: Any = rules.Epsilon(epsilon, bias="absolute")
+    if gamma is not None:
+        layer = rules.GeneralizedGamma(gamma, epsilon=epsilon, bias="absolute")
+    if keep is not None:
+        layer = rules.TopK(layer, keep)
+    absolute = rules.Absolute(epsilon)
+    return (
+        Composite("DynamicLRP")
+        .on("layer", layer)
+        .on("batch_norm", rules.Pass())
+        .on("average", absolute)
+        .on("average", rules.Flat(epsilon), primitive="reduce_window_sum")
+        .on("sum", absolute)
+        .on("shift", absolute)
+        .on("normaliser", rules.Pass())
+        .on("softmax", rules.Taylor() if softmax else rules.Detach())
+    )
