@@ -179,9 +179,7 @@ def audit(
         measure_once = jax.jit(lambda xs: _measure(traced, xs, rules, target, slots))
         seeds, relevances, taps = measure_once(traced.inputs)
         taps = np.asarray(taps, np.float64)
-        absorptions = tuple(
-            _absorption(s, rules, r, slots, taps) for s, r in steps
-        )
+        absorptions = tuple(_absorption(s, rules, r, slots, taps) for s, r in steps)
         sums = [float(s) for s in seeds]
         total_in = float(sum(float(r) for r in relevances))
         outputs = traced.reading.program.outputs[: traced.n_out]
@@ -265,7 +263,7 @@ def _absorption(
     special = _special(step, rule, composite)
     if special is not None:
         absorbed = {special: lost}
-    elif (step.layer is not None or step.role == "sum") and not isinstance(rule, Detach):
+    elif _divides(step) and not isinstance(rule, Detach):
         has_bias = step.layer is not None and any(
             link.kind == "shift" for link in step.layer.links
         )
@@ -283,6 +281,11 @@ def _absorption(
         passed,
         {name: amount for name, amount in absorbed.items() if amount},
     )
+
+
+def _divides(step: Step) -> bool:
+    """Has its rule a denominator?"""
+    return step.layer is not None or step.role == "sum"
 
 
 def _special(step: Step, rule: Rule | None, composite: Composite) -> str | None:
@@ -364,9 +367,9 @@ def _search_inside(equation: Equation, operands: Sequence[Any]) -> Equation | No
     if not bodies:
         return None
     params = dict(equation.params)
-    if "branches" in params:
+    if _compat.is_branch(params):
         return _search(bodies[int(operands[0])], operands[1:])[0]
-    if "length" not in params:
+    if not _compat.is_loop(params):
         return _search(bodies[0], operands)[0]
     consts, carries = _compat.scan_split(params)
     split = consts + carries

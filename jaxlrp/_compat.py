@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -51,6 +51,16 @@ def called_jaxpr(params: dict[str, Any]) -> Any | None:
 def is_known(x: Any) -> bool:
     """Is the array's value known: neither traced nor a mere shape?"""
     return not isinstance(x, jax.core.Tracer | jax.ShapeDtypeStruct)
+
+
+def is_branch(params: Mapping[str, Any]) -> bool:
+    """Is it a `cond` or `switch`, by its parameters?"""
+    return "branches" in params
+
+
+def is_loop(params: Mapping[str, Any]) -> bool:
+    """Is it a `scan`, by its parameters?"""
+    return "length" in params
 
 
 def no_cotangent(tree: Any) -> Any:

@@ -84,9 +84,9 @@ def control(
     step: Step, rule: Any, env: Environment, run: Run, evaluate: Evaluate
 ) -> Any:
     """Control flow, emitted again with rewritten bodies."""
-    if "branches" in step.main.params:
+    if _compat.is_branch(step.main.params):
         return _cond(step, env, run, evaluate)
-    if "length" in step.main.params:
+    if _compat.is_loop(step.main.params):
         return _scan(step, env, run, evaluate)
     return _remat(step, env, run, evaluate)
 

@@ -282,7 +282,7 @@ def body_facts(
     memo: dict,
 ) -> tuple[list[Facts], list[Facts]]:
     """(facts of the bodies' inputs, facts of the equation's results)."""
-    if "branches" in equation.params:
+    if _compat.is_branch(equation.params):
         inputs = list(operands[1:])
         outs = [_outputs(b, inputs, memo) for b in bodies]
         joined = outs[0]
@@ -292,7 +292,7 @@ def body_facts(
             joined = [dataclasses.replace(f, cut=f.cut or not f.active) for f in joined]
         return inputs, joined
     (body,) = bodies
-    if "length" not in equation.params:
+    if not _compat.is_loop(equation.params):
         return list(operands), _outputs(body, operands, memo)
     return _scan_facts(equation, body, operands, memo)
 

@@ -151,7 +151,7 @@ def _with_bodies(
         )
 
     bodies = read_bodies()
-    if "length" in equation.params:
+    if _compat.is_loop(equation.params):
         # A carry receives relevance, and a shadow, if the next step's carry does.
         consts, carries = _compat.scan_split(dict(equation.params))
         while True:
@@ -170,7 +170,7 @@ def _with_bodies(
 def _body_shadows(step: Step) -> set[Value]:
     """The operands that some body wants a shadow of."""
     inputs = step.main.inputs
-    if "branches" in step.main.params:
+    if _compat.is_branch(step.main.params):
         inputs = inputs[1:]
     return {
         v

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from jaxlrp import _facts
 from jaxlrp._claims import Claims
 from jaxlrp._norms import begins_batch_norm, stays_merged
@@ -11,7 +9,7 @@ from jaxlrp._program import Equation, Value, aval_of
 from jaxlrp._steps import LayerForm, Link, Step
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import Entry, Kind
-from jaxlrp.primitives.structural import Atom, Layout
+from jaxlrp.primitives.structural import Layout, is_kernels
 
 
 def claim_layers(claims: Claims, composite: Composite) -> dict[int, Step]:
@@ -46,9 +44,8 @@ def _chain(
     """The affine chain behind a head: what is the layer's own bias and scale.
 
     It ends where the value is used twice, where elements repeat, at a batch norm that
-    has a rule of its own, and at a constant
-    that is not the layer's (a positional embedding varies over positions, a bias only
-    over the kernel's axes).
+    has a rule of its own, and at a constant that is not the layer's (a positional
+    embedding varies over positions, a bias only over the kernel's axes).
     """
     head = claims.program.equations[index]
     (value,) = head.outputs
@@ -69,6 +66,10 @@ def _chain(
         links.append(link)
         members.append(uses[0])
         layout, (value,) = after, equation.outputs
+    # Changes of shape behind the last scale or shift are steps of their own.
+    while links and links[-1].kind == "structural":
+        layout = links.pop().layout
+        members.pop()
     return LayerForm(head, position, tuple(links), layout), members
 
 
@@ -105,13 +106,9 @@ def _link(
         return Link(equation, position, "scale", layout), layout
     other = equation.inputs[1 - position]
     varies = _facts.of(other, claims.facts).varies
-    if not all(_is_kernels(layout[axis]) for axis in varies):
+    if not all(is_kernels(layout[axis]) for axis in varies):
         return None, None
     kind = "shift" if entry.is_sum else "scale"
     if kind == "shift" and head.kernel_axes is None:
         return None, None
     return Link(equation, position, kind, layout), layout
-
-
-def _is_kernels(atoms: Sequence[Atom]) -> bool:
-    return all(axis is not None for axis, _, _ in atoms)

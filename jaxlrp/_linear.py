@@ -26,7 +26,7 @@ from jaxlrp._run import (
 )
 from jaxlrp._steps import LayerForm, Link, Step
 from jaxlrp.errors import RuleError
-from jaxlrp.primitives.structural import Atom, Layout
+from jaxlrp.primitives.structural import Atom, Layout, is_kernels
 from jaxlrp.rules import Layer, Share
 
 
@@ -224,7 +224,7 @@ def _in_kernel_axes(link: Link, ndim: int, env: Environment) -> Array:
         return constant.reshape((1,) * ndim)
     kept: list[Atom] = []
     for axis, atoms in enumerate(link.layout):
-        if _is_own(atoms) and constant.shape[axis] != 1:
+        if is_kernels(atoms) and constant.shape[axis] != 1:
             kept += atoms
         else:
             constant = lax.slice_in_dim(constant, 0, 1, axis=axis)
@@ -242,11 +242,6 @@ def _in_kernel_axes(link: Link, ndim: int, env: Environment) -> Array:
     for axis, n, _ in wanted:
         sizes[axis] *= n if axis in varying else 1
     return constant.reshape(list(sizes.values()))
-
-
-def _is_own(atoms: Sequence[Atom]) -> bool:
-    """Is an axis made of the kernel's axes alone?"""
-    return bool(atoms) and all(axis is not None for axis, _, _ in atoms)
 
 
 def _pieces(layout: Layout) -> list[Any]:

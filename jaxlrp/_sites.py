@@ -22,6 +22,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend.core import Literal
 
+from jaxlrp import _compat
 from jaxlrp._program import Equation, Value
 from jaxlrp._steps import Reading, Step
 from jaxlrp.primitives import Kind, lookup
@@ -163,7 +164,7 @@ def _in_program(
     for step in reading.steps:
         for number, body in enumerate(step.bodies):
             around = lengths
-            if "length" in step.main.params:
+            if _compat.is_loop(step.main.params):
                 around = (*lengths, step.main.params["length"])
             yield from _in_program(body, (*path, step, number), around)
         for v in dict.fromkeys(v for e in step.equations for v in e.outputs):

@@ -23,6 +23,11 @@ Layout = tuple[tuple[Atom, ...], ...]
 """For each axis of an array, the atoms that it is made of, major to minor."""
 
 
+def is_kernels(atoms: Sequence[Atom]) -> bool:
+    """Is an axis made of the kernel's axes alone?"""
+    return bool(atoms) and all(axis is not None for axis, _, _ in atoms)
+
+
 def _size(atoms: Sequence[Atom]) -> int:
     return math.prod(n for _, n, _ in atoms)
 

@@ -1,7 +1,6 @@
 """Parameters of layers whose rule sends relevance to the inputs' shadows."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
