@@ -28,6 +28,7 @@ class Facts:
       layered: a layer lies between it and every attributed input.
       depth: how many layers lie on the longest way to it, if that is asked for.
       nonnegative: it is `>= 0` whatever the numbers.
+      is_nan: it is true where some number is NaN and nowhere else.
       reduced: it is a statistic: all that is active in it came through a reduction.
       rooted: it is a statistic made a scale by a root or a reciprocal.
       varies: the axes along which an inactive value is not constant.
@@ -37,6 +38,7 @@ class Facts:
     cut: bool = False
     layered: bool = False
     nonnegative: bool = False
+    is_nan: bool = False
     reduced: bool = False
     rooted: bool = False
     varies: frozenset[int] = frozenset()
@@ -125,6 +127,7 @@ def _equation_facts(
             Facts(
                 cut=depends,
                 varies=all_axes(out.aval),
+                is_nan=entry.differs and equation.inputs[0] is equation.inputs[1],
                 nonnegative=entry.nonnegative(
                     [f.nonnegative for f in operands], equation.params
                 ),
@@ -198,7 +201,10 @@ def _active(
     layered = all(f.layered for f in actives)
     if entry is None:
         return Facts(active=True, layered=layered)
-    nonnegative = entry.nonnegative([f.nonnegative for f in operands], equation.params)
+    signs = [f.nonnegative for f in operands]
+    if entry.selects and operands[0].is_nan:
+        signs = [True, signs[1], True]  # the sign of a NaN is anyone's
+    nonnegative = entry.nonnegative(signs, equation.params)
     same = len({id(v) for v in equation.inputs}) == 1
     if entry.kind is Kind.CONTRACTION:
         squares = same and _is_sum_of_squares(equation, entry)
@@ -221,7 +227,13 @@ def _active(
         rooted = reduced and (is_root or any(f.rooted for f in actives))
         # x * x, by whatever primitive
         nonnegative = nonnegative or (same and len(operands) == 2 and entry.is_product)
-    return Facts(True, False, layered, nonnegative, reduced, rooted)
+    return Facts(
+        active=True,
+        layered=layered,
+        nonnegative=nonnegative,
+        reduced=reduced,
+        rooted=rooted,
+    )
 
 
 def _depth(entry: Entry | None, operands: Sequence[Facts], memo: dict) -> int:

@@ -103,6 +103,7 @@ class Entry:
       exponential: an exponential that softmax is made of.
       selects: chooses between cases by a predicate, its first operand.
       bounds: bounds one operand by the other, as `max`.
+      differs: tells where two operands differ; one operand twice is a test for NaN.
       logarithm: a logarithm that log-softmax is made of.
       sums: sums over axes; what a statistic begins with.
       layout: for a bijective structural primitive, moves a layout of axes with it.
@@ -125,6 +126,7 @@ class Entry:
     exponential: bool = False
     selects: bool = False
     bounds: bool = False
+    differs: bool = False
     logarithm: bool = False
     sums: bool = False
     layout: Callable[..., Any] | None = None

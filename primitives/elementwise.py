@@ -108,7 +108,10 @@ enter("cbrt", _elementwise(nonnegative=first_nonnegative, root=always))
 enter("integer_pow", _elementwise(nonnegative=_even_power, root=_reciprocal))
 enter("pow", _elementwise(nonnegative=first_nonnegative, root=always))
 enter("log log2", _elementwise(logarithm=True))
-enter("tanh erf asinh atan sinh sin tan expm1 log1p", _elementwise())
+enter(
+    "tanh erf asinh atan sinh expm1 log1p", _elementwise(nonnegative=first_nonnegative)
+)
+enter("sin tan", _elementwise())
 enter(
     "acos acosh asin atanh cos erf_inv lgamma digamma bessel_i0e "
     "bessel_i1e one_minus_square",

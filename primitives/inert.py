@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from jaxlrp.primitives._book import Entry, Kind, always, enter
 
+enter("ne", Entry(Kind.INERT, nonnegative=always, differs=True))
 enter(
-    "eq ne lt le gt ge eq_to le_to lt_to is_finite argmax argmin",
+    "eq lt le gt ge eq_to le_to lt_to is_finite argmax argmin",
     Entry(Kind.INERT, nonnegative=always),
 )
 enter(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jax import lax
 from jax.extend.core import Literal
 
+import jaxlrp
 from jaxlrp import _compat, _facts
 from jaxlrp._program import Value, flatten
 
@@ -281,3 +282,24 @@ def test_facts_join_as_alternatives():
     assert not layer.join(raw).nonnegative
     assert layer.join(constant).varies == {1}
     assert layer.join(raw) == raw.join(layer)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        jax.nn.softplus,
+        lambda x: jnp.logaddexp(x, 0.0),
+        lambda x: jnp.log1p(jnp.exp(x)),
+        lambda x: jnp.expm1(jax.nn.relu(x)),
+    ],
+)
+def test_softplus_is_known_to_be_nonnegative(f):
+    """The case for NaN, `where(x != x, ...)`, says nothing about signs."""
+    explain = jaxlrp.lrp(
+        lambda x: f(x["gate"]) * x["signal"],
+        jaxlrp.composites.AttnLRP().on("product", jaxlrp.rules.SignalTakesAll()),
+        target="all",
+    )
+    found = explain({"gate": jnp.ones(3), "signal": -jnp.arange(1.0, 4.0)})
+    np.testing.assert_allclose(found["gate"], 0.0)
+    assert (found["signal"] < 0).all()
