@@ -3,7 +3,17 @@
 relevance = jax.jit(jaxlrp.lrp(apply_fn))(params, x)
 """
 
-from jaxlrp import attribution, composites, concepts, errors, primitives, rules, targets
+from jaxlrp import (
+    attribution,
+    compat,
+    composites,
+    concepts,
+    deep_taylor,
+    errors,
+    primitives,
+    rules,
+    targets,
+)
 from jaxlrp._audit import Audit, audit
 from jaxlrp._custom import custom_lrp, register_rule, route
 from jaxlrp._parameters import parameter_relevance
@@ -17,9 +27,11 @@ __all__ = [
     "Plan",
     "attribution",
     "audit",
+    "compat",
     "composites",
     "concepts",
     "custom_lrp",
+    "deep_taylor",
     "errors",
     "lrp",
     "parameter_relevance",
