@@ -1,6 +1,7 @@
 # make test     run the tests          make lint    formatter and linter
 # make demo     run the example        make types   type checker
 # make docs     build the site         make bench   time against a gradient
+# make peers    compare with zennit, captum and LXT
 # make clean    remove what these made
 #
 # The first call makes .venv with the newest supported Python on this machine.
@@ -11,10 +12,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # More arguments for pip, e.g. PIP_ARGS="-c constraints.txt".
 PIP_ARGS ?=
+# Where other packages are installed beside this one.
+PEERS_VENV ?= .venv-peers
 # More arguments for pytest, e.g. PYTEST_ARGS="-k conservation".
 PYTEST_ARGS ?= -n 2 --dist worksteal
 
-.PHONY: test demo bench docs lint format types build clean
+.PHONY: test demo bench peers docs lint format types build clean
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -22,8 +25,19 @@ test: $(VENV)/.test
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.digits
 
+examples: $(VENV)/.demo
+	$(BIN)/python -m examples.pruning
+	$(BIN)/python -m examples.gamma_sweep
+
 bench: $(VENV)/.demo
 	$(BIN)/python -m benchmarks.gradient_ratio
+
+# torch first, and alone: what else is installed is to build on this version.
+peers:
+	$(MAKE) VENV=$(PEERS_VENV) $(PEERS_VENV)/bin/python
+	$(PEERS_VENV)/bin/python -m pip install -qq $(PIP_ARGS) torch==2.13.0
+	$(MAKE) VENV=$(PEERS_VENV) $(PEERS_VENV)/.peers
+	$(PEERS_VENV)/bin/python -m benchmarks.peers $(PEERS_ARGS)
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

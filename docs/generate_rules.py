@@ -105,17 +105,17 @@ ROLE_CASES = (
     RoleCase("batch_norm", rules.LRP0(), False, "its shifts take their part"),
     RoleCase("normaliser", rules.Detach(), False, "its shift takes its part"),
     RoleCase("normaliser", rules.Pass(), True),
-    RoleCase("normaliser", rules.Taylor(), False, "blind to contrast"),
+    RoleCase("normaliser", rules.Taylor(), False, "signal and statistic get all, each"),
     RoleCase("quotient", rules.Detach(), True),
-    RoleCase("quotient", rules.Taylor(), False, "degree 0"),
+    RoleCase("quotient", rules.Taylor(), False, "the divisor gets the negative"),
     RoleCase("softmax", rules.Taylor(), False, "an expansion"),
     RoleCase("softmax", rules.Pass(), True),
     RoleCase("bilinear", rules.UniformSplit(), True),
-    RoleCase("bilinear", rules.Taylor(), False, "degree 2"),
+    RoleCase("bilinear", rules.Taylor(), False, "each factor gets all"),
     RoleCase("product", rules.UniformSplit(), True),
     RoleCase("product", rules.SignalTakesAll(), True),
     RoleCase("product", rules.Absolute(), True),
-    RoleCase("product", rules.Taylor(), False, "degree 2"),
+    RoleCase("product", rules.Taylor(), False, "each factor gets all"),
     RoleCase("scale", rules.LRP0(), True),
     RoleCase("scale", rules.Absolute(), False, "the constant takes its part"),
     RoleCase("shift", rules.LRP0(), False, "the constant takes its part"),
@@ -149,7 +149,7 @@ def convolution(x: jax.Array, kernel: Any) -> jax.Array:
 
 
 def dense_with_bias(x: jax.Array) -> jax.Array:
-    return x @ draw(1, 6, 4) + draw(2, 4) / 4
+    return x @ draw(1, 6, 4) + draw(46, 4) / 4
 
 
 def dense(x: jax.Array) -> jax.Array:
@@ -212,23 +212,45 @@ FUNCTIONS: dict[str, Function] = {
 # Measuring
 
 
-def ratio(f: Callable[..., Any], composite: Composite, *args: np.ndarray) -> float:
+def ratio(f: Callable[..., Any], composite: Composite, *args: Any) -> jax.Array:
     """`sum(R_in) / sum(R_out)` for relevances `seeds` of the output."""
-    out, pull = jaxlrp.relprop(
-        f,
-        *map(jnp.asarray, args),
-        composite=composite,
-        argnums=tuple(range(len(args))),
-    )
+    numbers = tuple(range(len(args)))
+    out, pull = jaxlrp.relprop(f, *args, composite=composite, argnums=numbers)
     given = seeds(out)
-    arrived = sum(float(r.sum()) for r in jax.tree.leaves(pull(given)))
-    return arrived / float(given.sum())
+    return sum(r.sum() for r in jax.tree.leaves(pull(given))) / given.sum()
 
 
-def of_layer(case: LayerCase) -> dict[str, float]:
-    """The ratio on each of `LAYERS`."""
-    composite = composites.Uniform(case.rule)
-    return {name: ratio(f, composite, *args) for name, (f, args) in LAYERS.items()}
+def ratios(asked: Sequence[tuple[Function, Composite]]) -> list[float]:
+    """All of them in one compiled program."""
+    inputs = [args for (_, args), _ in asked]
+
+    @jax.jit
+    def every(inputs: list[tuple[jax.Array, ...]]) -> list[jax.Array]:
+        pairs = zip(asked, inputs, strict=True)
+        return [ratio(f, composite, *args) for ((f, _), composite), args in pairs]
+
+    return [float(r) for r in every(inputs)]
+
+
+def of_layers() -> list[list[float]]:
+    """For each of `LAYER_CASES` the ratio on each of `LAYERS`."""
+    every = [composites.Uniform(case.rule) for case in LAYER_CASES]
+    found = iter(ratios([(f, c) for c in every for f in LAYERS.values()]))
+    return [[next(found) for _ in LAYERS] for _ in every]
+
+
+def of_biases() -> list[list[float]]:
+    """For each of `BIASED` the ratio under each of `BIASES`."""
+    every = [composites.Uniform(k(bias=b)) for k in BIASED for b in rules.BIASES]
+    found = iter(ratios([(LAYERS["dense, bias"], c) for c in every]))
+    return [[next(found) for _ in rules.BIASES] for _ in BIASED]
+
+
+def of_roles() -> list[float]:
+    """For each of `ROLE_CASES` the ratio on the role's function."""
+    return ratios(
+        [(FUNCTIONS[c.role], Composite("one").on(c.role, c.rule)) for c in ROLE_CASES]
+    )
 
 
 def of_network(case: LayerCase) -> dict[str, float]:
@@ -244,18 +266,6 @@ def of_network(case: LayerCase) -> dict[str, float]:
     parts = [audit.total_in, layers, constants, sum(stays.values())]
     names = ("input", "layers", "constants", "other")
     return {n: p / audit.total_out for n, p in zip(names, parts, strict=True)}
-
-
-def of_role(case: RoleCase) -> float:
-    """The ratio on the role's function."""
-    f, args = FUNCTIONS[case.role]
-    return ratio(f, Composite("one").on(case.role, case.rule), *args)
-
-
-def of_bias(kind: Callable[..., Rule], bias: str) -> float:
-    """The ratio on the dense layer with a bias."""
-    f, args = LAYERS["dense, bias"]
-    return ratio(f, composites.Uniform(kind(bias=bias)), *args)
 
 
 # The page
@@ -275,18 +285,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> s
 
 def layer_table() -> str:
     rows = []
-    for case in LAYER_CASES:
-        alone, whole = of_layer(case), of_network(case)
+    for case, alone in zip(LAYER_CASES, of_layers(), strict=True):
         name = f"`{case.rule}`" + (", first layer" if case.first else "")
-        rows.append((name, case.promise, *map(number, (*alone.values(), *whole.values()))))
+        numbers = map(number, (*alone, *of_network(case).values()))
+        rows.append((name, case.promise, *numbers))
     header = ("rule", "promise", *LAYERS, "network", "layers keep", "constants", "other")
     return table(header, rows, 2)
 
 
 def bias_table() -> str:
     rows = [
-        (f"`{kind.__name__}`", *(number(of_bias(kind, b)) for b in rules.BIASES))
-        for kind in BIASED
+        (f"`{kind.__name__}`", *map(number, found))
+        for kind, found in zip(BIASED, of_biases(), strict=True)
     ]
     return table(("rule", *(f'`"{b}"`' for b in rules.BIASES)), rows, 1)
 
@@ -296,10 +306,11 @@ def role_table() -> str:
         (
             f"`{case.role}`",
             f"`{case.rule}`",
-            "conserves" if case.conserves else "no: " + case.remark,
-            number(of_role(case)),
+            ("conserves" if case.conserves else "no")
+            + (f": {case.remark}" if case.remark else ""),
+            number(found),
         )
-        for case in ROLE_CASES
+        for case, found in zip(ROLE_CASES, of_roles(), strict=True)
     ]
     return table(("role", "rule", "promise", "in / out"), rows, 3)
 
@@ -350,6 +361,8 @@ def main(arguments: list[str] | None = None) -> int:
         return int(page != new)
     PAGE.write_text(new)
     if not options.tables:
+        from rules_picture import picture  # trains a network, which takes a while
+
         PICTURE.write_bytes(picture())
     return 0
 

@@ -1,5 +1,7 @@
 """Composites are data: lines, of which the last that matches wins."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,6 +66,62 @@ PRESETS = {
         "Norm",
     ),
     "Uniform": (composites.Uniform(rules.Gamma()), ["Gamma", "Gamma"], "Gamma", "LRP0"),
+    "SequentialPresetA": (
+        composites.SequentialPresetA(),
+        ["AlphaBeta", "AlphaBeta"],
+        "Epsilon",
+        "Norm",
+    ),
+    "SequentialPresetAFlat": (
+        composites.SequentialPresetAFlat(),
+        ["Flat", "AlphaBeta"],
+        "Epsilon",
+        "Norm",
+    ),
+    "SequentialPresetBFlatUntil": (
+        composites.SequentialPresetBFlatUntil(2),
+        ["Flat", "Flat"],
+        "Epsilon",
+        "Norm",
+    ),
+    "DeepTaylor": (
+        composites.DeepTaylor(),
+        ["ZPlus", "WSquare"],  # a sum lies between the second and its activation
+        "WSquare",
+        "Gradient",
+    ),
+    "DeepTaylorBounded": (
+        composites.DeepTaylorBounded(),
+        ["ZBox", "WSquare"],
+        "WSquare",
+        "Gradient",
+    ),
+    "BiLRP": (composites.BiLRP(-1, 1), ["ZBox", "Gamma"], "Gamma", "LRP0"),
+    "ExcitationBackprop": (
+        composites.ExcitationBackprop(),
+        ["ZPlus", "ZPlus"],
+        "ZPlus",
+        "Norm",
+    ),
+    "GuidedBackprop": (
+        composites.GuidedBackprop(),
+        ["Gradient", "Gradient"],
+        "Gradient",
+        "Gradient",
+    ),
+    "CPLRPGamma": (
+        composites.CPLRPGamma(),
+        ["GeneralizedGamma", "GeneralizedGamma"],
+        "GeneralizedGamma",
+        "LRP0",
+    ),
+    "MambaLRP": (composites.MambaLRP(), ["LRP0", "LRP0"], "LRP0", "LRP0"),
+    "DynamicLRP": (
+        composites.DynamicLRP(),
+        ["Epsilon", "Epsilon"],
+        "Epsilon",
+        "Absolute",
+    ),
 }
 
 
@@ -75,6 +133,92 @@ def test_preset_gives_each_role_its_rule(name):
     assert found["dense"] == [dense]
     assert found["sum"] == [sums]
     assert found["average"] == [sums]
+
+
+MADE = [n for n in composites.__all__ if inspect.isfunction(getattr(composites, n))]
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_every_preset_is_named_as_its_function(name):
+    given = {
+        "Uniform": (rules.LRP0(),),
+        "SequentialPresetBFlatUntil": (3,),
+        **dict.fromkeys(("EpsilonGammaBox", "BiLRP"), (-1.0, 1.0)),
+    }
+    made = getattr(composites, name)
+    composite = made(*given.get(name, ()))
+    assert composite.name.split("(")[0] == name
+
+
+def by_depth(x):
+    """Twelve dense layers."""
+    for _ in range(12):
+        x = jax.nn.relu(x @ jnp.eye(3))
+    return x
+
+
+def test_gamma_of_bilrp_falls_with_depth():
+    composite = composites.BiLRP(-1.0, 1.0)
+    rows = jaxlrp.plan(by_depth, composite)(jnp.ones(3)).rows
+    found = [row.rule for row in rows if row.role == "dense"]
+    gammas = [0.5] * 5 + [0.25] * 3 + [0.1] * 3
+    assert found == [*(f"Gamma(gamma={g})" for g in gammas), "LRP0()"]
+
+
+def test_conservative_propagation_gives_values_all():
+    """Two tokens attend to each other: weights are constants."""
+    x = jnp.asarray(np.random.default_rng(3).normal(size=(2, 3)), jnp.float32)
+    weigh = lambda x: jax.nn.softmax(x @ x.T)  # noqa: E731
+    found = jaxlrp.lrp(lambda x: weigh(x) @ x, composites.CPLRP(), target="all")(x)
+    expected = x * weigh(x).sum(0)[:, None]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("hold", [False, True])
+def test_conservative_propagation_holds_gates_if_asked(hold):
+    f = lambda x: jax.nn.silu(x[:2]) * x[2:]  # noqa: E731
+    x = jnp.array([1.0, -2.0, 3.0, 4.0])
+    composite = composites.CPLRP(hold_gates=hold)
+    found = jaxlrp.lrp(f, composite, target="all")(x)
+    signal = f(x)
+    gate = jnp.zeros(2) if hold else signal
+    np.testing.assert_allclose(found, jnp.concatenate([gate, signal]), rtol=1e-5)
+
+
+def test_state_space_step_and_decay_take_nothing():
+    """h' = exp(-softplus(d)) h + softplus(d) u: the state and the input take all."""
+
+    def f(d, h, u):
+        step = jax.nn.softplus(d)
+        return jnp.exp(-step) * h + step * u
+
+    args = [jnp.array(v) for v in ([1.0, -1.0], [2.0, 0.5], [-1.0, 3.0])]
+    explain = jaxlrp.lrp(f, composites.MambaLRP(), argnums=(0, 1, 2), target="all")
+    d, h, u = explain(*args)
+    step = jax.nn.softplus(args[0])
+    np.testing.assert_allclose(d, 0.0, atol=1e-7)
+    np.testing.assert_allclose(h, jnp.exp(-step) * args[1], rtol=1e-5)
+    np.testing.assert_allclose(u, step * args[2], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("composite", "gate"),
+    [
+        (composites.GuidedBackprop(), lambda z, r: (z > 0) * np.maximum(r, 0)),
+        (composites.DeconvNet(), lambda z, r: np.maximum(r, 0)),
+        (composites.BetaSmooth(2.0), lambda z, r: r / (1 + np.exp(-2 * z))),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_modified_gradient_is_its_formula(composite, gate):
+    generator = np.random.default_rng(4)
+    v, w, x = (generator.normal(size=s) for s in ((4, 5), (5, 3), (4,)))
+    v, w, x = (a.astype("float32") for a in (v, w, x))
+    f = lambda x: jax.nn.relu(x @ v) @ w  # noqa: E731
+    out = np.asarray(f(x))
+    seed = out * (out == out.max())
+    expected = v @ gate(x @ v, w @ seed)
+    np.testing.assert_allclose(jaxlrp.lrp(f, composite)(x), expected, rtol=1e-4)
 
 
 def test_no_composite_is_the_default_one():
@@ -102,6 +246,11 @@ def test_last_line_that_matches_wins():
         ({"first": True, "scope": "middle"}, ["LRP0", "LRP0"], ["LRP0"]),
         ({"primitive": "dot_general"}, ["LRP0", "LRP0"], ["Gamma"]),
         ({"primitive": "conv_general_dilated"}, ["Gamma", "Gamma"], ["LRP0"]),
+        ({"depth": (None, 1)}, ["Gamma", "LRP0"], ["LRP0"]),
+        ({"depth": (1, None)}, ["LRP0", "Gamma"], ["Gamma"]),
+        ({"depth": (1, 2)}, ["LRP0", "Gamma"], ["LRP0"]),
+        ({"activated": True}, ["Gamma", "LRP0"], ["LRP0"]),
+        ({"activated": False}, ["LRP0", "Gamma"], ["Gamma"]),
     ],
 )
 def test_conditions_of_a_line(conditions, convolutions, dense):
@@ -166,9 +315,15 @@ def test_default_of_a_role_is_allowed_for_it(role):
     assert set(composites.DEFAULTS) == set(composites.ALLOWED)
 
 
+def batch_norm(x):
+    a, b = np.arange(1.0, 4.0, dtype="float32"), np.ones(3, "float32")
+    return (conv(x) - b / 2) * a + b
+
+
 ROLES = {
     "convolution": net,
     "dense": net,
+    "batch_norm": batch_norm,
     "average": net,
     "sum": net,
     "activation": lambda x: jnp.tanh(x @ W),
@@ -197,7 +352,7 @@ def test_every_allowed_rule_runs(role, rule):
     composite = composites.AttnLRP().on(role, rule())
     # Relevance reaches the input past the role as well.
     f = lambda x: (ROLES[role](x).ravel()[:9], x.ravel()[:9])  # noqa: E731
-    assert role in chosen(composite, f) or rule is rules.Detach
+    assert role in chosen(composite, f) or rule in (rules.Detach, rules.Merge)
     for target in ("all", lambda out: out):
         found = jaxlrp.lrp(f, composite, target=target)(X)
         assert np.isfinite(found).all() and np.abs(found).max() > 0

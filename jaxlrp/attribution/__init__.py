@@ -12,10 +12,10 @@ from jaxlrp.attribution.attention import (
 from jaxlrp.attribution.cam import grad_cam
 from jaxlrp.attribution.gradients import gradient, gradient_x_input, saliency
 from jaxlrp.attribution.guided import deconvnet, guided_backprop
-from jaxlrp.attribution.occlusion import occlusion
 from jaxlrp.attribution.paths import expected_gradients, integrated_gradients
 from jaxlrp.attribution.relevancy import attention_relevancy
 from jaxlrp.attribution.smoothing import smoothgrad
+from jaxlrp.attribution.windows import occlusion
 
 __all__ = [
     "attention_relevancy",

@@ -80,7 +80,7 @@ def check_square(layers: Sequence[Layer]) -> None:
 def rolled(
     layers: Sequence[Layer], scale: Any, share: Any, normalise: bool, start: int
 ) -> Array:
-    """`B_L ... B_start`, `B = scale A + share I`; `normalise` makes rows add up to 1."""
+    """`B_L ... B_start`, `B = scale A + share I`; `normalise`: rows add up to one."""
     check_square(layers)
     result = None
     for _, layer in layers[chosen("start", start, len(layers)) :]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxlrp.attribution._call import Call, floats
@@ -38,11 +40,17 @@ def check_batch_ndim(batch_ndim: Any) -> None:
 
 
 def natural(name: str, value: Any, least: int = 1) -> int:
-    """An int that is at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        kind = TypeError if not isinstance(value, int) else ValueError
-        raise kind(f"{name}: got {value!r}, expected an int >= {least}")
-    return value
+    """An int that is at least `least`; NumPy's are ints, too."""
+    message = f"{name}: got {value!r}, expected an int >= {least}"
+    if isinstance(value, bool):
+        raise TypeError(message)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(message) from None
+    if number < least:
+        raise ValueError(message)
+    return number
 
 
 def check_key(key: Any) -> None:
@@ -63,7 +71,9 @@ def baselines(name: str, given: Any, call: Call) -> list[Array]:
     A number or a scalar is the baseline of every leaf; otherwise the baseline has the
     structure of the attributed argument, and its leaves broadcast to the argument's.
     """
-    if not jax.tree.leaves(given):
+    leaves = jax.tree.leaves(given)
+    numbers = int | float | np.generic | np.ndarray | Array
+    if not leaves or not all(isinstance(leaf, numbers) for leaf in leaves):
         raise TypeError(f"{name}: got {given!r}, expected numbers or arrays")
     if jax.tree.structure(given) == jax.tree.structure(0) and jnp.ndim(given) == 0:
         return [jnp.full_like(x, given) for x in call.xs]
@@ -74,7 +84,7 @@ def baselines(name: str, given: Any, call: Call) -> list[Array]:
             f"or that of the attributed argument, {expected}"
         )
     found: list[Any] = [None] * len(call.xs)
-    for i, leaf in zip(call.order, jax.tree.leaves(given), strict=True):
+    for i, leaf in zip(call.order, leaves, strict=True):
         x = call.xs[i]
         try:
             found[i] = jnp.broadcast_to(jnp.asarray(leaf, x.dtype), x.shape)

@@ -45,8 +45,10 @@ def raw_attention(
         whole matrix.
       maps: the maps that are used: a pattern of names below `jax.named_scope`s, as
         `"encoder/*/attention_map"`.
-      head_axis: the maps' axis of heads, counted from the end; several as a tuple
-        (grouped queries), and None where there are no heads.
+      head_axis: the maps' axis of heads, counted from the end; several as a tuple, and
+        None where there are no heads. It is `(-5, -3)` for the maps of
+        `jax.nn.dot_product_attention`, which Flax NNX uses: their shape is
+        `(groups, batch, heads, queries, keys)`.
       argnums: an argument that the maps depend on, of floating-point arrays: the
         embeddings, or the parameters of a function of token numbers.
       has_aux: `f` returns `(output, auxiliary data)`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -139,7 +140,7 @@ def saliency(
       >>> attribution.saliency(f, axis=-1)(jnp.ones((2, 2)))
       Array([4., 3.], dtype=float32)
     """
-    axes = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = _axes(axis)
 
     def explain(call: Call) -> tuple[list[Array], Any]:
         for x, name in zip(call.xs, call.names, strict=True):
@@ -152,3 +153,14 @@ def saliency(
         return [jnp.max(jnp.abs(g), axis=axes) for g in gradients], aux
 
     return _call.method(f, argnums, target, has_aux, explain)
+
+
+def _axes(axis: Any) -> tuple[int, ...]:
+    """`axis` as a tuple of ints."""
+    if axis is None:
+        return ()
+    given = axis if isinstance(axis, tuple | list) else (axis,)
+    try:
+        return tuple(operator.index(a) for a in given)
+    except TypeError:
+        raise TypeError(f"axis: got {axis!r}, expected ints or None") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jaxlrp import _targets, rules
+from jaxlrp import _targets, composites
 from jaxlrp._transform import ArgNums, lrp
 from jaxlrp.composites import Composite
 
@@ -42,7 +42,7 @@ def guided_backprop(
       >>> attribution.guided_backprop(f)(jnp.array([2.0, 3.0]))
       Array([1., 0.], dtype=float32)
     """
-    return _with(rules.Guided(), f, argnums, target, has_aux)
+    return _with(composites.GuidedBackprop(), f, argnums, target, has_aux)
 
 
 def deconvnet(
@@ -76,19 +76,18 @@ def deconvnet(
       >>> attribution.deconvnet(f)(jnp.array([-2.0, 3.0]))
       Array([1., 0.], dtype=float32)
     """
-    return _with(rules.Deconv(), f, argnums, target, has_aux)
+    return _with(composites.DeconvNet(), f, argnums, target, has_aux)
 
 
 def _with(
-    rule: rules.Rule,
+    composite: Composite,
     f: Callable[..., Any],
     argnums: ArgNums,
     target: Any,
     has_aux: bool,
 ) -> Callable[..., Any]:
-    """The gradient with a rule of its own at activations, from ones at the target."""
+    """What a composite propagates, from ones at the target."""
     _targets.check(target)
-    composite = Composite("gradient").on("any", rules.Gradient()).on("activation", rule)
 
     def ones(out: Any) -> Any:
         return target(out) if callable(target) else _targets.multiplier(target, out)

@@ -4,12 +4,12 @@ One module for each: functions that return this package's rules and composites, 
 `lrp(f, zennit.EpsilonPlusFlat())` is zennit's relevance, and a table `TABLE` of names.
 `docs/migrating.md` is made from the tables.
 
-    >>> import jaxlrp
+    >>> from jaxlrp import rules
     >>> from jaxlrp.compat import captum, zennit
-    >>> zennit.Gamma()
-    GeneralizedGamma(gamma=0.25)
-    >>> captum.GammaRule()
-    Gamma(gamma=0.25, epsilon=1e-09, bias='whole')
+    >>> zennit.Gamma() == rules.GeneralizedGamma(0.25)
+    True
+    >>> captum.GammaRule() == rules.Gamma(0.25, epsilon=1e-9, bias="whole")
+    True
 
 Where a peer's convention is a choice, its numbers are given. Where it is an error, the
 paper's are, and the table says so.

@@ -105,7 +105,7 @@ TABLE: tuple[Row, ...] = (
         'composites.Composite("LRP").on("layer", rules.Epsilon(1e-9))'
         '.on("batch_norm", rules.Epsilon(1e-9)).on("average", rules.Norm(1e-9))'
         '.on("sum", rules.Norm(1e-9))',
-        "max pooling without a stabiliser; layers of any type; functional sums are seen",
+        "max pooling without a stabiliser; layers of any type; sums however written",
         "captum.LRP()",
     ),
     Row(

@@ -3,8 +3,8 @@
     >>> import jaxlrp
     >>> from jaxlrp.compat import dynamiclrp
     >>> composite = dynamiclrp.LRPEngine(use_gamma=True, relevance_filter=0.5)
-    >>> print(composite.rule(jaxlrp.composites.Place("dense")))
-    TopK(rule=GeneralizedGamma(gamma=1.0, epsilon=1e-11, bias='absolute'), keep=0.5)
+    >>> composite.rule(jaxlrp.composites.Place("dense")).keep
+    0.5
 
 Parameters take part as operands there: sums are shared by absolute size, with biases
 and position embeddings too, and what they get does not arrive at the input.

@@ -1,14 +1,15 @@
 """iNNvestigate's rules and analyzers, with its names and defaults.
 
+    >>> from jaxlrp import rules
     >>> from jaxlrp.compat import innvestigate
-    >>> innvestigate.Alpha1Beta0Rule()
-    AlphaBeta(alpha=1.0, beta=0.0, epsilon=1e-07, stabiliser='zeros', bias='whole')
-    >>> print(innvestigate.LRPSequentialPresetA().name)
-    SequentialPresetA
+    >>> zeros = {"epsilon": 1e-7, "stabiliser": "zeros"}
+    >>> rule = innvestigate.Alpha1Beta0Rule()
+    >>> rule == rules.AlphaBeta(1.0, 0.0, bias="whole", **zeros)
+    True
 
-Its conventions: exact zeros alone are stabilised, by 1e-7, and the alpha-beta rules have
-the whole bias, of both signs, in the denominator of either part. Batch norms are merged
-here; iNNvestigate has a rule of its own for them.
+Its conventions: exact zeros alone are stabilised, by 1e-7, and the alpha-beta rules
+have the whole bias, of both signs, in the denominator of either part. Batch norms are
+merged here; iNNvestigate has a rule of its own for them.
 
 Source: iNNvestigate 2.1.2; Alber et al. 2019, "iNNvestigate neural networks!".
 """

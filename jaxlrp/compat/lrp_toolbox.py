@@ -1,16 +1,10 @@
 """The LRP toolbox's variants and Caffe formula types, with its notation.
 
+    >>> from jaxlrp import rules
     >>> from jaxlrp.compat import lrp_toolbox
-    >>> lrp_toolbox.alphabeta(2.0)  # alpha + beta = 1 there: beta is -1
-    AlphaBeta(alpha=2.0, beta=1.0, epsilon=1e-16)
-    >>> print(lrp_toolbox.formula(102))
-    Formula102
-      layer        Epsilon(epsilon=1.0)
-      convolution  AlphaBeta(alpha=2.0, beta=1.0, epsilon=1e-16)
-      average      Norm(epsilon=1e-12)
-      selection    WinnerTakesAll(ties='share')
-      shift        Pass()  [first]
-      layer        Flat(epsilon=1e-16)  [first]
+    >>> rule = lrp_toolbox.alphabeta(2.0)  # alpha + beta = 1 there: beta is -1
+    >>> rule == rules.AlphaBeta(2.0, 1.0, epsilon=1e-16)
+    True
 
 Source: lrp_toolbox 1.3.1; Lapuschkin et al. 2016, "The LRP toolbox for artificial
 neural networks"; Kohlbrenner et al. 2020, "Towards best practice in explaining neural
@@ -41,7 +35,7 @@ def epsilon(param: Any) -> Rule:
 
 
 def alphabeta(param: Any) -> Rule:
-    """`lrp(R, "alphabeta", alpha)`: `alpha + beta = 1` there, `alpha - beta = 1` here."""
+    """`lrp(R, "alphabeta", alpha)`: `alpha + beta = 1` there, a difference here."""
     return rules.AlphaBeta(param, param - 1, **_SMALL)
 
 

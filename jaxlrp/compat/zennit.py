@@ -1,16 +1,12 @@
 """zennit's rules and composites, with its names and defaults.
 
-    >>> import jaxlrp
+    >>> import jax, jax.numpy as jnp, jaxlrp
     >>> from jaxlrp.compat import zennit
-    >>> print(zennit.EpsilonPlusFlat())
-    EpsilonPlusFlat
-      layer        Epsilon(epsilon=1e-06)
-      convolution  ZPlus()
-      average      Norm(epsilon=1e-06)
-      sum          Norm(epsilon=1e-06)
-      shift        Pass()  [first]
-      layer        Flat()  [first]
-      batch_norm   Pass()
+    >>> w = jnp.array([[1.0, -1.0], [2.0, 0.5]])
+    >>> f = lambda x: jax.nn.relu(x @ w) @ jnp.ones(2)
+    >>> explain = jaxlrp.lrp(f, zennit.EpsilonPlusFlat(), target="all")
+    >>> explain(jnp.array([1.0, 2.0])).round(3).tolist()
+    [2.5, 2.5]
 
 A canonizer that merges batch norms is asked for by name:
 `zennit.EpsilonPlusFlat(canonizers=["SequentialMergeBatchNorm"])`; without one a batch

@@ -14,7 +14,7 @@ step wins, whatever its conditions, so a composite is changed by adding to it:
     >>> print(composites.EpsilonPlus())
     EpsilonPlus
       layer        Epsilon(epsilon=1e-06)
-      convolution  ZPlus()
+      convolution  ZPlus(epsilon=1e-06)
       average      Norm(epsilon=1e-06)
       sum          Norm(epsilon=1e-06)
 

@@ -110,14 +110,10 @@ def SequentialPresetA(epsilon: Any = 0.1) -> Composite:  # noqa: N802
     classification".
 
     Examples:
-      >>> import jaxlrp
-      >>> print(jaxlrp.composites.SequentialPresetA())
-      SequentialPresetA
-        layer        Epsilon(epsilon=0.1)
-        convolution  AlphaBeta(alpha=1.0, beta=0.0, epsilon=1e-07, \
-stabiliser='zeros', bias='whole')
-        average      Norm(epsilon=1e-07, stabiliser='zeros')
-        sum          Norm(epsilon=1e-07, stabiliser='zeros')
+      >>> from jaxlrp import composites, rules
+      >>> dense = composites.SequentialPresetA().rule(composites.Place("dense"))
+      >>> dense == rules.Epsilon(0.1)
+      True
     """
     return _sequential("SequentialPresetA", 1.0, epsilon)
 

@@ -255,6 +255,26 @@ def test_heads_may_lie_on_any_axes_or_on_none(method):
     assert_close(method(single, head_axis=None)(X), method(one_head)(X))
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_heads_of_jaxs_own_attention_lie_on_two_axes(groups):
+    keys = 4 // groups
+
+    def built_in(x):
+        q = x[..., :4].reshape(2, TOKENS, 4, 1)
+        k = q[:, :, :keys]
+        y = jax.nn.dot_product_attention(q, k, k)
+        return y.reshape(2, TOKENS, 4)[:, 0] @ HEAD[:4]
+
+    def written_out(x):
+        q = jnp.moveaxis(x[..., :4].reshape(2, TOKENS, 4, 1), 2, 1)
+        k = jnp.repeat(q[:, :keys], groups, axis=1)
+        y = jax.nn.softmax(q @ k.swapaxes(-1, -2)) @ k
+        return jnp.moveaxis(y, 1, 2).reshape(2, TOKENS, 4)[:, 0] @ HEAD[:4]
+
+    explain = attribution.gradient_attention_rollout(built_in, head_axis=(-5, -3))
+    assert_close(explain(X), attribution.gradient_attention_rollout(written_out)(X))
+
+
 @each
 def test_maps_can_be_chosen_by_name(method):
     def named(x):
@@ -352,3 +372,19 @@ def test_layers_follow_the_order_in_which_a_loop_runs():
     assert_close(
         attribution.attention_rollout(pairs)(X), attribution.attention_rollout(four)(X)
     )
+
+
+@each
+def test_layers_in_checkpoints_and_branches_are_found(method):
+    def inside(x):
+        x = jax.checkpoint(lambda x, w: block(x, w)[0])(x, WEIGHTS[0])
+        x = jax.lax.cond(
+            x.sum() < jnp.inf,
+            lambda x: block(x, WEIGHTS[1])[0],
+            lambda x: jnp.sin(x),
+            x,
+        )
+        x, _ = block(x, WEIGHTS[2])
+        return x[..., 0, :] @ HEAD
+
+    assert_close(method(inside)(X), method(f)(X))

@@ -33,6 +33,15 @@ def test_gradient_is_that_of_the_logit_and_not_of_its_square():
     )
 
 
+def test_all_classes_are_explained_by_vmap_over_the_target():
+    def explain(target):
+        return attribution.gradient(quadratic, target=target)(X)
+
+    each = jax.vmap(explain)(jnp.arange(4))
+    for target in range(4):
+        np.testing.assert_allclose(each[target], by_hand(np.full(5, target)), rtol=1e-5)
+
+
 def test_gradient_of_a_scalar_function_is_jax_grad():
     def f(x):
         return jnp.sin(x).sum()
@@ -77,3 +86,5 @@ def test_saliency_takes_the_largest_along_axes(axis):
 def test_saliency_refuses_an_axis_that_is_not_there():
     with pytest.raises(ValueError, match=r"axis: got 3, but argument 0 has shape"):
         attribution.saliency(quadratic, axis=3)(X)
+    with pytest.raises(TypeError, match="axis: got 'x', expected ints or None"):
+        attribution.saliency(quadratic, axis="x")

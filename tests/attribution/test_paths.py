@@ -95,7 +95,7 @@ def test_integrated_gradients_are_those_of_captum(quadrature):
         assert_close(explain(params, x)[0], CAPTUM[quadrature], 1e-7, 1e-10)
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 4, 10, 99])
+@pytest.mark.parametrize("chunk", [1, 4, 99])
 def test_chunks_of_steps_do_not_matter(chunk):
     whole = attribution.integrated_gradients(mlp, steps=10, chunk=10)(X)
     assert_close(attribution.integrated_gradients(mlp, steps=10, chunk=chunk)(X), whole)
@@ -138,6 +138,7 @@ def test_baselines_of_several_arguments_are_in_the_order_of_argnums():
         ({"steps": 1, "quadrature": "trapezoid"}, "steps: got 1, expected an int >= 2"),
         ({"baseline": jnp.zeros(3)}, r"baseline: got shape \(3,\) for argument 0"),
         ({"baseline": [0.0]}, "baseline: got the structure .*expected a number or"),
+        ({"baseline": "black"}, "baseline: got 'black', expected numbers or arrays"),
         ({"baseline": None}, "baseline: got None, expected numbers or arrays"),
     ],
 )
@@ -157,8 +158,7 @@ def draws(samples, count):
         yield index, jax.random.uniform(where, (5,)), jax.random.normal(noise, X.shape)
 
 
-@pytest.mark.parametrize("sigma", [0.0, 0.3])
-@pytest.mark.parametrize("chunk", [1, 4, 6])
+@pytest.mark.parametrize(("sigma", "chunk"), [(0.0, 1), (0.3, 4), (0.3, 6)])
 def test_expected_gradients_are_the_mean_over_draws(sigma, chunk):
     background = X[:3] - 1
 

@@ -9,6 +9,7 @@ float64 needs `jax.enable_x64`.
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,8 @@ from jax.ad_checkpoint import checkpoint_name
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 Params = dict[str, jax.Array]
-Apply = Callable[[Params, jax.Array], jax.Array]
-Network = tuple[Apply, Params, jax.Array]
+Apply = Callable[[Params, Any], jax.Array]
+Network = tuple[Apply, Params, Any]
 
 # What a file holds beside weights: relevances, outputs and the values they belong to.
 _RESULTS = ("R", "logits", "target", "attn_cam", "fused")
@@ -216,31 +217,23 @@ def resnet(dtype=jnp.float64, merged: bool = False) -> Network:
     return apply, _weights("resnet", dtype), _input("resnet", dtype)
 
 
-def _blocks(name: str, embed, block, head, dtype, start: int | None) -> Network:
-    """A transformer of two blocks, whole or from the input of block `start` on."""
-    params, x = _weights(name, dtype), _input(name, dtype)
-    if start is not None:
-        x = embed(params, x)
-        for i in range(start):
-            x = block(params, f"l{i}", x)
+def _blocks(name: str, embed, block, head, dtype) -> Network:
+    """A transformer of two blocks, whose inputs are called `block0` and `block1`."""
 
     def apply(params, x):
-        if start is None:
-            x = embed(params, x)
-        for i in range(start or 0, 2):
+        x = embed(params, x)
+        for i in range(2):
+            x = checkpoint_name(x, f"block{i}")
             x = block(params, f"l{i}", x)
         return head(params, x)
 
-    return apply, params, x
+    return apply, _weights(name, dtype), _input(name, dtype)
 
 
-def vit(
-    dtype=jnp.float64, block: int | None = None, positions: bool = False
-) -> Network:
+def vit(dtype=jnp.float64, positions: bool = False) -> Network:
     """Vision transformer: patches of 8, class token, pre-norm blocks.
 
-    With `block`, the rest of the network from that block on, and the value there. With
-    `positions`, the input is a pair of image and position embedding.
+    With `positions`, the input is a pair of image and position embedding.
     """
 
     def embed(params, x):
@@ -267,16 +260,11 @@ def vit(
         with jax.named_scope("head"):
             return dense(params, "head", cls)
 
-    apply, params, x = _blocks("vit", embed, encode, head, dtype, block)
+    apply, params, x = _blocks("vit", embed, encode, head, dtype)
     return (apply, params, (x, params["pos"])) if positions else (apply, params, x)
 
 
-def bert(
-    dtype=jnp.float64,
-    block: int | None = None,
-    embeddings: bool = False,
-    masked: bool = False,
-) -> Network:
+def bert(dtype=jnp.float64, embeddings: bool = False, masked: bool = False) -> Network:
     """Post-norm encoder over word embeddings, with a tanh pooler on the first token.
 
     With `embeddings`, the input holds the word, type and position embedding of every
@@ -298,7 +286,7 @@ def bert(
     def head(params, x):
         return dense(params, "head", jnp.tanh(dense(params, "pool", x[:, 0])))
 
-    apply, params, x = _blocks("bert", embed, encode, head, dtype, block)
+    apply, params, x = _blocks("bert", embed, encode, head, dtype)
     if masked:
         params["mask"] = jnp.zeros((x.shape[1],) * 2, x.dtype)
     if not embeddings:
@@ -307,7 +295,7 @@ def bert(
     return apply, params, (x, *others)
 
 
-def llama(dtype=jnp.float64, block: int | None = None) -> Network:
+def llama(dtype=jnp.float64) -> Network:
     """Causal decoder: RMS norm, rotary embedding, grouped queries, SiLU-gated units."""
 
     def encode(params, name, x):
@@ -327,7 +315,7 @@ def llama(dtype=jnp.float64, block: int | None = None) -> Network:
     def head(params, x):
         return rms_norm(params["rms"], x)[:, -1] @ params["head.w"].T
 
-    return _blocks("llama", lambda params, x: x, encode, head, dtype, block)
+    return _blocks("llama", lambda params, x: x, encode, head, dtype)
 
 
 # Single layers

@@ -176,7 +176,7 @@ def _sizes(name: str, given: Any) -> tuple[int, ...]:
 def _strides(given: Any, window: tuple[int, ...]) -> tuple[int, ...]:
     if given is None:
         return window
-    if isinstance(given, int):
+    if not isinstance(given, tuple | list):
         given = (given,) * len(window)
     strides = _sizes("strides", given)
     if len(strides) != len(window) or any(
