@@ -252,6 +252,10 @@ def _attention_maps(reading: Reading) -> dict[Value, Equation]:
     return maps
 
 
+_LIGHT = ("softmax", "structural", "scale", "shift", "selection")
+"""Roles that leave an attention map one: masks, dropout, casts, constants."""
+
+
 def _softmax_behind(
     atom: Any, producer: Mapping[Value, Step], reading: Reading
 ) -> Value | None:
@@ -262,7 +266,7 @@ def _softmax_behind(
             return None
         if step.role == "softmax" and _ends(step, reading):
             return atom
-        if step.role not in ("softmax", "structural", "scale", "selection"):
+        if step.role not in _LIGHT:
             return None
         if len(step.signals) != 1:
             return None

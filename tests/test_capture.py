@@ -521,3 +521,12 @@ def test_relevances_at_sites_are_those_that_are_captured():
     wanted = explain(tagged, capture="hidden")
     assert_close(leaves[0], wanted[0])
     assert_close(captured["hidden"], wanted[1]["hidden"])
+
+
+def test_a_constant_behind_the_softmax_leaves_the_map_one():
+    def f(x):
+        return (jax.nn.softmax(x @ x.T) + jnp.eye(5) * 0.1) @ x
+
+    assert list(explain(f, capture="attention_map", target="all")[1]) == [
+        "attention_map"
+    ]
