@@ -130,7 +130,7 @@ class Operation:
     def pull(self, relevance: Array) -> tuple[Array, ...]:
         """`(dy/dx)^T R` for each operand."""
         _, transpose = jax.vjp(self.function, *self.xs)
-        return transpose(relevance)
+        return transpose(relevance.astype(self.y.dtype))
 
 
 def positive(x: Array) -> Array:
@@ -160,12 +160,15 @@ class Rule:
         return False
 
     def __repr__(self) -> str:
-        """Keyword options are shown where they are not at their default."""
+        """Options are shown where they are not at their default, behind the rest."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         shown = [
             f"{f.name}={getattr(self, f.name)!r}"
-            for f in fields
-            if not (f.kw_only and _is(getattr(self, f.name), f.default))
+            for f in sorted(fields, key=lambda f: f.kw_only)
+            if not (
+                (f.kw_only or f.default is None)
+                and _is(getattr(self, f.name), f.default)
+            )
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 

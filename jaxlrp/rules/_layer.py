@@ -191,8 +191,9 @@ class Norm(Stabilised):
         return (self._share(layer, layer.y, layer.y),)
 
     def relevances(self, operation: Operation, R: Array) -> tuple[Array, ...]:  # noqa: N803
-        """Of a selection, among the candidates."""
+        """Of a selection, among the candidates; an infinite one is a mask's."""
         (x,) = operation.xs
+        x = jnp.where(jnp.isfinite(x), x, jnp.zeros_like(x))
         z, transpose = jax.vjp(lambda x: operation.stack(x, 0).sum(0), x)
         share = R / denominator(z, self.epsilon, (), self.stabiliser)
         return (x * transpose(share.astype(z.dtype))[0],)

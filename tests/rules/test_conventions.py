@@ -193,4 +193,4 @@ def explain_traced(rule):
 
 def test_options_are_shown_where_they_are_no_defaults():
     assert repr(rules.Epsilon()) == "Epsilon(epsilon=1e-06)"
-    assert repr(rules.Gamma(0.1, bias="ignore")) == "Gamma(bias='ignore', gamma=0.1)"
+    assert repr(rules.Gamma(0.1, bias="ignore")) == "Gamma(gamma=0.1, bias='ignore')"
