@@ -32,10 +32,7 @@ examples: $(VENV)/.demo
 bench: $(VENV)/.demo
 	$(BIN)/python -m benchmarks.gradient_ratio
 
-# torch first, and alone: what else is installed is to build on this version.
 peers:
-	$(MAKE) VENV=$(PEERS_VENV) $(PEERS_VENV)/bin/python
-	$(PEERS_VENV)/bin/python -m pip install -qq $(PIP_ARGS) torch==2.13.0
 	$(MAKE) VENV=$(PEERS_VENV) $(PEERS_VENV)/.peers
 	$(PEERS_VENV)/bin/python -m benchmarks.peers $(PEERS_ARGS)
 

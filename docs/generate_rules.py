@@ -56,6 +56,7 @@ LAYER_CASES = (
     LayerCase(rules.LRP0(), "but for bias"),
     LayerCase(rules.Epsilon(), "but for bias"),
     LayerCase(rules.Epsilon(0.1), "no"),
+    LayerCase(rules.Norm(), "but for bias"),
     LayerCase(rules.Gamma(0.25), "but for bias"),
     LayerCase(rules.GeneralizedGamma(0.25), "but for bias"),
     LayerCase(rules.AlphaBeta(2.0, 1.0), "but for bias"),
@@ -95,7 +96,6 @@ ROLE_CASES = (
     RoleCase("selection", rules.WinnerTakesAll(ties="share"), True),
     RoleCase("selection", rules.Norm(), True),
     RoleCase("activation", rules.Pass(), True),
-    RoleCase("activation", rules.Pass(0.1), False, "the epsilon takes its part"),
     RoleCase("activation", rules.Taylor(), False, "gradient times input"),
     RoleCase("activation", rules.Guided(), False, "a gradient"),
     RoleCase("activation", rules.Deconv(), True, "of positive relevance"),
@@ -283,14 +283,33 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> s
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def shown(rule: Any) -> str:
+    """As one writes it, without options that are at their default."""
+    parts = []
+    for field in dataclasses.fields(rule):
+        value = getattr(rule, field.name)
+        optional = field.kw_only or field.name in ("epsilon", "root")
+        if optional and value == field.default:
+            continue
+        text = shown(value) if isinstance(value, Rule) else repr(value)
+        parts.append(f"{field.name}={text}" if field.kw_only else text)
+    return f"{type(rule).__name__}({', '.join(parts)})"
+
+
 def layer_table() -> str:
+    rows = [
+        (f"`{shown(case.rule)}`", case.promise, *map(number, found))
+        for case, found in zip(LAYER_CASES, of_layers(), strict=True)
+    ]
+    return table(("rule", "promise", *LAYERS), rows, 2)
+
+
+def network_table() -> str:
     rows = []
-    for case, alone in zip(LAYER_CASES, of_layers(), strict=True):
-        name = f"`{case.rule}`" + (", first layer" if case.first else "")
-        numbers = map(number, (*alone, *of_network(case).values()))
-        rows.append((name, case.promise, *numbers))
-    header = ("rule", "promise", *LAYERS, "network", "layers keep", "constants", "other")
-    return table(header, rows, 2)
+    for case in LAYER_CASES:
+        name = f"`{shown(case.rule)}`" + (", first" if case.first else "")
+        rows.append((name, *map(number, of_network(case).values())))
+    return table(("rule", "input", "layers", "constants", "other"), rows, 1)
 
 
 def bias_table() -> str:
@@ -305,7 +324,7 @@ def role_table() -> str:
     rows = [
         (
             f"`{case.role}`",
-            f"`{case.rule}`",
+            f"`{shown(case.rule)}`",
             ("conserves" if case.conserves else "no")
             + (f": {case.remark}" if case.remark else ""),
             number(found),
@@ -316,9 +335,14 @@ def role_table() -> str:
 
 
 TEXT = """\
-Rules of layers, `sum(R_in) / sum(R_out)`:
+Rules of layers, on a dense layer with a bias, on one without, and on a convolution
+without one, padded with zeros:
 
 {layers}
+
+Where the relevance of a network's highest score goes, in parts of it:
+
+{network}
 
 What becomes of the bias's part, on the dense layer with a bias:
 
@@ -334,7 +358,10 @@ def measured() -> str:
     """The tables, as they stand between the marks."""
     with jax.enable_x64(True):
         return TEXT.format(
-            layers=layer_table(), biases=bias_table(), roles=role_table()
+            layers=layer_table(),
+            network=network_table(),
+            biases=bias_table(),
+            roles=role_table(),
         )
 
 

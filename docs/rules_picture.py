@@ -6,6 +6,7 @@ Trains the demo's network, as `examples/digits.py` does.
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -84,7 +85,7 @@ def picture() -> bytes:
     blocks = [names[i : i + WIDTH] for i in range(0, len(names), WIDTH)]
     with rc_context(digits_figures.STYLE | {"savefig.dpi": 120}):
         figure = Figure(figsize=(8.4, 9.4), layout="constrained")
-        parts = figure.subfigures(len(blocks), 1)
+        parts: Any = figure.subfigures(len(blocks), 1)
         for part, block in zip(parts, blocks, strict=True):
             axes = part.subplots(len(places), WIDTH, squeeze=False)
             for row, place in enumerate(places):

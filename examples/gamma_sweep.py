@@ -26,6 +26,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +99,8 @@ def picture(results: Results) -> bytes:
     columns = len(GAMMAS) // ROWS
     with rc_context(digits_figures.STYLE):
         figure = Figure(figsize=(8.4, 7.4), layout="constrained")
-        above, below = figure.subfigures(2, 1, height_ratios=[ROWS * 1.17, 3.0])
+        halves: Any = figure.subfigures(2, 1, height_ratios=[ROWS * 1.17, 3.0])
+        above, below = halves
         axes = above.subplots(ROWS, columns)
         for one, gamma, relevance in zip(
             axes.ravel(), GAMMAS, results.relevance, strict=True
@@ -144,7 +146,9 @@ def table(results: Results) -> str:
     lines.append(f"{'0':>8}{zero[0]:>14.3f}{zero[1]:>10.3f}")
     for i in range(0, len(GAMMAS), 3):
         faithful, negative = results.faithfulness[i], results.negative[i]
-        lines.append(f"{GAMMAS[i]:>8.3g}{faithful.mean():>14.3f}{negative.mean():>10.3f}")
+        lines.append(
+            f"{GAMMAS[i]:>8.3g}{faithful.mean():>14.3f}{negative.mean():>10.3f}"
+        )
     return "\n".join(lines)
 
 
@@ -205,7 +209,10 @@ def parse(arguments: list[str] | None = None) -> Options:
         help="that is shown",
     )
     parser.add_argument(
-        "--images", type=int, default=defaults.images, help="test images to average over"
+        "--images",
+        type=int,
+        default=defaults.images,
+        help="test images to average over",
     )
     return Options(**vars(parser.parse_args(arguments)))
 

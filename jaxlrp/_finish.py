@@ -55,7 +55,7 @@ def finish(
         elif step.role in ("control", "call"):
             step = _with_bodies(step, facts, receives, shadowed, memo, read_body)
         rule = step.rule(composite)
-        receivers = _receivers(step, rule)
+        receivers = receiving(step, rule)
         receives.update(receivers)
         shadowed.update(_shadows(step, rule, receivers, shadowed))
         inner = {v for e in step.equations[:-1] for v in e.outputs}
@@ -79,17 +79,20 @@ def _is_blind(
     return any(s.role == "unreached" for body in bodies for s in body.steps)
 
 
-def _receivers(step: Step, rule: Rule | None) -> tuple[Value, ...]:
+def receiving(step: Step, rule: Rule | None) -> tuple[Value, ...]:
     """The values that relevance goes to."""
     if isinstance(rule, rules.Detach) and not (step.held or step.path):
         return ()
-    holds = isinstance(rule, (rules.Detach, rules.SignalTakesAll))
-    if step.held and holds:
+    # The identity on a normaliser that is no whole is one on its signal.
+    if step.held and isinstance(rule, (*_HOLDING, rules.Pass)):
         inputs = step.main.inputs
         kept = [v for i, v in enumerate(inputs) if i not in step.held]
         return tuple(v for v in step.signals if v in kept)
     return step.signals
 
+
+_HOLDING = (rules.Detach, rules.SignalTakesAll)
+"""Rules under which a divisor, a statistic or a gate counts as a constant."""
 
 PASSING = frozenset({"structural", "selection", "scale"})
 """Roles that act on a shadow element by element, as on the value, under any rule."""
@@ -125,8 +128,7 @@ def passes_shadow(step: Step, rule: Rule | None) -> bool:
 
 
 def _held_under(step: Step, rule: Rule | None) -> tuple[int, ...]:
-    holds = isinstance(rule, (rules.Detach, rules.SignalTakesAll))
-    return step.held if holds else ()
+    return step.held if isinstance(rule, _HOLDING) else ()
 
 
 def _with_bodies(

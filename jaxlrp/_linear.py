@@ -55,7 +55,16 @@ def layer(step: Step, rule: Any, env: Environment, run: Run) -> Any:
 
 def _with_weights_held(unit: Layer) -> Layer:
     """The layer, to whose weights and bias nothing goes."""
-    return dataclasses.replace(unit, fold=lambda: held_constant(unit.fold()))
+    kernel, bias = held_constant(unit.fold())
+    if kernel is None:
+        return unit
+    return _recomputed(dataclasses.replace(unit, fold=lambda: (kernel, bias)))
+
+
+def _recomputed(unit: Layer) -> Layer:
+    """With `y` of this unit's own input and weights: a rule's surrogate may be `y`."""
+    y = unit.plus_bias(unit.linear(unit.x, unit.kernel), lambda b: b)
+    return dataclasses.replace(unit, y=y.astype(unit.y.dtype))
 
 
 def _of_weights(rule: Any, unit: Layer) -> list[Share]:
@@ -74,7 +83,8 @@ def _of_weights(rule: Any, unit: Layer) -> list[Share]:
     x = held_constant(unit.x)
     held = _with_weights_held(unit)
     ones = jnp.ones_like(x)
-    shares = rule.shares(dataclasses.replace(held, x=x, shadow=ones, linear=linear))
+    alone = dataclasses.replace(held, x=x, shadow=ones, linear=linear)
+    shares = rule.shares(_recomputed(alone))
     if bias is None:
         return list(shares)
     own = jnp.broadcast_to(bias, unit.y.shape)

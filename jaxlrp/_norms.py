@@ -37,7 +37,7 @@ def claim_norms(claims: Claims, composite: Composite) -> dict[int, Step]:
         if path is None:
             continue
         root, before = path
-        last, behind = _affine(i, claims)
+        last, behind = _affine(i, claims, moves=True)
         whole = between(last, root, claims)
         if whole is None:
             continue
@@ -57,13 +57,14 @@ def _path(
 ) -> tuple[Value, tuple[int, ...]] | None:
     """(the normalised value, the equations from it to the division), or None.
 
-    Back from the division's signal, through changes of shape and type and the
-    subtraction of a statistic, as far as all statistics come from there.
+    Back from the division's signal, through changes of shape and type, scales and the
+    subtraction of one statistic, as far as all statistics come from there.
     """
     value = claims.program.equations[index].inputs[position]
     assert isinstance(value, Value)
     before: tuple[int, ...] = ()
     found: tuple[Value, tuple[int, ...]] | None = None
+    centred = False
     while True:
         if between(index, value, claims) is not None:
             found = value, before
@@ -73,15 +74,23 @@ def _path(
         equation = claims.program.equations[producer]
         actives = claims.active_inputs(equation)
         signals = [v for v in actives if not claims.facts[v].reduced]
-        centres = len(signals) == 1 and len(actives) == 2 and claims.is_linear(equation)
-        moves = len(actives) == 1 and (
-            claims.entry(equation).kind is Kind.STRUCTURAL or claims.is_linear(equation)
-        )
+        differs = equation.primitive.name == "sub" and len(actives) == 2
+        centres = differs and len(signals) == 1 and not centred
         # Beyond a root only the mean's subtraction still belongs to the norm.
-        if not centres and (found is not None or not moves):
+        if not centres and (found is not None or not _moves(producer, claims)):
             return found
+        centred = centred or centres
         before = (producer, *before)
         (value,) = signals if centres else actives
+
+
+def _moves(index: int, claims: Claims) -> bool:
+    """Does it move, cast or scale the elements of one value, and not mix them?"""
+    equation = claims.program.equations[index]
+    kind = claims.entry(equation).kind
+    alone = len(claims.active_inputs(equation)) == 1 and len(equation.outputs) == 1
+    linear = kind is Kind.ELEMENTWISE and claims.is_linear(equation)
+    return alone and (kind is Kind.STRUCTURAL or linear)
 
 
 def between(last: int, root: Value, claims: Claims) -> tuple[int, ...] | None:
@@ -104,22 +113,48 @@ def between(last: int, root: Value, claims: Claims) -> tuple[int, ...] | None:
     return tuple(sorted(found))
 
 
-def _affine(index: int, claims: Claims) -> tuple[int, tuple[int, ...]]:
-    """The scale and shift by constants behind an equation: (last, those between)."""
+def _affine(
+    index: int, claims: Claims, moves: bool = False
+) -> tuple[int, tuple[int, ...]]:
+    """The scales and the shift by constants behind an equation: (last, those between).
+
+    Whatever is added behind the shift is an embedding and no part of a norm. With
+    `moves` the shape may change in between, as where a group norm's groups are put
+    together; what follows then varies over features, along one axis.
+    """
     behind: list[int] = []
-    while (after := _next_affine(index, claims)) is not None:
-        behind.append(after)
-        index = after
-    return index, tuple(behind)
+    pending: list[int] = []
+    kind, end = None, index
+    while kind != "shift" and (after := _next_affine(end, claims, moves)) is not None:
+        kind, end = affine_kind(after, claims), after
+        moved = any(affine_kind(j, claims) is None for j in pending)
+        if moved and kind is not None and not _is_of_features(after, claims):
+            break
+        pending.append(after)
+        if kind is not None:
+            behind, pending = behind + pending, []
+    return (behind[-1] if behind else index), tuple(behind)
 
 
-def _next_affine(index: int, claims: Claims) -> int | None:
+def _next_affine(index: int, claims: Claims, moves: bool = False) -> int | None:
     """The next equation, if it alone reads the result, and scales or shifts it."""
     (value,) = claims.program.equations[index].outputs
     uses = claims.uses.get(value, [])
     if len(uses) != 1 or uses[0] < 0 or uses[0] in claims.role:
         return None
-    return uses[0] if affine_kind(uses[0], claims) else None
+    equation = claims.program.equations[uses[0]]
+    changes_shape = len(equation.inputs) == 1 and claims.entry(equation).layout
+    if affine_kind(uses[0], claims) or (moves and changes_shape):
+        return uses[0]
+    return None
+
+
+def _is_of_features(index: int, claims: Claims) -> bool:
+    """Does an affine equation's constant vary along one axis and no other?"""
+    constants = [
+        v for v in claims.program.equations[index].inputs if not claims.active(v)
+    ]
+    return [len(_facts.of(v, claims.facts).varies) for v in constants] == [1]
 
 
 def affine_kind(index: int, claims: Claims) -> str | None:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxlrp import rules
-from jaxlrp._finish import passes_shadow
+from jaxlrp._finish import passes_shadow, receiving
 from jaxlrp._operations import denominator, hold, redistribute, route, secant, wide
 from jaxlrp._program import Equation, Value
 from jaxlrp._run import (
@@ -29,6 +29,7 @@ from jaxlrp._steps import Step
 from jaxlrp.errors import RuleError
 from jaxlrp.primitives import Kind, lookup
 from jaxlrp.rules import Operation, Share
+from jaxlrp.rules._base import unbroadcast
 
 
 def plain(step: Step, rule: Any, env: Environment, run: Run) -> Any:
@@ -238,15 +239,19 @@ def _half_of(form: str, y: Array, aux: Any) -> tuple[Array]:
 
 def redistributed(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     """Any role under a rule that is stated on relevances: they go to the shadows."""
+    if step.role == "selection":
+        _check_candidates(step.main, rule)
     if step.root is not None or len(step.equations) > 1:
         if step.root is None:
             step = dataclasses.replace(step, root=step.signals[0])
         region, x, constants = _region(step, env)
-        f, signals, xs, held = _Joined(region), (step.root,), (x,), constants
+        f = _Joined(region, step.path)
+        signals, xs, held = (step.root,), (x,), constants
     else:
         equation = step.main
         atoms = equation.inputs
-        positions = [i for i, v in enumerate(atoms) if env.reading.is_active(v)]
+        receivers = receiving(step, rule)
+        positions = [i for i, v in enumerate(atoms) if v in receivers]
         others = [i for i in range(len(atoms)) if i not in positions]
         signals = tuple(atoms[i] for i in positions)
         f = _Operands(equation, tuple(positions), tuple(others))
@@ -257,14 +262,52 @@ def redistributed(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     return [y], [shadow]
 
 
+def _check_candidates(equation: Equation, rule: Any) -> None:
+    entry = lookup(equation.primitive)
+    if entry is None or entry.candidates is None:
+        raise TypeError(
+            f"rule {rule!r} on primitive {equation.primitive.name!r} at "
+            f"{equation.line}: this rule needs a maximum or minimum over axes or "
+            f"windows; give others WinnerTakesAll() by Composite.on(primitive=...)"
+        )
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Joined:
     """A unit of several equations as a function of (operands, constants)."""
 
     region: _Region
+    path: tuple[Equation, ...] = ()
 
     def __call__(self, xs: Sequence[Array], held: Sequence[Any]) -> Array:
         return self.region(xs[0], held)
+
+    def moved_back(self, x: Array, held: Sequence[Any], relevance: Array) -> Array:
+        """The relevance of the result's elements, where they stand in the root."""
+        given = {self.region.root: x, **dict(zip(self.region.held, held, strict=True))}
+        for equation in self.region.equations:
+            results = bind(equation, lambda a: _find(a, given))
+            given.update(zip(equation.outputs, results, strict=True))
+        values = (self.region.root, *(e.outputs[0] for e in self.path[:-1]))
+        for value, equation in reversed(list(zip(values, self.path, strict=True))):
+            relevance = _moved_by(equation, value, given, relevance)
+        return relevance
+
+
+def _moved_by(
+    equation: Equation, value: Value, given: Mapping[Value, Any], relevance: Array
+) -> Array:
+    """Through an equation on a signal's way: arithmetic hands relevance through."""
+    x = given[value]
+    entry = lookup(equation.primitive)
+    if entry is None or entry.kind is not Kind.STRUCTURAL:
+        return unbroadcast(relevance, x.shape).astype(x.dtype)
+
+    def move(x: Array) -> Array:
+        (y,) = bind(equation, lambda a: x if a is value else _find(a, given))
+        return y
+
+    return jax.vjp(move, x)[1](relevance)[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -295,6 +338,8 @@ def _relevances(
         )
         if entry is not None and entry.candidates is not None:
             candidates = functools.partial(entry.candidates, f.equation.params)
+    elif f.path:
+        relevance = f.moved_back(xs[0], held, relevance.astype(y.dtype))
     operation = Operation(tuple(xs), y, lambda *xs: f(xs, held), constants, candidates)
     return rule.relevances(operation, relevance.astype(y.dtype))
 

@@ -117,10 +117,15 @@ class Step:
         return self.equations[-1].outputs
 
     def rule(self, composite: Composite) -> Rule | None:
-        """The rule that `composite` gives, or None where there is no choice."""
+        """The rule that `composite` gives, or None where there is no choice.
+
+        The identity on a softmax is one on a whole; a piece has the default.
+        """
         if self.slot is None:
             return DEFAULTS.get(self.role)
         rule = composite.assignments[self.slot].rule
+        if self.role == "softmax" and self.root is None and isinstance(rule, Pass):
+            return DEFAULTS[self.role]
         return rule.rule if isinstance(rule, TopK) else rule
 
     def kept(self, composite: Composite) -> Any | None:

@@ -194,7 +194,8 @@ def test_state_space_step_and_decay_take_nothing():
 
     args = [jnp.array(v) for v in ([1.0, -1.0], [2.0, 0.5], [-1.0, 3.0])]
     explain = jaxlrp.lrp(f, composites.MambaLRP(), argnums=(0, 1, 2), target="all")
-    d, h, u = explain(*args)
+    with pytest.warns(jaxlrp.errors.IndependentArgumentWarning, match="argument 0"):
+        d, h, u = explain(*args)
     step = jax.nn.softplus(args[0])
     np.testing.assert_allclose(d, 0.0, atol=1e-7)
     np.testing.assert_allclose(h, jnp.exp(-step) * args[1], rtol=1e-5)

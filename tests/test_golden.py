@@ -292,7 +292,7 @@ RUNS = [(case, "float64") for case in CASES] + [
 ]
 
 _MASK = "its softmax drops the upper triangle, also where attention has no mask"
-_NORM = "its decomposed RMS norm loses relevance to constants, as its authors say of it"
+_NORM = "its RMS norm, taken apart, gives relevance to weights and constants"
 _HALF = "with use_attn_lrp the weights take half of every layer's relevance"
 _ELSEWHERE = "compared in tests/attribution"
 NOT_COMPARED = {

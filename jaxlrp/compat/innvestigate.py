@@ -127,14 +127,18 @@ def LRPEpsilonIgnoreBias(epsilon: Any = 1e-7) -> Composite:  # noqa: N802
 
 
 def LRPWSquare() -> Composite:  # noqa: N802
-    """`lrp.w_square`: w-square on the first layers, z above."""
-    composite = _analyzer("LRPWSquare", ZRule())
-    return composite.on("layer", WSquareRule(), first=True)
+    """`lrp.w_square`."""
+    return _analyzer("LRPWSquare", WSquareRule())
 
 
 def LRPFlat() -> Composite:  # noqa: N802
-    """`lrp.flat`: flat on the first layers, z above."""
-    return _analyzer("LRPFlat", ZRule()).on("layer", FlatRule(), first=True)
+    """`lrp.flat`."""
+    return _analyzer("LRPFlat", FlatRule())
+
+
+def LRPAlphaBeta(alpha: Any, beta: Any, bias: bool = True) -> Composite:  # noqa: N802
+    """`lrp.alpha_beta`."""
+    return _analyzer("LRPAlphaBeta", AlphaBetaRule(alpha, beta, bias))
 
 
 def LRPAlpha2Beta1() -> Composite:  # noqa: N802
@@ -145,6 +149,16 @@ def LRPAlpha2Beta1() -> Composite:  # noqa: N802
 def LRPAlpha1Beta0() -> Composite:  # noqa: N802
     """`lrp.alpha_1_beta_0`."""
     return _analyzer("LRPAlpha1Beta0", Alpha1Beta0Rule())
+
+
+def LRPAlpha2Beta1IgnoreBias() -> Composite:  # noqa: N802
+    """`lrp.alpha_2_beta_1` without biases."""
+    return _analyzer("LRPAlpha2Beta1IgnoreBias", Alpha2Beta1IgnoreBiasRule())
+
+
+def LRPAlpha1Beta0IgnoreBias() -> Composite:  # noqa: N802
+    """`lrp.alpha_1_beta_0` without biases."""
+    return _analyzer("LRPAlpha1Beta0IgnoreBias", Alpha1Beta0IgnoreBiasRule())
 
 
 def LRPZPlus() -> Composite:  # noqa: N802
@@ -178,8 +192,8 @@ def LRPSequentialPresetBFlat(epsilon: Any = 0.1) -> Composite:  # noqa: N802
 
 
 def LRPSequentialPresetBFlatUntilIdx(idx: int, epsilon: Any = 0.1) -> Composite:  # noqa: N802
-    """`lrp.sequential_preset_b_flat_until_idx`, `idx` counting layers with weights."""
-    return composites.SequentialPresetBFlatUntil(idx, epsilon)
+    """`lrp.sequential_preset_b_flat_until_idx`: layers 0 to `idx`, with weights."""
+    return composites.SequentialPresetBFlatUntil(idx + 1, epsilon)
 
 
 def DeepTaylor() -> Composite:  # noqa: N802
@@ -294,6 +308,30 @@ TABLE: tuple[Row, ...] = (
         f'rules.AlphaBeta(1.0, 0.0, {_Z}, bias="whole")',
         "LRPAlpha1Beta0",
     ),
+    _analyzer_row(
+        "LRPZIgnoreBias",
+        f'rules.Epsilon({_Z}, bias="ignore")',
+        "LRPZIgnoreBias",
+    ),
+    _analyzer_row(
+        "LRPEpsilonIgnoreBias",
+        'rules.Epsilon(1e-7, bias="ignore")',
+        "LRPEpsilonIgnoreBias",
+    ),
+    _analyzer_row(
+        '"lrp.w_square"', f'rules.WSquare({_Z}, bias="ignore")', "LRPWSquare"
+    ),
+    _analyzer_row('"lrp.flat"', f"rules.Flat({_Z})", "LRPFlat"),
+    _analyzer_row(
+        '"lrp.alpha_2_beta_1_IB"',
+        f'rules.AlphaBeta(2.0, 1.0, {_Z}, bias="ignore")',
+        "LRPAlpha2Beta1IgnoreBias",
+    ),
+    _analyzer_row(
+        '"lrp.alpha_1_beta_0_IB"',
+        f'rules.AlphaBeta(1.0, 0.0, {_Z}, bias="ignore")',
+        "LRPAlpha1Beta0IgnoreBias",
+    ),
     _analyzer_row('"lrp.z_plus"', f'rules.ZPlus({_Z}, bias="ignore")', "LRPZPlus"),
     _analyzer_row(
         '"lrp.z_plus_fast"',
@@ -326,20 +364,21 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         '"lrp.sequential_preset_b_flat_until_idx"',
-        "composites.SequentialPresetBFlatUntil(4)",
-        "layers with weights are counted, not all of Keras",
+        "composites.SequentialPresetBFlatUntil(5)",
+        "`idx` is the last of these layers, `depth` the first that is not",
         "innvestigate.LRPSequentialPresetBFlatUntilIdx(4)",
     ),
     Row(
         '"deep_taylor"',
         "composites.DeepTaylor()",
-        "",
+        "stabilised by 1e-6, in place of exact zeros by 1e-7; no ReLU is put behind "
+        "the output",
         "innvestigate.DeepTaylor()",
     ),
     Row(
         '"deep_taylor.bounded"',
         "composites.DeepTaylorBounded(-1.0, 1.0)",
-        "",
+        "as for `deep_taylor`",
         "innvestigate.BoundedDeepTaylor()",
     ),
     Row(

@@ -12,21 +12,53 @@ from jaxlrp.rules import Rule
 def Default() -> Composite:  # noqa: N802
     """What `composite=None` means: a good start for any model.
 
-    Epsilon on layers, `1e-6` of the layer's root mean square; identity on activations;
-    normalisers held constant; AttnLRP for softmax and bilinear products.
+    Layers: `R_j = sum_i x_j w_ij R_i / s(z_i)`, epsilon `1e-6` of the layer's root mean
+    square. Identity on activations; normalisers held constant; AttnLRP for softmax and
+    bilinear products; sums and averages in proportion.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> f, x = lambda x: x @ jnp.eye(2), jnp.array([1.0, 2.0])
+      >>> default = jaxlrp.lrp(f, jaxlrp.composites.Default())(x)
+      >>> bool((default == jaxlrp.lrp(f)(x)).all())
+      True
     """
     return Composite("Default").on("layer", rules.Epsilon(1e-6, relative=True))
 
 
 def Uniform(rule: Rule) -> Composite:  # noqa: N802
-    """One rule on every layer; the defaults elsewhere."""
+    """One rule on every layer; the defaults elsewhere.
+
+    Args:
+      rule: the rule of dense layers and convolutions.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> flat = jaxlrp.composites.Uniform(jaxlrp.rules.Flat())
+      >>> f = lambda x: x @ jnp.array([3.0, 1.0])
+      >>> jaxlrp.lrp(f, flat)(jnp.array([1.0, 1.0])).round(3).tolist()
+      [2.0, 2.0]
+    """
     return Composite(f"Uniform({type(rule).__name__})").on("layer", rule)
 
 
 def Epsilon(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
     """Epsilon on every layer, proportional on averages and residual sums.
 
-    Source: zennit's layer map.
+    Layers: `R_j = sum_i x_j w_ij R_i / s(z_i)`; sums: `R_k = x_k R / s(sum_l x_l)`.
+
+    Args:
+      epsilon: of the layers; sums and averages have 1e-6.
+
+    Source: Bach et al. 2015; zennit's layer map.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> f = lambda x: x @ jnp.array([2.0, -1.0])
+      >>> explain = jaxlrp.lrp(f, jaxlrp.composites.Epsilon(0.5))
+      >>> relevance = explain(jnp.array([1.0, 1.0]))
+      >>> bool(jnp.isclose(relevance.sum(), 2 / 3))  # of 1, a third is absorbed
+      True
     """
     return _proportional(Composite("Epsilon").on("layer", rules.Epsilon(epsilon)))
 
@@ -54,22 +86,73 @@ def _flat_first(composite: Composite) -> Composite:
 
 
 def EpsilonPlus(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
-    """z-plus on convolutions, epsilon on dense layers. Source: zennit."""
+    """z-plus on convolutions, epsilon on dense layers.
+
+    Convolutions: `R_j = sum_i (x+ w+ + x- w-)_ij R_i / s(p_i)`; dense layers:
+    `R_j = sum_i x_j w_ij R_i / s(z_i)`; sums and averages in proportion.
+
+    Args:
+      epsilon: of the dense layers.
+
+    Source: zennit; Kohlbrenner et al. 2020, "Towards best practice in explaining neural
+    network decisions with LRP".
+
+    Examples:
+      >>> from jaxlrp import composites, rules
+      >>> place = composites.Place("convolution")
+      >>> composites.EpsilonPlus().rule(place) == rules.ZPlus()
+      True
+    """
     return _epsilon_with("EpsilonPlus", rules.ZPlus(), epsilon)
 
 
 def EpsilonPlusFlat(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
-    """`EpsilonPlus` with the flat rule on the first layers. Source: zennit."""
+    """`EpsilonPlus` with the flat rule on the first layers.
+
+    First layers: `R_j = sum_i R_i / s(number of inputs of i)`.
+
+    Args:
+      epsilon: of the dense layers.
+
+    Source: zennit; Lapuschkin et al. 2019, for the flat rule.
+
+    Examples:
+      >>> from jaxlrp import composites, rules
+      >>> place = composites.Place("dense", first=True)
+      >>> composites.EpsilonPlusFlat().rule(place) == rules.Flat()
+      True
+    """
     return _flat_first(EpsilonPlus(epsilon).named("EpsilonPlusFlat"))
 
 
 def EpsilonAlpha2Beta1(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
-    """alpha 2, beta 1 on convolutions, epsilon on dense layers. Source: zennit."""
+    """alpha 2, beta 1 on convolutions, epsilon on dense layers.
+
+    Convolutions: twice the share of positive contributions minus the share of negative
+    ones, `rules.AlphaBeta`; the rest as in `EpsilonPlus`.
+
+    Args:
+      epsilon: of the dense layers.
+
+    Source: zennit; Bach et al. 2015, equation 60.
+
+    Examples:
+      >>> from jaxlrp import composites, rules
+      >>> place = composites.Place("convolution")
+      >>> composites.EpsilonAlpha2Beta1().rule(place) == rules.AlphaBeta(2.0, 1.0)
+      True
+    """
     return _epsilon_with("EpsilonAlpha2Beta1", rules.AlphaBeta(2.0, 1.0), epsilon)
 
 
 def EpsilonAlpha2Beta1Flat(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
-    """`EpsilonAlpha2Beta1` with the flat rule on the first layers. Source: zennit."""
+    """`EpsilonAlpha2Beta1` with the flat rule on the first layers.
+
+    Args:
+      epsilon: of the dense layers.
+
+    Source: zennit.
+    """
     return _flat_first(EpsilonAlpha2Beta1(epsilon).named("EpsilonAlpha2Beta1Flat"))
 
 
@@ -83,6 +166,9 @@ def EpsilonGammaBox(  # noqa: N802
 ) -> Composite:
     """Gamma on convolutions, epsilon on dense layers, z-box first.
 
+    A first layer that is a convolution:
+    `R_j = sum_i (x_j w_ij - l_j w+_ij - h_j w-_ij) R_i / s(sum_k of the same)`.
+
     Args:
       low: the smallest value of the input, a scalar or an array that broadcasts to it.
       high: the largest.
@@ -91,7 +177,17 @@ def EpsilonGammaBox(  # noqa: N802
       generalized: `GeneralizedGamma`, as in zennit, or the plain `Gamma`, as in
         RelevancePropagation.jl. On nonnegative inputs and positive outputs both agree.
 
-    Source: zennit. The box applies to a first layer that is a convolution.
+    Source: zennit; Montavon et al. 2019, "Layer-wise Relevance Propagation: an
+    overview".
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxlrp import composites, rules
+      >>> mean, std = jnp.array([0.5, 0.4, 0.4]), jnp.array([0.25, 0.25, 0.25])
+      >>> composite = composites.EpsilonGammaBox((0 - mean) / std, (1 - mean) / std)
+      >>> place = composites.Place("convolution")
+      >>> composite.rule(place) == rules.GeneralizedGamma(0.25)
+      True
     """
     chosen = rules.GeneralizedGamma if generalized else rules.Gamma
     composite = _epsilon_with("EpsilonGammaBox", chosen(gamma), epsilon)
@@ -149,8 +245,8 @@ def SequentialPresetBFlatUntil(depth: int, epsilon: Any = 0.1) -> Composite:  # 
       depth: layers with fewer than `depth` layers before them get the flat rule.
       epsilon: of the dense layers.
 
-    Source: iNNvestigate's `lrp.sequential_preset_b_flat_until_idx`, which counts Keras
-    layers of any kind.
+    Source: iNNvestigate's `lrp.sequential_preset_b_flat_until_idx`, whose index is that
+    of the last of these layers.
     """
     return _sequential("SequentialPresetBFlatUntil", 2.0, epsilon, flat=depth)
 

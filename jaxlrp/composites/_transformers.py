@@ -11,7 +11,18 @@ from jaxlrp.composites._base import Composite
 def AttnLRP() -> Composite:  # noqa: N802
     """LRP-0 on layers, softmax by its Taylor expansion, products split evenly.
 
-    Source: Achtibat et al. 2024; equal to LXT's efficient implementation.
+    Layers: `R_j = sum_i x_j w_ij R_i / z_i`; softmax `y`: `R_x = x (R_y - y sum(R_y))`;
+    each factor of a product gets `R / 2`; normalisers are constants.
+
+    Source: Achtibat et al. 2024, "AttnLRP: attention-aware layer-wise relevance
+    propagation for transformers"; equal to LXT's efficient implementation.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> x = jnp.array([[1.0, 0.0], [0.5, 2.0]])
+      >>> f = lambda x: jax.nn.softmax(x @ x.T) @ x
+      >>> jaxlrp.lrp(f, jaxlrp.composites.AttnLRP(), target="all")(x).shape
+      (2, 2)
     """
     return Composite("AttnLRP").on("layer", rules.LRP0())
 

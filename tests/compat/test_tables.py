@@ -21,10 +21,7 @@ WITHOUT_ROW = {
     ("zennit", "Stabilizer"),  # an argument of the rules
     ("innvestigate", "AlphaBetaRule"),  # its presets have rows
     ("innvestigate", "AlphaBetaIgnoreBiasRule"),
-    ("innvestigate", "LRPZIgnoreBias"),
-    ("innvestigate", "LRPEpsilonIgnoreBias"),
-    ("innvestigate", "LRPWSquare"),
-    ("innvestigate", "LRPFlat"),
+    ("innvestigate", "LRPAlphaBeta"),
     ("chefer", "one_hot"),  # a target
 }
 

@@ -1,4 +1,4 @@
-"""The gamma sweep from end to end, in a reduced form, against explanations one by one."""
+"""The gamma sweep, in a reduced form, against explanations one by one."""
 
 import jax
 import numpy as np
@@ -66,7 +66,7 @@ def test_faithfulness_is_the_area_between_the_flipping_curves():
     sweep = gamma_sweep.sweep(apply)
     _, faithful, negative = sweep(weights, image, np.zeros(1, np.float32))
     up = np.concatenate([[0.0], np.cumsum(weights)])[gamma_sweep.FLIPS]
-    down = np.concatenate([[0.0], np.cumsum(weights[::-1])])[gamma_sweep.FLIPS]
+    down = np.concatenate([[0.0], np.cumsum(weights.ravel()[::-1])])[gamma_sweep.FLIPS]
     area = np.trapezoid(down - up, gamma_sweep.FLIPS) / 64 / weights.sum()
     np.testing.assert_allclose(faithful, area, rtol=1e-4)
     np.testing.assert_allclose(negative, 0.0)

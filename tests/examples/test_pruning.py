@@ -86,9 +86,7 @@ def test_weights_of_the_lowest_scores_go_and_biases_stay(network, sparsity):
     _, params = network
     scores = jax.tree.map(jnp.abs, params)
     masks = pruning.weight_masks(params, scores, sparsity)
-    pairs = list(
-        zip(jax.tree.leaves(scores), jax.tree.leaves(masks), strict=True)
-    )
+    pairs = list(zip(jax.tree.leaves(scores), jax.tree.leaves(masks), strict=True))
     gone = np.concatenate([s[~m] for s, m in pairs])
     kept = np.concatenate([s[m] for s, m in pairs if s.ndim > 1])
     assert abs(len(gone) / (len(gone) + len(kept)) - sparsity) < 1e-3
