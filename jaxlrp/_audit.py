@@ -25,7 +25,7 @@ from jaxlrp._program import Equation, Program, Value
 from jaxlrp._steps import Reading, Step
 from jaxlrp._transform import ArgNums, Traced, as_composite, backward, seed, trace
 from jaxlrp.composites import Composite
-from jaxlrp.rules import Detach, Norm, Pass, Rescaled, Rule
+from jaxlrp.rules import Detach, Flat, Norm, Pass, Rescaled, Rule, ZBox
 
 CATEGORIES: tuple[str, ...] = (
     "bias",
@@ -211,8 +211,12 @@ def _steps(reading: Reading) -> list[tuple[Step, Reading]]:
     return list(found.values())
 
 
+PLACES = ("out", "kept", "surrogate", "in", "constant")
+"""Where a step is observed, see `jaxlrp._run.Observe`."""
+
+
 def _places(steps: Sequence[tuple[Step, Reading]]) -> list[tuple[Step, str]]:
-    return [(s, p) for s, _ in steps for p in ("out", "surrogate", "in", "constant")]
+    return [(s, p) for s, _ in steps for p in PLACES]
 
 
 def _measure(
@@ -254,24 +258,25 @@ def _absorption(
     taps: np.ndarray,
 ) -> Absorption:
     """What a step absorbed, and as what."""
-    arrived, surrogate, passed, constant = (
+    arrived, kept, surrogate, passed, constant = (
         float(taps[slots[id(step), place]])
-        for place in ("out", "surrogate", "in", "constant")
+        for place in ("out", "kept", "surrogate", "in", "constant")
     )
-    lost = arrived - passed + constant
     rule = step.rule(composite)
-    special = _special(step, rule, composite)
+    filtered = 0.0 if step.kept(composite) is None else arrived - kept
+    lost = arrived - filtered - passed + constant
+    special = _special(step, rule)
     if special is not None:
         absorbed = {special: lost}
     elif _divides(step) and not isinstance(rule, Detach):
-        has_bias = step.layer is not None and any(
-            link.kind == "shift" for link in step.layer.links
-        )
+        has_bias = _keeps_bias(step, rule)
         taken = surrogate != 0.0 and has_bias
-        stabiliser = arrived - surrogate if taken else 0.0 if has_bias else lost
+        shared = arrived - filtered - surrogate
+        stabiliser = shared if taken else 0.0 if has_bias else lost
         absorbed = {"stabiliser": stabiliser, "bias": lost - stabiliser}
     else:
         absorbed = {_category(step, rule, reading): lost}
+    absorbed["filter"] = filtered
     main = step.main
     return Absorption(
         main.scope,
@@ -288,10 +293,17 @@ def _divides(step: Step) -> bool:
     return step.layer is not None or step.role == "sum"
 
 
-def _special(step: Step, rule: Rule | None, composite: Composite) -> str | None:
+def _keeps_bias(step: Step, rule: Rule | None) -> bool:
+    """Has it a bias that stands in its rule's denominator?"""
+    if isinstance(rule, Flat | ZBox) or step.layer is None:
+        return False
+    if getattr(rule, "bias", "absorb") in ("ignore", "share"):
+        return False
+    return any(link.kind == "shift" for link in step.layer.links)
+
+
+def _special(step: Step, rule: Rule | None) -> str | None:
     """What a step absorbs as because of its rule, whatever its role."""
-    if step.kept(composite) is not None:
-        return "filter"
     if rule is None or not step.by_relevance(rule):
         return None
     if rule.exactness == "Taylor":

@@ -74,7 +74,7 @@ def _do(step: Step, env: Environment, run: Run) -> None:
         results, shadows = handler(step, rule, seen, run)
         keep = step.kept(run.composite)
         if keep is not None:
-            results, shadows = _linear.sifted(step, results, shadows, keep, env)
+            results, shadows = _linear.sifted(step, results, shadows, keep, env, run)
     for v, y, shadow in zip(step.outputs, results, shadows, strict=True):
         wanted = env.wants_shadow(v)
         if wanted and shadow is None:

@@ -122,8 +122,10 @@ def passes_shadow(step: Step, rule: Rule | None) -> bool:
 
     All others take relevance in: they make it a multiplier of their output.
     """
-    if step.role in PASSING or step.plain or isinstance(rule, rules.Pass):
+    if step.role in PASSING or step.plain:
         return True
+    if isinstance(rule, rules.Pass):
+        return rule.epsilon is None  # with one, relevance is not passed unchanged
     return bool(_held_under(step, rule))
 
 

@@ -151,7 +151,12 @@ def _features(form: LayerForm) -> tuple[int, ...]:
 
 
 def sifted(
-    step: Step, results: list[Array], shadows: list[Any], keep: Any, env: Environment
+    step: Step,
+    results: Sequence[Array],
+    shadows: Sequence[Any],
+    keep: Any,
+    env: Environment,
+    run: Run,
 ) -> Any:
     """A layer's result, of whose relevances only the largest pass."""
     assert step.layer is not None
@@ -159,6 +164,8 @@ def sifted(
     wanted = env.wants_shadow(step.outputs[0])
     if shadow is None:
         shadow = take_in(y) if wanted else lax.full_like(y, 0)
+    if run.observe is not None:
+        y, shadow = run.observe("kept", step, y, shadow)
     y, shadow = sift(_features(step.layer), y, shadow, keep)
     return [y], [shadow if wanted else None]
 

@@ -23,7 +23,8 @@ from jaxlrp.rules import Share
 
 Observe = Callable[[str, Step, Array, Array | None], tuple[Array, Array | None]]
 """`observe(place, step, value, shadow)`: called at every value a step reads
-("in"), at its surrogates ("surrogate") and results ("out"), and at constants that
+("in"), at its surrogates ("surrogate") and results ("out"), behind a filter of its
+relevances ("kept"), and at constants that
 enter the body of a loop or branch ("constant"); see `jaxlrp._audit`."""
 
 

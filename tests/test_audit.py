@@ -358,3 +358,29 @@ def test_every_rule_adds_up(role, rule, category):
     assert abs(found.residual) < 1e-9 * (1 + abs(found.total_out))
     if category is not None:
         assert found.absorbed[category] != 0.0
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (rules.ZBox(-2.0, 2.0), {}),
+        (rules.Flat(), {}),
+        (rules.Epsilon(bias="ignore"), {}),
+        (rules.Epsilon(bias="share"), {}),
+        (rules.TopK(rules.Epsilon(), 1.0), {"bias"}),
+        (rules.TopK(rules.Flat(), 0.5), {"filter"}),
+        (rules.TopK(rules.Epsilon(), 0.5), {"bias", "filter"}),
+        (rules.WSquare(), {"bias"}),
+        (rules.WSquare(bias="ignore"), {}),
+    ],
+    ids=str,
+)
+def test_a_bias_absorbs_only_where_the_rule_lets_it(rule, expected):
+    w, b = jnp.array([[1.0, 2.0], [3.0, -1.0]]), jnp.array([0.5, 0.5])
+    composite = composites.Uniform(rule)
+    found = jaxlrp.audit(lambda x: x @ w + b, composite, target="all")(
+        jnp.array([0.5, -0.4])
+    )
+    large = {name for name, amount in found.absorbed.items() if abs(amount) > 1e-4}
+    assert large == set(expected)
+    assert abs(found.residual) < 1e-12

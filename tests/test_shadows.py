@@ -424,3 +424,12 @@ def test_a_carry_of_which_one_part_is_a_product(rule, share):
     expected[1] = at_a / 2 + at_a / 4
     expected[0] = at_a / 4
     assert_close(jaxlrp.lrp(f, on_layers(rule))(X), expected)
+
+
+def test_identity_with_an_epsilon_is_the_same_beside_a_value():
+    composite = composites.AttnLRP().on("activation", rules.Pass(0.1))
+    x = jnp.array([1.0, -2.0, 0.5])
+    y, pull = jaxlrp.relprop(jax.nn.gelu, x, composite=composite)
+    explain = jaxlrp.lrp(jax.nn.gelu, composite, target="all")
+    np.testing.assert_allclose(pull(y), explain(x), rtol=1e-5)
+    np.testing.assert_allclose(pull(y), x * y / (x + 0.1), rtol=1e-5)
