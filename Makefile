@@ -1,7 +1,7 @@
 # make test     run the tests          make lint    formatter and linter
 # make demo     run the example        make types   type checker
 # make docs     build the site         make bench   time against a gradient
-# make peers    compare with zennit, captum and LXT
+# make peers    compare with peers      make examples pruning, gamma sweep
 # make clean    remove what these made
 #
 # The first call makes .venv with the newest supported Python on this machine.
@@ -17,7 +17,7 @@ PEERS_VENV ?= .venv-peers
 # More arguments for pytest, e.g. PYTEST_ARGS="-k conservation".
 PYTEST_ARGS ?= -n 2 --dist worksteal
 
-.PHONY: test demo bench peers docs lint format types build clean
+.PHONY: test demo examples bench peers docs lint format types build clean
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -32,8 +32,14 @@ examples: $(VENV)/.demo
 bench: $(VENV)/.demo
 	$(BIN)/python -m benchmarks.gradient_ratio
 
+# zennit and LXT ask for torchvision, of which they need names only: --no-deps.
+PEERS = captum==0.9.0 lxt==2.1 zennit==0.5.1
+
 peers:
+	$(MAKE) VENV=$(PEERS_VENV) $(PEERS_VENV)/bin/python
+	$(PEERS_VENV)/bin/python -m pip install -qq torch==2.13.0
 	$(MAKE) VENV=$(PEERS_VENV) $(PEERS_VENV)/.peers
+	$(PEERS_VENV)/bin/python -m pip install -qq --no-deps $(PEERS)
 	$(PEERS_VENV)/bin/python -m benchmarks.peers $(PEERS_ARGS)
 
 docs: $(VENV)/.docs

@@ -7,9 +7,12 @@ Builds small networks in PyTorch with fresh random weights, and the same in JAX 
 weights; runs every rule and composite of zennit, captum and LXT and what
 `jaxlrp.compat` has under its name, in float64; prints a table in markdown of the
 largest difference relative to the largest relevance. Fails where that exceeds the
-limit, 1e-9 but where a row says why not. Needs the extra `peers`.
+limit, 1e-9 but where a row says why not. `make peers` installs what it needs.
 """
 
+from benchmarks import torchvision_stub  # noqa: F401 - before what imports torchvision
+
+# isort: split
 import argparse
 import dataclasses
 import functools

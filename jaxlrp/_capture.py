@@ -128,7 +128,12 @@ def ask(
 
 def _checked_mask(mask: Any, site: Site, pattern: str) -> tuple[Array, int]:
     """A factor as an array, and how many of its axes belong to loops: all or none."""
-    mask = jnp.asarray(mask)
+    try:
+        mask = jnp.asarray(mask)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"conditions[{pattern!r}]: got {mask!r}, expected an array of factors"
+        ) from None
     shape, lengths = site.value.aval.shape, site.lengths
     real = jnp.issubdtype(mask.dtype, jnp.floating)
     if not real and not jnp.issubdtype(mask.dtype, jnp.bool_):

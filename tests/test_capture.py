@@ -367,6 +367,8 @@ def test_a_tag_divides_activations_and_softmaxes():
         ({"capture": [3]}, r"capture: got \[3\]"),
         ({"conditions": "hidden"}, "conditions: got 'hidden'"),
         ({"conditions": {"hidden": 1}}, r"conditions\['hidden'\]: got dtype int32"),
+        ({"conditions": {"hidden": None}}, r"conditions\['hidden'\]: got None"),
+        ({"conditions": {"hidden": "x"}}, r"conditions\['hidden'\]: got 'x'"),
     ],
 )
 def test_bad_questions_are_refused(options, message):

@@ -67,3 +67,21 @@ def test_the_inputs_explanation_stays_as_it_is():
             given = jaxlrp.parameter_relevance(dense, composite, target=1)(params, x)
             assert given["w"][:, 0].tolist() == [0.0] * 4
             np.testing.assert_allclose(given["w"].sum(), alone.sum(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("rule", ["epsilon that hands back", "flat"])
+def test_kernels_of_layers_without_a_bias_add_up_to_what_they_pass_on(rule):
+    """In a row of layers: what one's kernel gets does not go to the next one twice."""
+    with jax.enable_x64(True):
+        params, x = {"u": draw(4, 5), "v": draw(5, 3)}, draw(2, 4, seed=1)
+        composite = composites.Uniform(RULES[rule])
+
+        def f(params, x):
+            return jax.nn.relu(x @ params["u"]) @ params["v"]
+
+        given = jaxlrp.parameter_relevance(f, composite, target="all")(params, x)
+        passed = jaxlrp.lrp(f, composite, target="all")(params, x).sum()
+        hidden = jax.nn.relu(x @ params["u"])
+        upper = jaxlrp.lrp(lambda h: h @ params["v"], composite, target="all")(hidden)
+        np.testing.assert_allclose(given["u"].sum(), passed, rtol=1e-9)
+        np.testing.assert_allclose(given["v"].sum(), upper.sum(), rtol=1e-9)

@@ -423,6 +423,10 @@ class TopK(Rule):
     rule: Any = Epsilon()
     keep: Any = 0.5
 
+    def __post_init__(self) -> None:
+        if isinstance(self.rule, TopK):
+            raise TypeError(f"rule: got {self.rule!r}, expected a layer's rule")
+
     @property
     def needs_shadow(self) -> bool:
         """As the rule behind it."""

@@ -66,6 +66,16 @@ def test_an_operand_that_is_added_twice_gets_both_parts():
     np.testing.assert_allclose(found, R, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_rescaled_sum_of_low_precision(dtype):
+    (found,) = pull(
+        lambda x: (x.astype(dtype) + x.astype(dtype)).astype(x.dtype),
+        on("sum", rules.Rescaled()),
+        A,
+    )
+    np.testing.assert_allclose(found, R, rtol=1e-2)
+
+
 def test_zero_operands_have_their_share_where_the_rule_gives_one():
     zero = jnp.zeros(3)
     found = pull(lambda a, b: a + b, on("sum", rules.UniformSplit()), A, zero)
@@ -169,6 +179,22 @@ def test_a_selection_without_candidates_says_so():
     composite = on("selection", rules.Norm())
     with pytest.raises(TypeError, match="maximum or minimum over axes"):
         pull(jnp.sort, composite, A)
+    with pytest.raises(TypeError, match="'top_k' at .*maximum or minimum over axes"):
+        pull(lambda x: lax.top_k(x, 2)[0], composite, A, relevance=R[:2])
+
+
+def test_masked_elements_are_no_candidates():
+    """`jnp.max(where=)` fills with -inf."""
+    mask = jnp.array([True, False, True])
+    for rule in (rules.Norm(0.0), rules.WinnerTakesAll(ties="share")):
+        (found,) = pull(
+            lambda x: jnp.max(x, where=mask, initial=-jnp.inf),
+            on("selection", rule),
+            jnp.array([3.0, 9.0, 1.0]),
+            relevance=jnp.array(4.0),
+        )
+        wanted = [3.0, 0.0, 1.0] if isinstance(rule, rules.Norm) else [4.0, 0.0, 0.0]
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
 # ---- activations ---------------------------------------------------------------------
@@ -304,6 +330,15 @@ def test_identity_on_softmax(masked):
     np.testing.assert_allclose(found, seed, rtol=1e-6)
 
 
+@pytest.mark.parametrize("f", [jax.nn.log_softmax, jax.nn.logsumexp])
+def test_pieces_of_a_softmax_keep_their_derivative(f):
+    """The identity is one on a whole softmax; a logarithm of it has another shape."""
+    seed = jnp.array([1.0, 2.0, -1.0]) if f is jax.nn.log_softmax else jnp.array(2.0)
+    found = pull(f, on("softmax", rules.Pass()), A, relevance=seed)
+    wanted = pull(f, on("softmax", rules.Taylor()), A, relevance=seed)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
 # ---- batch norms ---------------------------------------------------------------------
 
 MEAN, VAR = jnp.array([0.5, -0.5, 0.1]), jnp.array([1.0, 4.0, 0.25])
@@ -395,6 +430,15 @@ def test_a_filter_ranks_each_example_apart():
 def test_a_filter_of_a_rule_that_the_role_has_not():
     with pytest.raises(TypeError, match="dense"):
         composites.AttnLRP().on("dense", rules.TopK(rules.Pass()))
+    with pytest.raises(TypeError, match="rule: got TopK"):
+        rules.TopK(rules.TopK())
+
+
+@pytest.mark.parametrize("keep", [0, -0.5, 3])
+def test_a_filter_that_keeps_no_fraction(keep):
+    composite = on("dense", rules.TopK(rules.Flat(), keep))
+    with pytest.raises(ValueError, match=f"keep: got {keep}"):
+        pull(lambda x: x @ jnp.ones((3, 3)), composite, A)
 
 
 # ---- transformations -----------------------------------------------------------------
