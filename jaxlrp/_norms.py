@@ -124,12 +124,15 @@ def _affine(
     """
     behind: list[int] = []
     pending: list[int] = []
-    kind, end = None, index
-    while kind != "shift" and (after := _next_affine(end, claims, moves)) is not None:
+    shifted, end = False, index
+    while (after := _next_affine(end, claims, moves)) is not None:
         kind, end = affine_kind(after, claims), after
         moved = any(affine_kind(j, claims) is None for j in pending)
+        if shifted and kind != "cast":
+            break
         if moved and kind is not None and not _is_of_features(after, claims):
             break
+        shifted = kind == "shift" or shifted
         pending.append(after)
         if kind is not None:
             behind, pending = behind + pending, []

@@ -38,7 +38,7 @@ def test_roots_are_roots_and_give_the_rules_shares(name):
 
 
 def test_domains():
-    """z-plus with a positive bias steps beyond zero; z-box stays between its corners."""
+    """z-plus with a positive bias steps beyond zero; z-box stays in its box."""
     x, w = jnp.array([1.0, 2.0]), jnp.array([[1.0], [1.0]])
     roots = [
         deep_taylor.root_points(rules.ZPlus(), x, w, b).inside.tolist()

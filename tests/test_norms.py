@@ -91,7 +91,7 @@ LAYER_NORMS = {
     "of moments": of_moments,
     "of the deviation": of_deviation,
     "upcast": upcast,
-    "standardize": lambda x: jax.nn.standardize(x) * SCALE + SHIFT,
+    "standardize": lambda x: jax.nn.standardize(x, epsilon=EPSILON) * SCALE + SHIFT,
     "mapped": jax.vmap(jax.vmap(by_parts)),
     "jitted": jax.jit(by_parts),
     "rematerialised": jax.checkpoint(by_parts),

@@ -79,17 +79,24 @@ def lrp(variant: str = "simple", param: Any = None) -> Composite:
     return _pools("lrp", made[variant]())
 
 
-FORMULAS = (0, 2, 6, 8, 11, 26, 100, 102, 104, 166)
+FORMULAS = (0, 2, 6, 8, 11, 26, 54, 56, 58, 60, 100, 102, 104, 114, 166)
 """The Caffe formula types that `formula` knows."""
 
 
 def formula(
-    number: int, epsilon: Any = 1.0, beta: Any = 1.0, low: Any = -1.0, high: Any = 1.0
+    number: int,
+    epsilon: Any = 1.0,
+    beta: Any = 1.0,
+    low: Any = -1.0,
+    high: Any = 1.0,
+    switch: int = 1,
 ) -> Composite:
     """The composite of a formula type of the Caffe toolbox.
 
     0 epsilon; 2 alpha-beta; 6 alpha-beta with z-box first; 8 epsilon with z-box first;
-    11 gradient; 26 deconvnet; 100 alpha-beta on convolutions and epsilon on dense
+    11 gradient; 26 deconvnet; 54 epsilon and 58 alpha-beta with flat below a layer, 56
+    and 60 the same with w-square; 114 epsilon with alpha-beta below a layer; 100
+    alpha-beta on convolutions and epsilon on dense
     layers; 102 the same with flat first, 104 with w-square first; 166 guided
     backpropagation.
 
@@ -99,6 +106,9 @@ def formula(
       beta: of the alpha-beta rule, `alpha = 1 + beta`.
       low: bounds of the z-box.
       high: bounds of the z-box.
+      switch: the number of layers, from the input on, that the second rule of 54 to 60
+        and of 114 is for. Caffe counts layers of any kind, here dense layers and
+        convolutions count.
 
     Raises:
       ValueError: for a number that is none.
@@ -115,7 +125,12 @@ def formula(
         return composite.on("activation", special[number])
     signed = rules.AlphaBeta(1 + beta, beta, **_SMALL)
     stable = rules.Epsilon(epsilon)
-    composite = _pools(name, signed if number in (2, 6) else stable)
+    composite = _pools(name, signed if number in (2, 6, 58, 60) else stable)
+    below = {54: flat(), 56: ww(), 58: flat(), 60: ww(), 114: signed}.get(number)
+    if below is not None:
+        if number != 114:
+            composite = composite.on("shift", rules.Pass(), first=True)
+        return composite.on("layer", below, depth=(None, switch))
     if number in (100, 102, 104):
         composite = Composite(name).on("layer", stable).on("convolution", signed)
         composite = composite.on("average", rules.Norm(1e-12))
@@ -142,6 +157,19 @@ def _formula_row(number: int, title: str, layer: str, first: str = "") -> Row:
     return Row(f"{number} ({title})", ours, "", f"lrp_toolbox.formula({number})")
 
 
+def _switch_row(
+    number: int, title: str, above: str, below: str, shift: str = _SHIFT
+) -> Row:
+    return Row(
+        f"{number} ({title})",
+        f'composites.Composite("Formula{number}").on("layer", {above}){_SHARE}{shift}'
+        f'.on("layer", {below}, depth=(None, 4))',
+        "dense layers and convolutions are counted, not layers of any kind",
+        f"lrp_toolbox.formula({number}, switch=4)",
+    )
+
+
+_WW = 'rules.WSquare(1e-16, bias="ignore")'
 _ALPHA = "rules.AlphaBeta(2.0, 1.0, epsilon=1e-16)"
 _MIXED = f'.on("layer", rules.Epsilon(1.0)).on("convolution", {_ALPHA})'
 
@@ -177,7 +205,7 @@ TABLE: tuple[Row, ...] = (
     ),
     _formula_row(100, "composite", _MIXED),
     _formula_row(102, "flat first", _MIXED, "rules.Flat(1e-16)"),
-    _formula_row(104, "ww first", _MIXED, 'rules.WSquare(1e-16, bias="ignore")'),
+    _formula_row(104, "ww first", _MIXED, _WW),
     Row(
         "11 (gradient)",
         'composites.Composite("Formula11").on("any", rules.Gradient())',
@@ -201,10 +229,10 @@ TABLE: tuple[Row, ...] = (
         "composites.DeepTaylor()",
         "one variant",
     ),
-    Row(
-        "54, 56, 58, 60 (flat or ww below an index)",
-        'composites.Epsilon().on("layer", rules.Flat(), depth=(0, 4))',
-        "layers are counted from the input",
-    ),
+    _switch_row(54, "epsilon, flat below", "rules.Epsilon(1.0)", "rules.Flat(1e-16)"),
+    _switch_row(56, "epsilon, ww below", "rules.Epsilon(1.0)", _WW),
+    _switch_row(58, "alpha-beta, flat below", _ALPHA, "rules.Flat(1e-16)"),
+    _switch_row(60, "alpha-beta, ww below", _ALPHA, _WW),
+    _switch_row(114, "epsilon, alpha-beta below", "rules.Epsilon(1.0)", _ALPHA, ""),
 )
 """The toolbox's names, ours, and what differs."""

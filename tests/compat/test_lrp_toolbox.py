@@ -1,8 +1,11 @@
 """The LRP toolbox's numbers, by its names."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxlrp
 from jaxlrp import rules
 from jaxlrp.compat import lrp_toolbox as toolbox
 from tests.compat import settings
@@ -61,3 +64,24 @@ def test_formula_gives_relevance(number):
 def test_formula_has_its_rule_first(number, rule):
     lines = toolbox.formula(number, low=-3, high=3).assignments
     assert [a.rule for a in lines if a.first and a.role == "layer"] == [rule]
+
+
+@pytest.mark.parametrize(
+    ("number", "above", "below"),
+    [
+        (54, "Epsilon", "Flat"),
+        (56, "Epsilon", "WSquare"),
+        (58, "AlphaBeta", "Flat"),
+        (60, "AlphaBeta", "WSquare"),
+        (114, "Epsilon", "AlphaBeta"),
+    ],
+)
+def test_formulas_that_switch_at_a_layer(number, above, below):
+    def f(x):
+        for _ in range(4):
+            x = jax.nn.relu(x @ jnp.eye(3))
+        return x
+
+    plan = jaxlrp.plan(f, toolbox.formula(number, switch=2))(jnp.ones(3))
+    found = [r.rule.split("(")[0] for r in plan.rows if r.role == "dense"]
+    assert found == [below, below, above, above]
