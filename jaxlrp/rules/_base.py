@@ -164,7 +164,7 @@ class Rule:
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         shown = [
             f"{f.name}={getattr(self, f.name)!r}"
-            for f in sorted(fields, key=lambda f: f.kw_only)
+            for f in sorted(fields, key=lambda f: f.kw_only is True)
             if not (
                 (f.kw_only or f.default is None)
                 and _is(getattr(self, f.name), f.default)
