@@ -130,11 +130,12 @@ def _affine(
         moved = any(affine_kind(j, claims) is None for j in pending)
         if shifted and kind != "cast":
             break
-        if moved and kind is not None and not _is_of_features(after, claims):
+        affine = kind in ("scale", "shift")
+        if moved and affine and not _is_of_features(after, claims):
             break
         shifted = kind == "shift" or shifted
         pending.append(after)
-        if kind is not None:
+        if affine or (kind == "cast" and not moved):
             behind, pending = behind + pending, []
     return (behind[-1] if behind else index), tuple(behind)
 

@@ -122,6 +122,13 @@ def grouped(x):
     return y.reshape(x.shape) * SCALE + SHIFT
 
 
+def grouped_in_between(x):
+    y = x.reshape(2, 3, 2, 3).astype(jnp.float16).astype(jnp.float32)
+    square = (y * y).mean((1, 3), keepdims=True)
+    y = (y * lax.rsqrt(square + EPSILON)).astype(jnp.float32).reshape(x.shape)
+    return -y * SCALE
+
+
 def llama(x):
     wide = x.astype(jnp.float32)
     y = wide * lax.rsqrt(jnp.square(wide).mean(**over()) + EPSILON)
@@ -136,6 +143,7 @@ OTHERS = {
         linen.GroupNorm, num_groups=2, use_scale=False, use_bias=False
     ),
     "groups put together": grouped,
+    "groups with casts": grouped_in_between,
     "instance": module(linen.InstanceNorm),
     "length": lambda x: x / jnp.linalg.norm(x, **over()),
     "bounded length": lambda x: x / jnp.maximum(jnp.linalg.norm(x, **over()), 1e-6),
