@@ -187,7 +187,7 @@ CONSERVING = {
     ),
     # Every unit that is positive has a positive share.
     "ZPlus": (composites.Uniform(rules.ZPlus(0.0)), IMAGE),
-    "GeneralizedGamma": (composites.Uniform(rules.GeneralizedGamma(0.5, 0.0)), IMAGE),
+    "GeneralizedGamma": (composites.Uniform(rules.GeneralizedGamma(0.5, epsilon=0.0)), IMAGE),
     "Flat first": (
         composites.Uniform(rules.LRP0()).on("layer", rules.Flat(0.0), first=True),
         IMAGE,

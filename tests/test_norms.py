@@ -1,6 +1,8 @@
 """Whole normalisations, however they are written: found, and what passes them."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,17 +42,18 @@ def assert_close(value, wanted):
 # ---- layer norms ---------------------------------------------------------------------
 
 
-def module(kind, **options):
+def module(kind, **options) -> Callable[[jax.Array], jax.Array]:
     layer = kind(**options)
     params = layer.init(jax.random.key(0), X)
     if "params" in params:
         shapes = {"scale": SCALE, "bias": SHIFT}
         params = {"params": {k: shapes[k] for k in params["params"]}}
-    return functools.partial(layer.apply, params)
+    apply: Any = functools.partial(layer.apply, params)
+    return apply
 
 
 def nnx_layer_norm(x):
-    norm = nnx.LayerNorm(6, rngs=nnx.Rngs(0))
+    norm: Any = nnx.LayerNorm(6, rngs=nnx.Rngs(0))
     norm.scale[...], norm.bias[...] = SCALE, SHIFT
     return norm(x)
 
@@ -122,11 +125,10 @@ def grouped(x):
     return y.reshape(x.shape) * SCALE + SHIFT
 
 
-def grouped_in_between(x):
-    y = x.reshape(2, 3, 2, 3).astype(jnp.float16).astype(jnp.float32)
-    square = (y * y).mean((1, 3), keepdims=True)
-    y = (y * lax.rsqrt(square + EPSILON)).astype(jnp.float32).reshape(x.shape)
-    return -y * SCALE
+def grouped_and_turned(x):
+    y = x.reshape(2, 3, 2, 3)
+    y = y * lax.rsqrt((y * y).mean((1, 3), keepdims=True) + EPSILON)
+    return -y.reshape(x.shape) * SCALE
 
 
 def llama(x):
@@ -143,7 +145,7 @@ OTHERS = {
         linen.GroupNorm, num_groups=2, use_scale=False, use_bias=False
     ),
     "groups put together": grouped,
-    "groups with casts": grouped_in_between,
+    "groups, turned": grouped_and_turned,
     "instance": module(linen.InstanceNorm),
     "length": lambda x: x / jnp.linalg.norm(x, **over()),
     "bounded length": lambda x: x / jnp.maximum(jnp.linalg.norm(x, **over()), 1e-6),
@@ -247,14 +249,12 @@ def test_an_embedding_behind_a_norm_that_changes_shape_keeps_its_part():
 
 def test_an_embedding_behind_a_batch_norm_is_no_part_of_it():
     """`R_x = R_y` of the batch norm, from what the embedding leaves."""
-    norm = linen.BatchNorm(use_running_average=True, epsilon=EPSILON)
+    norm: Any = linen.BatchNorm(use_running_average=True, epsilon=EPSILON)
     stats = {"mean": SHIFT, "var": SCALE}
     variables = {"params": {"scale": SCALE, "bias": SHIFT}, "batch_stats": stats}
     positions = jnp.asarray(RNG.normal(size=(3, 6)), jnp.float32)
 
-    def f(x):
-        return norm.apply(variables, x) + positions
-
+    apply = functools.partial(norm.apply, variables)
     composite = composites.Composite("b").on("batch_norm", rules.Pass())
-    assert roles(f, composite) == ["batch_norm", "shift"]
-    assert_close(explain(f, composite), norm.apply(variables, X))
+    assert roles(lambda x: apply(x) + positions, composite) == ["batch_norm", "shift"]
+    assert_close(explain(lambda x: apply(x) + positions, composite), apply(X))
