@@ -33,27 +33,32 @@ def _body(
     return outs, [s for s in out_shadows if s is not None]
 
 
-def _inputs(step: Step, atoms: Sequence[Any], env: Environment, run: Run) -> list[Any]:
-    """What the bodies are given; constants that meet relevance inside are observed."""
+def _given(
+    step: Step, atoms: Sequence[Any], env: Environment, run: Run
+) -> tuple[list[Any], list[Array | None]]:
+    """What the bodies are given, and the shadows beside it that any of them wants.
+
+    Constants that meet relevance inside are observed.
+    """
     inputs = [env.read(v) for v in atoms]
+    wanted = [
+        any(w) for w in zip(*(b.shadowed_inputs for b in step.bodies), strict=True)
+    ]
+    shadows = [
+        shadow_of(v, x, w, env) for v, x, w in zip(atoms, inputs, wanted, strict=True)
+    ]
     if run.observe is None:
-        return inputs
+        return inputs, shadows
     for i, atom in enumerate(atoms):
         inside = any(b.facts[b.program.inputs[i]].active for b in step.bodies)
         if inside and not env.reading.is_active(atom):
-            inputs[i], _ = run.observe("constant", step, inputs[i], None)
-    return inputs
+            observed = run.observe("constant", step, inputs[i], shadows[i])
+            inputs[i], shadows[i] = observed
+    return inputs, shadows
 
 
-def _entering(
-    reading: Reading, inputs: Sequence[Any], atoms: Sequence[Any], env: Environment
-) -> list[Any]:
-    """The shadows that a body wants of the operands it is given."""
-    return [
-        shadow_of(v, x, True, env)
-        for v, x, wanted in zip(atoms, inputs, reading.shadowed_inputs, strict=True)
-        if wanted
-    ]
+def _there(shadows: Sequence[Array | None]) -> list[Array]:
+    return [s for s in shadows if s is not None]
 
 
 def _placed(reading: Reading, shadows: Sequence[Array]) -> list[Array | None]:
@@ -64,8 +69,8 @@ def _placed(reading: Reading, shadows: Sequence[Array]) -> list[Array | None]:
 def call(step: Step, rule: Any, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     """A `jit` that is kept: one function for all equations that share its reading."""
     (reading,) = step.bodies
-    inputs = _inputs(step, step.main.inputs, env, run)
-    shadows = _entering(reading, inputs, step.main.inputs, env)
+    inputs, entering = _given(step, step.main.inputs, env, run)
+    shadows = _there(entering)
     if run.observe is not None or run.visits is not None:
         outs, out_shadows = _body(evaluate, reading, run.inside(step), inputs, shadows)
         return outs, _placed(reading, out_shadows)
@@ -94,8 +99,8 @@ def control(
 def _remat(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     (reading,) = step.bodies
     params = step.main.params
-    inputs = _inputs(step, step.main.inputs, env, run)
-    shadows = _entering(reading, inputs, step.main.inputs, env)
+    inputs, entering = _given(step, step.main.inputs, env, run)
+    shadows = _there(entering)
     body = jax.checkpoint(
         functools.partial(_body, evaluate, reading, run.inside(step)),
         policy=params["policy"],
@@ -108,13 +113,7 @@ def _remat(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
 def _cond(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     """Every branch is given the shadows that any branch wants, and hands out all."""
     index, *atoms = step.main.inputs
-    inputs = _inputs(step, atoms, env, run)
-    wanted = [
-        any(w) for w in zip(*(b.shadowed_inputs for b in step.bodies), strict=True)
-    ]
-    shadows = [
-        shadow_of(v, x, w, env) for v, x, w in zip(atoms, inputs, wanted, strict=True)
-    ]
+    inputs, shadows = _given(step, atoms, env, run)
     asked = [env.wants_shadow(v) for v in step.outputs]
 
     def branch(number: int, reading: Reading) -> Callable[..., Any]:
@@ -142,11 +141,7 @@ def _scan(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     consts, carries = _compat.scan_split(params)
     split = consts + carries
     atoms = step.main.inputs
-    inputs = _inputs(step, atoms, env, run)
-    shadows = [
-        shadow_of(v, x, w, env)
-        for v, x, w in zip(atoms, inputs, reading.shadowed_inputs, strict=True)
-    ]
+    inputs, shadows = _given(step, atoms, env, run)
     asked = reading.shadowed_outputs
     # A carry that hands out a shadow takes one too, which a body that takes relevance
     # in never reads.

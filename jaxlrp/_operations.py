@@ -172,7 +172,7 @@ def _secant_backward(f: Callable, residuals: Any, c: Array) -> Any:
     _, slope = jax.jvp(lambda x: f(x, held), (_halve(x),), (lax.full_like(x, 1),))
     factor = _secant_slope(y, x, slope, epsilon)
     nothing = _compat.no_cotangent((held, epsilon))
-    return narrow(factor * c, c.dtype), *nothing
+    return narrow(factor * c, x.dtype), *nothing
 
 
 secant.defvjp(_secant_forward, _secant_backward)
@@ -264,8 +264,10 @@ def _sift_backward(axes: tuple[int, ...], residuals: Any, cs: Any) -> Any:
     flat = apart.reshape(*apart.shape[: apart.ndim - len(axes)], -1)
     n = flat.shape[-1]
     rank = jnp.clip(jnp.ceil(jnp.asarray(keep, size.dtype) * n), 1, n).astype(int) - 1
-    least = -jnp.take(jnp.sort(-flat, axis=-1), rank, axis=-1)
-    mask = size >= jnp.expand_dims(least, sorted(axes))
+    # By position: a size that is worked out twice need not equal itself under jit.
+    order = jnp.argsort(jnp.argsort(-flat, axis=-1), axis=-1)
+    chosen = (order <= rank).reshape(apart.shape)
+    mask = jnp.moveaxis(chosen, tuple(range(-len(axes), 0)), axes)
     passed = [jnp.where(mask, v, jnp.zeros_like(v)) for v in (c, r)]
     return *passed, _compat.no_cotangent(keep)
 

@@ -384,3 +384,18 @@ def test_a_bias_absorbs_only_where_the_rule_lets_it(rule, expected):
     large = {name for name, amount in found.absorbed.items() if abs(amount) > 1e-4}
     assert large == set(expected)
     assert abs(found.residual) < 1e-12
+
+
+@pytest.mark.parametrize("rule", [rules.Flat(), rules.WSquare()])
+def test_relevance_of_a_loops_start_beside_its_value(rule):
+    """The start has its share in shadows, and it stays there."""
+    w = jax.random.normal(jax.random.key(0), (3, 3))
+
+    def f(x):
+        return jax.lax.scan(
+            lambda h, v: (jnp.tanh(h @ w) * v, None), jnp.full(3, 0.2), x
+        )[0]
+
+    x = jax.random.normal(jax.random.key(1), (4, 3))
+    audit = jaxlrp.audit(f, composites.Uniform(rule))(x)
+    assert abs(audit.residual) < 1e-5

@@ -128,7 +128,9 @@ def test_scope_that_matches_nothing_is_named_with_its_nearest():
     assert layer_rules(mlp, composite) == ["LRP0()"] * 4
 
 
-@pytest.mark.parametrize("depth", [3, (1, 2, 3), ("a", None), (2, 2), (None, 0)])
+@pytest.mark.parametrize(
+    "depth", [3, (1, 2, 3), ("a", None), (2, 2), (None, 0), (-1, 2), (True, None)]
+)
 def test_depth_that_is_no_pair(depth):
     with pytest.raises(ValueError, match="depth: got"):
         with_rule(depth=depth)
@@ -137,3 +139,10 @@ def test_depth_that_is_no_pair(depth):
 def test_conditions_are_printed():
     composite = with_rule(first=True, scope="a*", depth=(1, None), activated=False)
     assert "[first, scope=a*, depth=(1, None), activated=False]" in str(composite)
+
+
+def test_conditions_that_cannot_be_met_are_refused():
+    with pytest.raises(ValueError, match="primitive: got 'dot'.*'dot_general'"):
+        with_rule(primitive="dot")
+    with pytest.raises(ValueError, match="activated: got 'yes'"):
+        with_rule(activated="yes")

@@ -45,7 +45,7 @@ COMPOSITES = {
     "WSquare": composites.Uniform(rules.WSquare()),
     "Flat": composites.Uniform(rules.Flat()),
     "ZBox": composites.Uniform(rules.LRP0()).on(
-        "layer", rules.ZBox(0.0, 1.0), first=True
+        "layer", rules.ZBox(-2.0, 2.0), first=True
     ),
 }
 
@@ -187,14 +187,17 @@ CONSERVING = {
     ),
     # Every unit that is positive has a positive share.
     "ZPlus": (composites.Uniform(rules.ZPlus(0.0)), IMAGE),
-    "GeneralizedGamma": (composites.Uniform(rules.GeneralizedGamma(0.5, epsilon=0.0)), IMAGE),
+    "GeneralizedGamma": (
+        composites.Uniform(rules.GeneralizedGamma(0.5, epsilon=0.0)),
+        IMAGE,
+    ),
     "Flat first": (
         composites.Uniform(rules.LRP0()).on("layer", rules.Flat(0.0), first=True),
         IMAGE,
     ),
     "ZBox first": (
         composites.Uniform(rules.LRP0()).on(
-            "layer", rules.ZBox(-5.0, 5.0, 0.0), first=True
+            "layer", rules.ZBox(-5.0, 5.0, epsilon=0.0), first=True
         ),
         IMAGE,
     ),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import fnmatch
 from typing import Any
 
 import jax
 
 from jaxlrp import rules
+from jaxlrp.primitives import entries
 from jaxlrp.rules import Rule
 
 DEFAULTS: dict[str, Rule] = {
@@ -129,6 +131,10 @@ class Assignment:
             raise ValueError(f"role: got {self.role!r}, expected one of {known}")
         if self.depth is not None:
             _check_depth(self.depth)
+        if self.activated not in (None, True, False):
+            raise ValueError(
+                f"activated: got {self.activated!r}, expected True, False or None"
+            )
 
     def matches(self, place: Place) -> bool:
         """Does this line apply to such a step?"""
@@ -154,9 +160,26 @@ class Assignment:
         return ", ".join(parts)
 
 
+def _is_count(n: Any) -> bool:
+    return isinstance(n, int) and not isinstance(n, bool) and n >= 0
+
+
+def _check_primitive(primitive: str) -> None:
+    """Raises for a name that is none of the rule book's."""
+    known = entries()
+    if primitive not in known:
+        near = [name for name in known if primitive in name][:5]
+        near = near or difflib.get_close_matches(primitive, known, 3, 0.3)
+        names = ", ".join(map(repr, near)) or "none"
+        raise ValueError(
+            f"primitive: got {primitive!r}, which the rule book has not; the nearest: "
+            f"{names}"
+        )
+
+
 def _check_depth(depth: Any) -> None:
     pair = isinstance(depth, tuple) and len(depth) == 2
-    if not pair or not all(n is None or isinstance(n, int) for n in depth):
+    if not pair or not all(n is None or _is_count(n) for n in depth):
         raise ValueError(
             f"depth: got {depth!r}, expected a pair (start, stop) of numbers of layers "
             f"or None"
@@ -204,9 +227,11 @@ class Composite:
           A new composite.
 
         Raises:
-          ValueError: for an unknown role, or a depth that is no pair.
+          ValueError: for an unknown role or primitive, or a depth that is no pair.
           TypeError: for a rule that makes no sense for that role.
         """
+        if primitive is not None:
+            _check_primitive(primitive)
         line = Assignment(role, rule, first, scope, primitive, depth, activated)
         inner = rule.rule if isinstance(rule, rules.TopK) else rule
         for one in GROUPS.get(role, (role,)):

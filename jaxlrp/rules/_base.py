@@ -228,7 +228,25 @@ def rule(cls: type[T]) -> type[T]:
     fields = dataclasses.fields(frozen)
     fixed = [f.name for f in fields if f.metadata.get("static")]
     data = [f.name for f in fields if f.name not in fixed]
-    return jax.tree_util.register_dataclass(frozen, data, fixed)
+
+    def values(rule: Any, names: list[str]) -> tuple[Any, ...]:
+        return tuple(getattr(rule, name) for name in names)
+
+    def flatten(rule: Any) -> Any:
+        keys = map(jax.tree_util.GetAttrKey, data)
+        return zip(keys, values(rule, data), strict=True), values(rule, fixed)
+
+    def unflatten(options: Any, leaves: Any) -> Any:
+        # Not by the constructor, whose checks are of numbers: a leaf may be anything.
+        made = object.__new__(frozen)
+        for name, value in zip([*fixed, *data], [*options, *leaves], strict=True):
+            object.__setattr__(made, name, value)
+        return made
+
+    jax.tree_util.register_pytree_with_keys(
+        frozen, flatten, unflatten, lambda r: (values(r, data), values(r, fixed))
+    )
+    return frozen
 
 
 def check_option(rule: Any, name: str, allowed: tuple[Any, ...]) -> None:

@@ -92,6 +92,12 @@ class Stabilised(LayerRule):
 
     def __post_init__(self) -> None:
         check_option(self, "stabiliser", STABILISERS)
+        check_option(self, "relative", (True, False))
+        if isinstance(self.epsilon, int | float) and self.epsilon < 0:
+            raise ValueError(
+                f"epsilon: got {self.epsilon!r} for {type(self).__name__}, expected "
+                f"zero or a positive number"
+            )
 
     def _share(
         self, layer: Layer, surrogate: Array, z: Array, part: Any = 1.0

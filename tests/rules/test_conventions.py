@@ -194,3 +194,15 @@ def explain_traced(rule):
 def test_options_are_shown_where_they_are_no_defaults():
     assert repr(rules.Epsilon()) == "Epsilon(epsilon=1e-06)"
     assert repr(rules.Gamma(0.1, bias="ignore")) == "Gamma(gamma=0.1, bias='ignore')"
+
+
+def test_numbers_and_flags_are_checked_where_they_are_given():
+    with pytest.raises(ValueError, match="epsilon: got -1.0 for Flat"):
+        rules.Flat(-1.0)
+    with pytest.raises(ValueError, match="relative: got 'yes'"):
+        rules.Epsilon(relative="yes")
+    # Trees of anything may be made of a rule, as vmap's in_axes.
+    axes = jax.tree.map(lambda _: 0, rules.AlphaBeta())
+    assert (axes.alpha, axes.beta, axes.epsilon) == (0, 0, 0)
+    paths = [jax.tree_util.keystr(p) for p, _ in jax.tree.leaves_with_path(axes)]
+    assert paths == [".epsilon", ".alpha", ".beta"]

@@ -492,3 +492,30 @@ def test_rules_hold_inside_a_loop(name):
         jaxlrp.lrp(f, COMPOSITES[name], target="all")(xs) for f in (looped, unrolled)
     ]
     np.testing.assert_allclose(explain[0], explain[1], rtol=1e-4, atol=1e-6)
+
+
+def test_a_filter_keeps_as_many_under_jit():
+    """Relevances that are worked out twice may differ in the last digit."""
+    x = jax.random.normal(jax.random.key(0), (32, 6))
+    w, v = (jax.random.normal(jax.random.key(i), (6, 6)) for i in (1, 2))
+
+    def f(x):
+        return jax.nn.gelu(jax.nn.standardize(jax.nn.relu(x @ w) @ v))
+
+    composite = composites.Uniform(rules.TopK(rules.Epsilon(), 0.5))
+    explain = jaxlrp.lrp(f, composite, target="all")
+    np.testing.assert_allclose(jax.jit(explain)(x), explain(x), rtol=1e-4, atol=1e-5)
+
+
+def test_activation_that_ends_in_another_precision():
+    """`tanh` in float32, rounded for a sum in bfloat16: multipliers keep their type."""
+    x, w = jnp.array([0.5, -1.0, 2.0]), jnp.eye(3)[::-1] * 0.7
+
+    def f(x):
+        branch = jnp.tanh(x @ w).astype(jnp.bfloat16)
+        return (x.astype(jnp.bfloat16) + branch).astype(x.dtype)
+
+    found = jaxlrp.lrp(f, on("sum", rules.UniformSplit()), target="all")(x)
+    y = x.astype(jnp.bfloat16) + jnp.tanh(x @ w).astype(jnp.bfloat16)
+    wanted = (y + y[::-1]) / 2
+    np.testing.assert_allclose(found, wanted.astype(jnp.float32), rtol=2e-2)
