@@ -37,6 +37,7 @@ class Row:
       scope: the named scopes around it.
       role: what it is.
       rule: the rule that it gets.
+      won: the composite's line that gave it, by role and conditions, or `default`.
       exactness: `exact`, `proportional`, `Taylor`, `none` or `custom`.
       shape: the shape and dtype of its result.
       depth: how many loops or branches it lies in.
@@ -47,6 +48,7 @@ class Row:
     scope: str
     role: str
     rule: str
+    won: str
     exactness: str
     shape: str
     depth: int
@@ -67,6 +69,7 @@ class Row:
             self.shape,
             self.role,
             self.rule,
+            self.won,
             self.exactness,
             self.scope,
             self.line,
@@ -98,7 +101,16 @@ class Plan:
         return tuple(r for r in self.rows if r.role == "unexplained")
 
     def __str__(self) -> str:
-        header = ("equations", "result", "role", "rule", "exactness", "scope", "line")
+        header = (
+            "equations",
+            "result",
+            "role",
+            "rule",
+            "from",
+            "exactness",
+            "scope",
+            "line",
+        )
         table = [header, *(r.cells() for r in self.rows)]
         widths = [max(len(row[i]) for row in table) for i in range(len(header))]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
@@ -181,10 +193,20 @@ def _single_rows(reading: Reading, composite: Composite, depth: int) -> Iterator
             step.main.scope,
             step.role,
             _name_of(rule, step),
+            _won(rule, step, composite),
             _exactness(rule, step),
             ", ".join(v.aval.str_short() for v in step.outputs),
             depth,
         )
+
+
+def _won(rule: Rule | None, step: Step, composite: Composite) -> str:
+    """The line of the composite that a step's rule comes from."""
+    if step.slot is None:
+        return "-" if rule is None else "default"
+    line = composite.assignments[step.slot]
+    condition = line.condition()
+    return f"{line.role} [{condition}]" if condition else line.role
 
 
 def _exactness(rule: Rule | None, step: Step) -> str:

@@ -62,6 +62,17 @@ def test_the_last_line_that_matches_wins_whatever_its_conditions():
     assert layer_rules(mlp, last_is_narrow) == [str(narrow), *[str(wide)] * 3]
 
 
+def test_a_plan_shows_which_line_won():
+    composite = composites.Epsilon().on("dense", rules.Flat(), first=True, scope="l*")
+    rows = jaxlrp.plan(mlp, composite)(X).rows
+    assert [r.won for r in rows if r.role == "dense"] == [
+        "dense [first, scope=l*]",
+        *["layer"] * 3,
+    ]
+    assert {r.won for r in rows if r.role == "activation"} == {"default"}
+    assert "dense [first, scope=l*]" in str(jaxlrp.plan(mlp, composite)(X))
+
+
 def test_depth_is_the_longest_way():
     """A projection shortcut is as deep as its own input, what follows as the branch."""
 

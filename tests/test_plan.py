@@ -49,7 +49,9 @@ def test_plan_prints_as_a_table():
     title, header, line, *rows = str(plan).splitlines()
     steps = len(plan.rows)
     assert title.startswith(f"Plan (Default): {steps} steps, coverage 100.0% (")
-    assert header.split() == "equations result role rule exactness scope line".split()
+    assert header.split() == [
+        *"equations result role rule from exactness scope line".split()
+    ]
     assert set(line) == {"-", " "}
     assert len(rows) == steps
     column = header.index("role")
