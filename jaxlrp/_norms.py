@@ -74,8 +74,8 @@ def _path(
         equation = claims.program.equations[producer]
         actives = claims.active_inputs(equation)
         signals = [v for v in actives if not claims.facts[v].reduced]
-        differs = equation.primitive.name == "sub" and len(actives) == 2
-        centres = differs and len(signals) == 1 and not centred
+        subtracts = claims.entry(equation).subtracts and len(actives) == 2
+        centres = subtracts and len(signals) == 1 and not centred
         # Beyond a root only the mean's subtraction still belongs to the norm.
         if not centres and (found is not None or not _moves(producer, claims)):
             return found

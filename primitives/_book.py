@@ -102,6 +102,7 @@ class Entry:
         squares) into a scale, as a root, a power or a reciprocal does?
       exponential: an exponential that softmax is made of.
       selects: chooses between cases by a predicate, its first operand.
+      subtracts: the second operand from the first.
       bounds: bounds one operand by the other, as `max`.
       differs: tells where two operands differ; one operand twice is a test for NaN.
       logarithm: a logarithm that log-softmax is made of.
@@ -125,6 +126,7 @@ class Entry:
     root: Callable[[Params], bool] = never
     exponential: bool = False
     selects: bool = False
+    subtracts: bool = False
     bounds: bool = False
     differs: bool = False
     logarithm: bool = False

@@ -64,7 +64,7 @@ def _elementwise(**traits: Any) -> Entry:
 
 # Linear in all operands together.
 enter("add add_any", _elementwise(linear=jointly, nonnegative=all_nonnegative))
-enter("sub", _elementwise(linear=jointly))
+enter("sub", _elementwise(linear=jointly, subtracts=True))
 enter("neg", _elementwise(linear=jointly))
 enter(
     "copy reduce_precision tie stage",
