@@ -4,12 +4,13 @@ python docs/generate_migrating.py            write the page
 python docs/generate_migrating.py --check    fail if the page is out of date
 """
 
-import argparse
 import dataclasses
 import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from generated import table, write_or_check
 
 from jaxlrp.compat import Row
 
@@ -201,18 +202,23 @@ def page() -> str:
         parts.append(f"```text\n{section.theirs}\n```\n\nbecomes")
         parts.append(f"```python\n{section.ours}\n```")
         parts.append(section.remarks)
-        parts.append(table(section.module, module.TABLE))
+        parts.append(names(section.module, module.TABLE))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def table(module: str, rows: Sequence[Row]) -> str:
-    """A table in markdown: the peer's names, ours by its name and without it."""
+def names(module: str, rows: Sequence[Row]) -> str:
+    """The peer's names, ours by its name and without it."""
     header = ("there", f"`jaxlrp.compat.{module}`", "that is", "differs")
-    lines: list[Sequence[str]] = [header, ["---"] * len(header)]
-    for row in rows:
-        call = row.call.removeprefix(f"{module}.")
-        lines.append((code(row.name), code(call), code(row.ours), row.differs))
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    lines = [
+        (
+            code(row.name),
+            code(row.call.removeprefix(f"{module}.")),
+            code(row.ours),
+            row.differs,
+        )
+        for row in rows
+    ]
+    return table(header, lines)
 
 
 def code(text: str) -> str:
@@ -220,17 +226,5 @@ def code(text: str) -> str:
     return f"`{text}`" if text else ""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Write docs/migrating.md.")
-    parser.add_argument("--check", action="store_true", help="compare, do not write")
-    if not parser.parse_args(arguments).check:
-        PAGE.write_text(page())
-        return 0
-    if PAGE.read_text() == page():
-        return 0
-    print(f"{PAGE.name} is out of date: run python docs/generate_migrating.py")
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, page))

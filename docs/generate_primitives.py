@@ -6,14 +6,15 @@
 The order and the grouping are those of the modules in `primitives/`.
 """
 
-import argparse
 import ast
 import importlib
 import inspect
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+
+from generated import table, write_or_check
 
 from jaxlrp import primitives
 from jaxlrp.primitives import Entry, Kind
@@ -207,23 +208,5 @@ def traits() -> str:
     return table(("field", "what it says"), rows)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Write docs/primitives.md.")
-    parser.add_argument("--check", action="store_true", help="compare, do not write")
-    if not parser.parse_args(arguments).check:
-        PAGE.write_text(page())
-        return 0
-    if PAGE.read_text() == page():
-        return 0
-    print(f"{PAGE.name} is out of date: run python docs/generate_primitives.py")
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, page))

@@ -55,6 +55,25 @@ class Claims:
             activated,
         )
 
+    def between(self, last: int, root: Value) -> tuple[int, ...] | None:
+        """The active equations from `root` to `last`, if all of it comes from there."""
+        found: set[int] = set()
+        queue = [last]
+        while queue:
+            index = queue.pop()
+            if index in found:
+                continue
+            if self.role.get(index) == "unexplained":
+                return None
+            found.add(index)
+            for v in self.active_inputs(self.program.equations[index]):
+                if v is root:
+                    continue
+                if v not in self.producer:
+                    return None
+                queue.append(self.producer[v])
+        return tuple(sorted(found))
+
     def absorb(self, members: Iterable[int], last: int) -> None:
         """Marks what only lies inside a unit that ends in equation `last`."""
         inside = set(members)

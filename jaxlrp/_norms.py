@@ -38,7 +38,7 @@ def claim_norms(claims: Claims, composite: Composite) -> dict[int, Step]:
             continue
         root, before = path
         last, behind = _affine(i, claims, moves=True)
-        whole = between(last, root, claims)
+        whole = claims.between(last, root)
         if whole is None:
             continue
         claims.absorb(whole, last)
@@ -66,7 +66,7 @@ def _path(
     found: tuple[Value, tuple[int, ...]] | None = None
     centred = False
     while True:
-        if between(index, value, claims) is not None:
+        if claims.between(index, value) is not None:
             found = value, before
         producer = claims.producer.get(value)
         if producer is None:
@@ -91,26 +91,6 @@ def _moves(index: int, claims: Claims) -> bool:
     alone = len(claims.active_inputs(equation)) == 1 and len(equation.outputs) == 1
     linear = kind is Kind.ELEMENTWISE and claims.is_linear(equation)
     return alone and (kind is Kind.STRUCTURAL or linear)
-
-
-def between(last: int, root: Value, claims: Claims) -> tuple[int, ...] | None:
-    """The active equations from `root` to equation `last`, if all of it comes so."""
-    found: set[int] = set()
-    queue = [last]
-    while queue:
-        index = queue.pop()
-        if index in found:
-            continue
-        if claims.role.get(index) == "unexplained":
-            return None
-        found.add(index)
-        for v in claims.active_inputs(claims.program.equations[index]):
-            if v is root:
-                continue
-            if v not in claims.producer:
-                return None
-            queue.append(claims.producer[v])
-    return tuple(sorted(found))
 
 
 def _affine(

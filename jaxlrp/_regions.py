@@ -60,7 +60,9 @@ def claim_regions(claims: Claims) -> dict[int, Step]:
         if not _leaves(out, inside, anchor, claims):
             continue
         root = dominators[out][-1]
-        cone = _cone(i, root, claims)
+        members = claims.between(i, root)
+        assert members is not None, "a dominator lies on every path"
+        cone = tuple(equations[j] for j in members)
         steps[i] = Step("activation", cone, (root,), root=root)
     # What only lies inside activations is no step of its own.
     for i, out in inside.items():
@@ -204,19 +206,3 @@ def _leaves(
         j < 0 or j not in inside or anchor[inside[j]] is not anchor[value]
         for j in claims.uses.get(value, ())
     )
-
-
-def _cone(last: int, root: Value, claims: Claims) -> tuple[Equation, ...]:
-    """The equations between `root` and the result of equation `last`, in order."""
-    equations = claims.program.equations
-    found: set[int] = set()
-    queue = [last]
-    while queue:
-        index = queue.pop()
-        if index in found:
-            continue
-        found.add(index)
-        for v in claims.active_inputs(equations[index]):
-            if v is not root:
-                queue.append(claims.producer[v])
-    return tuple(equations[i] for i in sorted(found))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from jax.extend.core import Literal
 
 from jaxlrp._claims import Claims
-from jaxlrp._norms import between
 from jaxlrp._program import Equation, Value, aval_of
 from jaxlrp._steps import Step
 from jaxlrp.composites import Composite
@@ -57,7 +56,7 @@ def _whole(
         )
     ]
     assert isinstance(root, Value)
-    if len(ends) != 1 or (inside := between(ends[0], root, claims)) is None:
+    if len(ends) != 1 or (inside := claims.between(ends[0], root)) is None:
         return {}
     claims.absorb(inside, ends[0])
     equations = tuple(claims.program.equations[j] for j in inside)
