@@ -14,6 +14,7 @@ from jaxlrp.composites import DEFAULTS, Composite
 from jaxlrp.primitives.structural import Layout
 from jaxlrp.rules import (
     Absolute,
+    Gradient,
     Norm,
     Pass,
     RelevanceRule,
@@ -140,9 +141,11 @@ class Step:
 
         Others hand out multipliers, of which relevance is the multiple by the value.
         """
-        if isinstance(rule, RelevanceRule):
-            # A permutation moves relevance as it moves a gradient.
+        if isinstance(rule, Gradient):
+            # A selection moves relevance as it moves a gradient.
             return self.role != "selection"
+        if isinstance(rule, RelevanceRule):
+            return True
         if isinstance(rule, Taylor):
             return rule.root is not None
         if isinstance(rule, WinnerTakesAll):

@@ -160,6 +160,16 @@ class Assignment:
         return ", ".join(parts)
 
 
+_OWN = frozenset(r for r in vars(rules).values() if isinstance(r, type))
+"""The classes of this package; a user's are others."""
+
+
+def _suits(rule: Rule, role: str) -> bool:
+    """Does the rule make sense for the role? A user's on relevances does for any."""
+    theirs = isinstance(rule, rules.RelevanceRule) and type(rule) not in _OWN
+    return theirs or isinstance(rule, ALLOWED[role])
+
+
 def _is_count(n: Any) -> bool:
     return isinstance(n, int) and not isinstance(n, bool) and n >= 0
 
@@ -235,7 +245,7 @@ class Composite:
         line = Assignment(role, rule, first, scope, primitive, depth, activated)
         inner = rule.rule if isinstance(rule, rules.TopK) else rule
         for one in GROUPS.get(role, (role,)):
-            if not all(isinstance(r, ALLOWED[one]) for r in (rule, inner)):
+            if not all(_suits(r, one) for r in (rule, inner)):
                 names = ", ".join(sorted(r.__name__ for r in ALLOWED[one]))
                 raise TypeError(
                     f"rule: got {rule!r} for role {one!r}, which takes one of {names}"

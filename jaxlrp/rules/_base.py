@@ -188,7 +188,26 @@ class LayerRule(Rule):
 
 
 class RelevanceRule(Rule):
-    """A rule that is stated on relevances: what each operand gets of `R`."""
+    """A rule that is stated on relevances: what each operand gets of `R`.
+
+    A rule of one's own, a frozen dataclass that is a pytree, suits any role.
+
+    Examples:
+      >>> import dataclasses, jax, jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> @jax.tree_util.register_dataclass
+      ... @dataclasses.dataclass(frozen=True)
+      ... class Branch(rules.RelevanceRule):  # a fixed part to the second operand
+      ...     part: float = 0.25
+      ...     def relevances(self, operation, R):
+      ...         return (1 - self.part) * R, self.part * R
+      >>> composite = composites.Default().on("sum", Branch())
+      >>> f = lambda x: x["skip"] + x["branch"]
+      >>> x = {"skip": jnp.array([1.0, 2.0]), "branch": jnp.array([3.0, 6.0])}
+      >>> explain = jaxlrp.lrp(f, composite, target="all")
+      >>> explain(x)["branch"].tolist()
+      [1.0, 2.0]
+    """
 
     @property
     def needs_shadow(self) -> bool:

@@ -1,5 +1,7 @@
 """Rules of what is no layer, against their formulas in NumPy."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -519,3 +521,36 @@ def test_activation_that_ends_in_another_precision():
     y = x.astype(jnp.bfloat16) + jnp.tanh(x @ w).astype(jnp.bfloat16)
     wanted = (y + y[::-1]) / 2
     np.testing.assert_allclose(found, wanted.astype(jnp.float32), rtol=2e-2)
+
+
+# ---- rules of a user's own -----------------------------------------------------------
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Evenly(rules.RelevanceRule):
+    """All elements of an operand get the same."""
+
+    def relevances(self, operation, R):  # noqa: N803
+        parts = R.sum() / len(operation.xs)
+        return tuple(jnp.full(x.shape, parts / x.size) for x in operation.xs)
+
+
+@pytest.mark.parametrize(
+    ("role", "f"),
+    [
+        ("dense", lambda x: x @ jnp.ones((3, 2))),
+        ("activation", jnp.tanh),
+        ("softmax", lambda x: jax.nn.softmax(x, axis=0).sum()),
+        ("selection", jnp.max),
+        ("average", jnp.mean),
+        ("sum", lambda x: x + x[::-1]),
+        ("batch_norm", lambda x: x * jnp.arange(1.0, 4.0) + jnp.arange(3.0)),
+    ],
+)
+def test_a_users_rule_suits_any_role(role, f):
+    out = f(A)
+    (found,) = pull(f, on(role, Evenly()), A, relevance=jnp.ones(jnp.shape(out)))
+    if role != "softmax":  # in pieces, each of which is shared out
+        np.testing.assert_allclose(found, np.full(3, np.size(out) / 3), rtol=1e-6)
+    assert np.isfinite(found).all()
