@@ -160,8 +160,6 @@ def sifted(
 ) -> Any:
     """A layer's result, of whose relevances only the largest pass."""
     assert step.layer is not None
-    if isinstance(keep, int | float) and not 0 < keep <= 1:
-        raise ValueError(f"keep: got {keep!r} for TopK, expected a fraction in (0, 1]")
     (y,), (shadow,) = results, shadows
     wanted = env.wants_shadow(step.outputs[0])
     if shadow is None:

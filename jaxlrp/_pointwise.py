@@ -24,6 +24,7 @@ from jaxlrp._run import (
     run_equations,
     shadow_of,
     shared,
+    values_of,
 )
 from jaxlrp._steps import Step
 from jaxlrp.errors import RuleError
@@ -160,8 +161,12 @@ class _Region:
     equations: tuple[Equation, ...]
 
     def __call__(self, x: Array, constants: Sequence[Any]) -> Array:
+        return self.all_values(x, constants)[self.equations[-1].outputs[0]]
+
+    def all_values(self, x: Array, constants: Sequence[Any]) -> dict[Value, Any]:
+        """Every value inside, by name."""
         given = {self.root: x, **dict(zip(self.held, constants, strict=True))}
-        return run_equations(self.equations, given)[0]
+        return values_of(self.equations, given)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -173,20 +178,8 @@ class _Centred:
 
     def __call__(self, x: Array, held: tuple[Array, Sequence[Any]]) -> Array:
         other, constants = held
-        given = dict(zip(self.region.held, constants, strict=True))
-        statistics = {self.region.root: other, **given}
-        for equation in self.region.equations:
-            results = bind(equation, lambda a: _find(a, statistics))
-            statistics.update(zip(equation.outputs, results, strict=True))
-        signal = {**statistics, self.region.root: x}
-        for equation in self.path:
-            results = bind(equation, lambda a: _find(a, signal))
-            signal.update(zip(equation.outputs, results, strict=True))
-        return signal[self.path[-1].outputs[0]]
-
-
-def _find(atom: Any, given: Mapping[Value, Any]) -> Any:
-    return given[atom] if isinstance(atom, Value) else atom.val
+        statistics = self.region.all_values(other, constants)
+        return run_equations(self.path, {**statistics, self.region.root: x})[0]
 
 
 def held(step: Step, rule: Any, env: Environment, run: Run) -> Any:
@@ -284,10 +277,7 @@ class _Joined:
 
     def moved_back(self, x: Array, held: Sequence[Any], relevance: Array) -> Array:
         """The relevance of the result's elements, where they stand in the root."""
-        given = {self.region.root: x, **dict(zip(self.region.held, held, strict=True))}
-        for equation in self.region.equations:
-            results = bind(equation, lambda a: _find(a, given))
-            given.update(zip(equation.outputs, results, strict=True))
+        given = self.region.all_values(x, held)
         values = (self.region.root, *(e.outputs[0] for e in self.path[:-1]))
         for value, equation in reversed(list(zip(values, self.path, strict=True))):
             relevance = _moved_by(equation, value, given, relevance)
@@ -304,8 +294,7 @@ def _moved_by(
         return unbroadcast(relevance, x.shape).astype(x.dtype)
 
     def move(x: Array) -> Array:
-        (y,) = bind(equation, lambda a: x if a is value else _find(a, given))
-        return y
+        return run_equations((equation,), {**given, value: x})[0]
 
     return jax.vjp(move, x)[1](relevance)[0]
 

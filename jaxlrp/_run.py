@@ -122,6 +122,16 @@ def run_equations(
     read: Callable[[Any], Any] | None = None,
 ) -> list[Any]:
     """The results of the last of some equations, from given values and from `read`."""
+    local = values_of(equations, given, read)
+    return [local[v] for v in equations[-1].outputs]
+
+
+def values_of(
+    equations: Sequence[Equation],
+    given: Mapping[Value, Any],
+    read: Callable[[Any], Any] | None = None,
+) -> dict[Value, Any]:
+    """The given values and those that some equations make of them and of `read`."""
     local = dict(given)
 
     def find(atom: Any) -> Any:
@@ -129,11 +139,9 @@ def run_equations(
             return atom.val
         return local[atom] if atom in local or read is None else read(atom)
 
-    results: list[Any] = []
     for equation in equations:
-        results = bind(equation, find)
-        local.update(zip(equation.outputs, results, strict=True))
-    return results
+        local.update(zip(equation.outputs, bind(equation, find), strict=True))
+    return local
 
 
 def shadow_of(atom: Any, x: Any, wanted: bool, env: Environment) -> Array | None:

@@ -122,18 +122,20 @@ class Step:
 
         The identity on a softmax is one on a whole; a piece has the default.
         """
-        if self.slot is None:
+        rule = self._assigned(composite)
+        if rule is None:
             return DEFAULTS.get(self.role)
-        rule = composite.assignments[self.slot].rule
         if self.role == "softmax" and self.root is None and isinstance(rule, Pass):
             return DEFAULTS[self.role]
         return rule.rule if isinstance(rule, TopK) else rule
 
+    def _assigned(self, composite: Composite) -> Rule | None:
+        """The rule of the line that applies, its filter included."""
+        return None if self.slot is None else composite.assignments[self.slot].rule
+
     def kept(self, composite: Composite) -> Any | None:
         """The fraction of its relevances that a filter lets pass, or None."""
-        if self.slot is None:
-            return None
-        rule = composite.assignments[self.slot].rule
+        rule = self._assigned(composite)
         return rule.keep if isinstance(rule, TopK) else None
 
     def by_relevance(self, rule: Rule | None) -> bool:

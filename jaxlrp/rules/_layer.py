@@ -432,6 +432,10 @@ class TopK(Rule):
     def __post_init__(self) -> None:
         if isinstance(self.rule, TopK):
             raise TypeError(f"rule: got {self.rule!r}, expected a layer's rule")
+        if isinstance(self.keep, int | float) and not 0 < self.keep <= 1:
+            raise ValueError(
+                f"keep: got {self.keep!r} for TopK, expected a fraction in (0, 1]"
+            )
 
     @property
     def needs_shadow(self) -> bool:
