@@ -213,9 +213,11 @@ ACTIVATIONS = {
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_rectifiers_of_the_gradient_methods(name):
     rule, formula = ACTIVATIONS[name]
-    x = jnp.array([0.5, -0.1, 0.0])
-    (found,) = pull(jax.nn.relu, on("activation", rule), x)
-    np.testing.assert_allclose(found, formula(np.asarray(x), np.asarray(R)), rtol=1e-5)
+    # Units that are on and off, each with relevance of both signs.
+    x = jnp.array([0.5, 0.75, -0.1, -0.2, 0.0])
+    r = jnp.array([1.0, -3.0, 2.0, -0.5, -1.0])
+    (found,) = pull(jax.nn.relu, on("activation", rule), x, relevance=r)
+    np.testing.assert_allclose(found, formula(np.asarray(x), np.asarray(r)), rtol=1e-5)
 
 
 def test_gradient_everywhere_is_the_gradient():
