@@ -224,7 +224,7 @@ def relevances(
       composite: the rules; of the kinds that it was traced with.
       sites: from `find_sites(traced.reading)`, those with no `problem`.
       seed: from the leaves of the output to their multipliers and the relevances
-        beside them, or None for those: `partial(_transform.seed, target, out_tree)`.
+        beside them, or None for those: `partial(_backward.seed, target, out_tree)`.
 
     Returns:
       The relevances of the attributed leaves, and those of the sites by name, of the
