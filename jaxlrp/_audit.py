@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.extend.core import Literal
+from jax.extend.core import Literal, jaxpr_as_fun
 
 from jaxlrp import _compat, _facts, _targets
 from jaxlrp._evaluate import Run
@@ -25,7 +25,7 @@ from jaxlrp._program import Equation, Program, Value
 from jaxlrp._steps import Reading, Step
 from jaxlrp._transform import ArgNums, Traced, as_composite, backward, seed, trace
 from jaxlrp.composites import Composite
-from jaxlrp.rules import Detach, Flat, Norm, Pass, Rescaled, Rule, ZBox
+from jaxlrp.rules import Detach, Flat, Norm, Pass, Rescaled, Rule, Taylor, ZBox
 
 CATEGORIES: tuple[str, ...] = (
     "bias",
@@ -232,9 +232,11 @@ def _measure(
 
     def run(taps: list[Array]) -> Run:
         def observe(place: str, step: Step, x: Array, shadow: Array | None) -> Any:
-            if (step.bodies and place != "constant") or not _facts.is_real(x):
+            if step.bodies and place != "constant":
                 return x, shadow  # what is in a body is observed there
-            t = taps[slots[id(step), place]]
+            t = _compat.varying_like(taps[slots[id(step), place]], x)
+            if not _facts.is_real(x):  # a symbol: all of it is in the shadow
+                return x, None if shadow is None else tap_shadow(shadow, t)
             return tap(x, t), None if shadow is None else tap_shadow(shadow, t)
 
         return Run(composite, observe)
@@ -317,7 +319,7 @@ def _category(step: Step, rule: Rule | None, reading: Reading) -> str:
     """What a step without a bias or a stabiliser absorbs as."""
     if isinstance(rule, Detach) and not step.held:
         return "detached"
-    if step.role in ("softmax", "gradient"):
+    if step.role in ("softmax", "gradient") or isinstance(rule, Taylor):
         return "Taylor"
     if step.role == "custom":
         return "custom"
@@ -381,6 +383,8 @@ def _search_inside(equation: Equation, operands: Sequence[Any]) -> Equation | No
     params = dict(equation.params)
     if _compat.is_branch(params):
         return _search(bodies[int(operands[0])], operands[1:])[0]
+    if _compat.is_while(params):
+        return _search_while(params, bodies[0], operands)
     if not _compat.is_loop(params):
         return _search(bodies[0], operands)[0]
     consts, carries = _compat.scan_split(params)
@@ -393,4 +397,19 @@ def _search_inside(equation: Equation, operands: Sequence[Any]) -> Equation | No
         if found is not None:
             return found
         carry = outs[:carries]
+    return None
+
+
+def _search_while(
+    params: dict[str, Any], body: Program, operands: Sequence[Any]
+) -> Equation | None:
+    """The equation in the first step of a `while` loop that makes one."""
+    parts = _compat.while_parts(params)
+    consts = operands[: parts.test_constants]
+    given = operands[parts.test_constants :]
+    carry = list(given[parts.constants :])
+    while jaxpr_as_fun(parts.test)(*consts, *carry)[0]:
+        found, carry = _search(body, [*given[: parts.constants], *carry])
+        if found is not None:
+            return found
     return None

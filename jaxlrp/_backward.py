@@ -12,6 +12,7 @@ from jax import Array
 
 from jaxlrp import _facts, _targets
 from jaxlrp._evaluate import Run, evaluate
+from jaxlrp._operations import zero_beside
 from jaxlrp._steps import Reading
 
 
@@ -70,7 +71,9 @@ def backward(
       The outputs and the reverse pass.
     """
     reading, n_out = traced.reading, traced.n_out
-    xs = [traced.inputs[i] for i in traced.attributed]
+    attributed = [traced.inputs[i] for i in traced.attributed]
+    real = [i for i in traced.attributed if _facts.is_real(traced.inputs[i])]
+    xs = [traced.inputs[i] for i in real]
     wanted = reading.shadowed_inputs
     outputs = reading.program.outputs
     floats = [i for i, v in enumerate(outputs[:n_out]) if _facts.is_real(v.aval)]
@@ -78,14 +81,15 @@ def backward(
     def forward(xs: list[Array], zeros: list[Array], taps: Any) -> Any:
         inputs = list(traced.inputs)
         shadows: list[Any] = [None] * len(inputs)
-        for i, x, zero in zip(traced.attributed, xs, zeros, strict=True):
+        for i, x in zip(real, xs, strict=True):
             inputs[i] = x
+        for i, zero in zip(traced.attributed, zeros, strict=True):
             shadows[i] = zero if wanted[i] else None
         this = run if isinstance(run, Run) else run(taps)
         outs, out_shadows = evaluate(reading, this, inputs, shadows)
         return [(outs[i], out_shadows[i]) for i in floats], outs
 
-    zeros = [jnp.zeros_like(x) for x in xs]
+    zeros = [zero_beside(x) for x in attributed]
     given, pull, outs = jax.vjp(forward, xs, zeros, taps, has_aux=True)
 
     def relevance(multipliers: list[Array], plain: list[Array] | None) -> Any:
@@ -96,12 +100,24 @@ def backward(
                 r = jnp.zeros_like(shadow) if plain is None else plain[i]
             seeds.append((multipliers[i], r))
         cs, rs, collected = pull(seeds)
+        multipliers_of = dict(zip(real, cs, strict=True))
         return [
-            (x * c + r if wanted[i] else x * c).astype(x.dtype)
-            for i, x, c, r in zip(traced.attributed, xs, cs, rs, strict=True)
+            _relevance(x, multipliers_of.get(i), r if wanted[i] else None)
+            for i, x, r in zip(traced.attributed, attributed, rs, strict=True)
         ], collected
 
     return Evaluated(outs[:n_out], outs[n_out:], relevance)
+
+
+def _relevance(x: Array, c: Array | None, r: Array | None) -> Array:
+    """`x c + r`; of a complex value the real part, of an integer `r` alone."""
+    if c is None:
+        return zero_beside(x) if r is None else r
+    relevance = x * c if r is None else x * c + r
+    dtype = jnp.finfo(x.dtype).dtype
+    return jnp.real(relevance).astype(dtype) if jnp.iscomplexobj(x) else (
+        relevance.astype(x.dtype)
+    )
 
 
 def seed(target: Any, out_tree: Any, outs: list[Array]) -> tuple[list, list | None]:

@@ -63,7 +63,7 @@ class Claims:
             index = queue.pop()
             if index in found:
                 continue
-            if self.role.get(index) == "unexplained":
+            if self.role.get(index) in ("unexplained", "lookup"):
                 return None
             found.add(index)
             for v in self.active_inputs(self.program.equations[index]):

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.core
 import jax.numpy as jnp
+from jax import lax
 from jax.extend import source_info_util
-from jax.extend.core import Primitive
+from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive, no_effects
 from jax.interpreters import ad, batching, mlir
 
 _WRAPPER = re.compile(r"\w+\(([^()]*)\)")
@@ -32,6 +33,13 @@ def constvars(jaxpr: Any) -> Sequence[Any]:
     return jaxpr.constvars
 
 
+def loop_split(params: dict[str, Any], results: int) -> tuple[int, int]:
+    """(number of constants, number of carries) of the body of a `scan` or `while`."""
+    if is_while(params):
+        return while_parts(params).constants, results
+    return scan_split(params)
+
+
 def scan_split(params: dict[str, Any]) -> tuple[int, int]:
     """(number of constants, number of carries); `ft_in` since JAX 0.11."""
     if "ft_in" in params:
@@ -40,12 +48,87 @@ def scan_split(params: dict[str, Any]) -> tuple[int, int]:
     return params["num_consts"], params["num_carry"]
 
 
+class WhileParts(NamedTuple):
+    """A `while` equation: its jaxprs, and how many constants each is given first."""
+
+    test: Any
+    body: Any
+    test_constants: int
+    constants: int
+
+
+def while_parts(params: Mapping[str, Any]) -> WhileParts:
+    """The parts of a `while` equation: both constants come first, then the carry."""
+    names = ("cond_jaxpr", "body_jaxpr", "cond_nconsts", "body_nconsts")
+    return WhileParts(*(params[name] for name in names))
+
+
+def has_effects(jaxpr: Any) -> bool:
+    """Does a jaxpr do anything but compute its results?"""
+    return bool(open_jaxpr(jaxpr)[0].effects)
+
+
+def without_effects(jaxpr: Any) -> Any:
+    """The jaxpr without what it does for its effect alone, in the bodies in it too."""
+    open_, _ = open_jaxpr(jaxpr)
+    if not open_.effects:
+        return jaxpr
+    eqns = [_quiet(e) for e in open_.eqns if e.outvars or not e.effects]
+    effects = no_effects.union(*(e.effects for e in eqns))
+    quiet = open_.replace(eqns=eqns, effects=effects)
+    return quiet if open_ is jaxpr else jaxpr.replace(jaxpr=quiet)
+
+
+def _quiet(eqn: Any) -> Any:
+    """An equation whose bodies have no effects."""
+    if not eqn.effects:
+        return eqn
+    params = quiet_params(eqn.params)
+    inner = [open_jaxpr(v)[0] for v in bodies_of(params)]
+    effects = no_effects.union(*(j.effects for j in inner))
+    return eqn.replace(params=params, effects=effects) if inner else eqn
+
+
+def quiet_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of an equation, the bodies among them without effects."""
+
+    def quiet(v: Any) -> Any:
+        if isinstance(v, _JAXPRS):
+            return without_effects(v)
+        if isinstance(v, tuple) and any(isinstance(b, _JAXPRS) for b in v):
+            return tuple(map(quiet, v))
+        return v
+
+    return {name: quiet(v) for name, v in params.items()}
+
+
+_JAXPRS = (Jaxpr, ClosedJaxpr)
+
+
+def bodies_of(params: Mapping[str, Any]) -> list[Any]:
+    """The jaxprs among the parameters of an equation."""
+    values = [v if isinstance(v, tuple) else (v,) for v in params.values()]
+    return [b for v in values for b in v if isinstance(b, _JAXPRS)]
+
+
 def called_jaxpr(params: dict[str, Any]) -> Any | None:
     """The jaxpr that a call-like equation carries, whatever the parameter's name."""
-    for name in ("jaxpr", "call_jaxpr"):
+    for name in ("jaxpr", "call_jaxpr", "body_jaxpr", "call"):
         if name in params:
             return params[name]
     return None
+
+
+def names_of(equation_params: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of a call's function and of the kernels in it."""
+    found = []
+    for body in bodies_of(equation_params):
+        open_, _ = open_jaxpr(body)
+        found.append(str(getattr(open_.debug_info, "func_name", "") or ""))
+        for eqn in open_.eqns:
+            found.append(str(eqn.params.get("name") or ""))
+            found += names_of(eqn.params)
+    return tuple(filter(None, found))
 
 
 def is_known(x: Any) -> bool:
@@ -61,6 +144,52 @@ def is_branch(params: Mapping[str, Any]) -> bool:
 def is_loop(params: Mapping[str, Any]) -> bool:
     """Is it a `scan`, by its parameters?"""
     return "length" in params
+
+
+def is_while(params: Mapping[str, Any]) -> bool:
+    """Is it a `while` loop, by its parameters?"""
+    return "cond_jaxpr" in params
+
+
+def varying_like(t: Any, x: Any) -> Any:
+    """`t`, which under `shard_map` may differ from device to device where `x` does."""
+    missing = _varying(x) - _varying(t)
+    return lax.pcast(t, tuple(missing), to="varying") if missing else t
+
+
+def _varying(x: Any) -> frozenset[Any]:
+    kinds = getattr(jax.typeof(x), "manual_axis_type", None)
+    return frozenset(getattr(kinds, "varying", ()))
+
+
+def is_sharded(params: Mapping[str, Any]) -> bool:
+    """Is it a `shard_map`, by its parameters?"""
+    return "newly_manual_axes" in params
+
+
+class ShardMapParts(NamedTuple):
+    """A `shard_map` equation: mesh, how operands and results lie on it, manual axes."""
+
+    mesh: Any
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    axes: Any
+    checked: bool
+
+
+def shard_map_parts(params: Mapping[str, Any]) -> ShardMapParts:
+    """The parts of a `shard_map` equation, as `jax.shard_map` takes them."""
+    names = ("mesh", "in_specs", "out_specs", "newly_manual_axes", "check_vma")
+    return ShardMapParts(*(params[name] for name in names))
+
+
+def given_to_bodies(params: Mapping[str, Any]) -> slice:
+    """Which of its operands an equation with bodies gives to them."""
+    if is_branch(params):
+        return slice(1, None)
+    if is_while(params):
+        return slice(while_parts(params).test_constants, None)
+    return slice(None)
 
 
 def no_cotangent(tree: Any) -> Any:
@@ -110,6 +239,43 @@ def primitive_bind(
         return list(results) if primitive.multiple_results else [results]
 
     return bind
+
+
+def implementation(eqn: Any) -> Any | None:
+    """The jaxpr of what a primitive computes, if that is written in JAX; else None.
+
+    Packages define primitives whose implementation is a function of JAX's own, to give
+    them another rule for `vmap`. JAX's primitives bind themselves in theirs.
+    """
+    primitive, params = eqn.primitive, eqn.params
+    operands = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars]
+
+    def compute(*operands: Any) -> list[Any]:
+        results = primitive.impl(*operands, **params)
+        return list(results) if primitive.multiple_results else [results]
+
+    try:
+        body = jax.make_jaxpr(compute)(*operands)
+    except Exception:  # written in something else, which may raise whatever it likes
+        return None
+    found = [v.aval.str_short() for v in open_jaxpr(body)[0].outvars]
+    if found != [v.aval.str_short() for v in eqn.outvars]:
+        return None
+    return None if _mentions(open_jaxpr(body)[0], primitive) else body
+
+
+def _mentions(jaxpr: Any, primitive: Primitive) -> bool:
+    """Does the primitive occur, in the bodies too?"""
+    return any(
+        eqn.primitive is primitive
+        or any(_mentions(open_jaxpr(b)[0], primitive) for b in bodies_of(eqn.params))
+        for eqn in jaxpr.eqns
+    )
+
+
+def has_derivative(primitive: Primitive) -> bool:
+    """Can JAX differentiate the primitive?"""
+    return primitive in ad.primitive_jvps
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from typing import Any
 import jax
 from jax import Array, lax
 
-from jaxlrp import _compat
+from jaxlrp import _compat, _while
+from jaxlrp._operations import zero_beside
 from jaxlrp._run import Environment, Run, shadow_of, take_in
 from jaxlrp._steps import Reading, Step
 from jaxlrp.composites import Composite
@@ -50,8 +51,8 @@ def _given(
     if run.observe is None:
         return inputs, shadows
     for i, atom in enumerate(atoms):
-        inside = any(b.facts[b.program.inputs[i]].active for b in step.bodies)
-        if inside and not env.reading.is_active(atom):
+        inside = any(b.facts[b.program.inputs[i]].carries for b in step.bodies)
+        if inside and not env.reading.carries(atom):
             observed = run.observe("constant", step, inputs[i], shadows[i])
             inputs[i], shadows[i] = observed
     return inputs, shadows
@@ -93,7 +94,31 @@ def control(
         return _cond(step, env, run, evaluate)
     if _compat.is_loop(step.main.params):
         return _scan(step, env, run, evaluate)
+    if _compat.is_while(step.main.params):
+        return _while_loop(step, env, run, evaluate)
+    if _compat.is_sharded(step.main.params):
+        return _shard_map(step, env, run, evaluate)
     return _remat(step, env, run, evaluate)
+
+
+def _shard_map(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
+    """A map over the shards of a mesh; a shadow lies like its value."""
+    (reading,) = step.bodies
+    parts = _compat.shard_map_parts(step.main.params)
+    inputs, entering = _given(step, step.main.inputs, env, run)
+    beside = [p for p, s in zip(parts.inputs, entering, strict=True) if s is not None]
+    wanted = zip(parts.outputs, reading.shadowed_outputs, strict=True)
+    body = jax.shard_map(
+        functools.partial(_body, evaluate, reading, run.inside(step)),
+        mesh=parts.mesh,
+        in_specs=(list(parts.inputs), beside),
+        out_specs=(list(parts.outputs), [p for p, w in wanted if w]),
+        axis_names=parts.axes,
+        check_vma=parts.checked,
+    )
+    # Traced as a whole: what the rules close over goes in as arguments.
+    outs, out_shadows = jax.jit(body)(inputs, _there(entering))
+    return outs, _placed(reading, out_shadows)
 
 
 def _remat(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
@@ -101,6 +126,10 @@ def _remat(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     params = step.main.params
     inputs, entering = _given(step, step.main.inputs, env, run)
     shadows = _there(entering)
+    if step.main.effectful and not run.quiet:
+        # JAX would run them again with what is worked out again.
+        step.main.bound()(*map(lax.stop_gradient, inputs))
+        run = dataclasses.replace(run, quiet=True, jitted={})
     body = jax.checkpoint(
         functools.partial(_body, evaluate, reading, run.inside(step)),
         policy=params["policy"],
@@ -124,7 +153,7 @@ def _cond(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
             ]
             outs, given = evaluate(reading, run.inside(step, number), inputs, own)
             given = [
-                (lax.full_like(y, 0) if s is None else s) if w else None
+                (zero_beside(y) if s is None else s) if w else None
                 for y, s, w in zip(outs, given, asked, strict=True)
             ]
             return outs, given
@@ -161,7 +190,7 @@ def _scan(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
             [*shadows[:consts], *value_shadows, *x_shadows],
         )
         given = [
-            lax.full_like(y, 0) if s is None and wanted else s
+            zero_beside(y) if s is None and wanted else s
             for y, s, wanted in zip(
                 outs,
                 given,
@@ -180,3 +209,46 @@ def _scan(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
         unroll=params["unroll"],
     )
     return [*values, *ys], [*value_shadows, *y_shadows]
+
+
+def _while_loop(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
+    (reading,) = step.bodies
+    params = dict(step.main.params)
+    parts = _compat.while_parts(params)
+    consts = parts.constants
+    atoms = step.main.inputs[parts.test_constants :]
+    inputs, shadows = _given(step, atoms, env, run)
+    asked = reading.shadowed_outputs
+    for k, wanted in enumerate(asked):  # as in a scan
+        if wanted and shadows[consts + k] is None:
+            shadows[consts + k] = take_in(inputs[consts + k])
+    inside = dataclasses.replace(run.inside(step), quiet=True, jitted={})
+
+    def explained(
+        constants: Sequence[Any],
+        constant_shadows: Sequence[Any],
+        carry: Sequence[Any],
+        carry_shadows: Sequence[Any],
+    ) -> tuple[list[Any], list[Any]]:
+        outs, given = evaluate(
+            reading,
+            inside,
+            [*constants, *carry],
+            [*constant_shadows, *carry_shadows],
+        )
+        return outs, [
+            zero_beside(y) if s is None and before is not None else s
+            for y, s, before in zip(outs, given, carry_shadows, strict=True)
+        ]
+
+    return _while.run(
+        params,
+        step.main.line,
+        explained,
+        [env.read(v) for v in step.main.inputs[: parts.test_constants]],
+        inputs[:consts],
+        shadows[:consts],
+        inputs[consts:],
+        shadows[consts:],
+        run.checkpoints,
+    )

@@ -54,10 +54,11 @@ def register_rule(primitive: Primitive) -> Callable[[Callable], Callable]:
 
     Returns:
       A decorator for `rule(apply, active, *operands, **params)`: `apply(*operands)`
-      evaluates the primitive, `active` says which operands can carry relevance. The
-      rule returns the primitive's result (or a sequence of results), computed so that
-      its derivative is the relevance's multiplier: by plain arithmetic (gradient x
-      input), or ending in `jaxlrp.route`. It is traced: `jit`, `vmap`, `scan` apply.
+      evaluates the primitive (as a constant, if JAX has no derivative for it), `active`
+      says which operands can carry relevance. The rule returns the primitive's result
+      (or a sequence of results), computed so that its derivative is the relevance's
+      multiplier: by plain arithmetic (gradient x input), or ending in `jaxlrp.route`.
+      It is traced: `jit`, `vmap`, `scan` apply.
 
     Raises:
       TypeError: if `primitive` is none.
@@ -80,7 +81,9 @@ def register_rule(primitive: Primitive) -> Callable[[Callable], Callable]:
             bind: Callable, active: Any, operands: Any, shadows: Any, params: dict
         ) -> Any:
             def apply(*xs: Any) -> Any:
-                results = bind(*xs)
+                # What JAX cannot differentiate is a constant: only `route` counts.
+                known = _compat.has_derivative(primitive)
+                results = bind(*xs) if known else _operations.hold(_call(bind), (), xs)
                 return results if primitive.multiple_results else results[0]
 
             results = rule(apply, active, *operands, **params)
@@ -92,6 +95,10 @@ def register_rule(primitive: Primitive) -> Callable[[Callable], Callable]:
         return rule
 
     return decorate
+
+
+def _call(bind: Callable) -> Callable[[Any, Any], Any]:
+    return lambda _, xs: bind(*xs)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,14 +7,15 @@ zeros whose cotangent is plain relevance, for rules that are no multiple of the 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jax import Array, lax
+from jax import Array
 
-from jaxlrp import _compat, _control, _linear, _pointwise
-from jaxlrp._operations import hold
+from jaxlrp import _compat, _control, _linear, _pointwise, _symbols
+from jaxlrp._operations import hold, zero_beside
 from jaxlrp._program import Equation, Value
 from jaxlrp._run import Environment, Observe, Run, run_equations, shadow_of, take_in
 from jaxlrp._steps import Reading, Step
@@ -58,6 +59,11 @@ def evaluate(
 
 def _do(step: Step, env: Environment, run: Run) -> None:
     """Evaluates one step and writes its results and their shadows."""
+    if run.quiet and step.main.effectful and not step.signals:
+        if not step.outputs:
+            return
+        equations = tuple(e.quiet() for e in step.equations)
+        step = dataclasses.replace(step, equations=equations)
     if not step.signals:
         # What lies inside the step stays there: others may have given it a rule.
         run_step = _run_blindly if step.role == "unreached" else run_equations
@@ -79,7 +85,7 @@ def _do(step: Step, env: Environment, run: Run) -> None:
         wanted = env.wants_shadow(v)
         if wanted and shadow is None:
             shadow = take_in(y)
-        if run.observe is not None and env.reading.is_active(v):
+        if run.observe is not None and env.reading.carries(v):
             y, shadow = run.observe("out", step, y, shadow if wanted else None)
         if run.visits is not None:
             y, shadow = run.visits.at(v, y, shadow if wanted else None)
@@ -91,7 +97,7 @@ def _do(step: Step, env: Environment, run: Run) -> None:
 def _plainly(step: Step, env: Environment) -> Any:
     """No rule: JAX's own derivative."""
     results = run_equations(step.equations, {}, env.read)
-    return results, [lax.full_like(y, 0) for y in results]
+    return results, [zero_beside(y) for y in results]
 
 
 def _run_blindly(
@@ -132,8 +138,10 @@ _HANDLERS: Mapping[str, Callable[[Step, Any, Environment, Run], Any]] = {
     "product": _pointwise.product,
     "selection": _pointwise.plain,
     "structural": _pointwise.plain,
+    "lookup": _symbols.find,
     "linear": _pointwise.gradient,
     "gradient": _pointwise.gradient,
+    "homogeneous": _pointwise.homogeneous,
     "custom": _pointwise.custom,
     "call": functools.partial(_control.call, evaluate=evaluate),
     "control": functools.partial(_control.control, evaluate=evaluate),

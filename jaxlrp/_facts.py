@@ -24,6 +24,8 @@ class Facts:
 
     Attributes:
       active: relevance can pass through it to an attributed input.
+      symbolic: the same of an integer or boolean (a token's id), beside it: it names
+        what is looked up, and relevance has no multiple of it to be.
       cut: it depends on an attributed input, but relevance cannot pass.
       layered: a layer lies between it and every attributed input.
       depth: how many layers lie on the longest way to it, if that is asked for.
@@ -35,6 +37,7 @@ class Facts:
     """
 
     active: bool = False
+    symbolic: bool = False
     cut: bool = False
     layered: bool = False
     nonnegative: bool = False
@@ -44,11 +47,17 @@ class Facts:
     varies: frozenset[int] = frozenset()
     depth: int = 0
 
+    @property
+    def carries(self) -> bool:
+        """Can relevance pass, as a multiple of it or beside it?"""
+        return self.active or self.symbolic
+
     def join(self, other: Facts) -> Facts:
         """What is known of a value that is one or the other."""
         active = self.active or other.active
         return Facts(
             active=active,
+            symbolic=self.symbolic or other.symbolic,
             cut=self.cut or other.cut,
             # An inactive alternative brings no path without a layer.
             layered=(self.layered or not self.active)
@@ -85,6 +94,14 @@ def is_real(aval: Any) -> bool:
     return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
 
 
+def is_symbol(aval: Any) -> bool:
+    """Can a value of this type name something: an integer or a boolean?"""
+    dtype = getattr(aval, "dtype", None)
+    return dtype is not None and (
+        jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_)
+    )
+
+
 def all_axes(aval: Any) -> frozenset[int]:
     """The axes of a value that are not of size one."""
     shape = getattr(aval, "shape", ())
@@ -97,8 +114,10 @@ def _is_one(size: Any) -> bool:
 
 def input_facts(aval: Any, active: bool) -> Facts:
     """The facts of a program's input."""
+    symbolic = active and is_symbol(aval)
     active = active and is_real(aval)
-    return Facts(active=active, varies=frozenset() if active else all_axes(aval))
+    varies = frozenset() if active else all_axes(aval)
+    return Facts(active=active, symbolic=symbolic, varies=varies)
 
 
 def analyse(
@@ -119,9 +138,18 @@ def _equation_facts(
     equation: Equation, operands: Sequence[Facts], memo: dict
 ) -> list[Facts]:
     entry = lookup(equation.primitive)
-    depends = any(f.active or f.cut for f in operands)
-    if not any(f.active for f in operands):
+    if entry is not None and entry.decides:
+        operands = [
+            dataclasses.replace(f, active=False, cut=f.cut or f.active)
+            if i in entry.decides
+            else f
+            for i, f in enumerate(operands)
+        ]
+    depends = any(f.carries or f.cut for f in operands)
+    if not any(f.carries for f in operands):
         return [_inactive(equation, entry, out, operands) for out in equation.outputs]
+    if not any(f.active for f in operands) and not body_programs(equation, memo):
+        return [_named(equation, entry, out, operands) for out in equation.outputs]
     if entry is not None and entry.kind is Kind.INERT:
         return [
             Facts(
@@ -145,7 +173,7 @@ def _equation_facts(
         ]
     return [
         f
-        if is_real(out.aval)
+        if is_real(out.aval) or (bodies and f.symbolic)
         else Facts(cut=depends, varies=all_axes(out.aval), nonnegative=f.nonnegative)
         for f, out in zip(results, equation.outputs, strict=True)
     ]
@@ -158,9 +186,65 @@ def _inactive(
         [f.nonnegative for f in operands], equation.params
     )
     return Facts(
-        cut=any(f.cut for f in operands),
+        cut=_is_cut(entry, out, operands),
         nonnegative=nonnegative,
         varies=_varies(equation, entry, out, operands),
+    )
+
+
+def _is_cut(entry: Entry | None, out: Value, operands: Sequence[Facts]) -> bool:
+    """Is an inactive result made of the input? What an index picks is a constant."""
+    if entry is not None and entry.origin is not None and is_real(out.aval):
+        values = [
+            f
+            for i, f in enumerate(operands)
+            if entry.linear([i == j for j in range(len(operands))])
+        ]
+        return any(f.cut for f in values)
+    return any(f.cut or f.symbolic for f in operands)
+
+
+def _named(
+    equation: Equation, entry: Entry | None, out: Value, operands: Sequence[Facts]
+) -> Facts:
+    """A result of symbols and constants: a symbol again, or what one looks up."""
+    known = _inactive(equation, entry, out, operands)
+    if not passes_symbols(equation, entry, operands):
+        return known
+    if is_real(out.aval):
+        return Facts(active=True, nonnegative=known.nonnegative)
+    return dataclasses.replace(known, symbolic=is_symbol(out.aval), cut=False)
+
+
+def passes_symbols(
+    equation: Equation, entry: Entry | None, operands: Sequence[Facts]
+) -> bool:
+    """Is what the equation makes of symbols still about what they name?
+
+    A comparison is where it looks for them in a list that lies along an axis of its
+    own, as a one-hot code does; a test for one value (a mask) is not.
+    """
+    if entry is None or entry.kind is Kind.REFUSED:
+        return True  # to be explained, or refused
+    if entry.kind is Kind.CUSTOM:
+        return entry.shadows
+    if entry.matches:
+        symbols = [f for f in operands if f.symbolic]
+        others = [f for f in operands if not f.symbolic]
+        own = frozenset().union(*(f.varies for f in symbols))
+        return len(symbols) == 1 and any(f.varies - own for f in others)
+    if entry.kind is Kind.STRUCTURAL and moves_symbols(entry, operands):
+        return True
+    elementwise = entry.kind is Kind.ELEMENTWISE or entry.combines
+    return elementwise or entry.origin is not None
+
+
+def moves_symbols(entry: Entry, operands: Sequence[Facts]) -> bool:
+    """Are symbols among the values that it moves, not only among its indices?"""
+    moved = entry.kind is Kind.STRUCTURAL or entry.selects
+    return moved and any(
+        f.symbolic and entry.linear([i == j for j in range(len(operands))])
+        for i, f in enumerate(operands)
     )
 
 
@@ -176,8 +260,8 @@ def _varies(
     if entry.kind is not Kind.STRUCTURAL or len(operands) != 1:
         return everywhere
     (operand,) = operands
-    if not operand.varies:
-        return frozenset()
+    if not operand.varies or entry.still:
+        return operand.varies
     params = equation.params
     if "broadcast_dimensions" in params:
         moved = params["broadcast_dimensions"]
@@ -215,12 +299,12 @@ def _active(
             reduced=squares,
         )
     reduced = rooted = False
-    if entry.kind in (Kind.LINEAR, Kind.SELECTION):
-        before = aval_of(equation.inputs[0]).shape
-        reduced = entry.sums or len(before) > len(out.aval.shape)
-    elif entry.kind is Kind.STRUCTURAL:
+    if entry.kind is Kind.STRUCTURAL or entry.totals:
         reduced = all(f.reduced for f in actives)
         rooted = reduced and all(f.rooted for f in actives)
+    elif entry.kind in (Kind.LINEAR, Kind.SELECTION):
+        before = aval_of(equation.inputs[0]).shape
+        reduced = entry.sums or len(before) > len(out.aval.shape)
     elif entry.kind is Kind.ELEMENTWISE:
         reduced = all(f.reduced for f in actives)
         is_root = entry.root(equation.params) or _is_reciprocal(entry, operands)
@@ -267,7 +351,7 @@ def _is_reciprocal(entry: Entry, operands: Sequence[Facts]) -> bool:
 def body_programs(equation: Equation, memo: dict) -> tuple[Program, ...]:
     """The programs inside an equation that is emitted again with its bodies."""
     entry = lookup(equation.primitive)
-    if entry is None or entry.kind not in (Kind.CALL, Kind.CONTROL):
+    if entry is None or entry.kind not in (Kind.CALL, Kind.CONTROL) or equation.opaque:
         return ()
     branches = equation.params.get("branches")
     if branches is None:
@@ -304,8 +388,17 @@ def body_facts(
             joined = [dataclasses.replace(f, cut=f.cut or not f.active) for f in joined]
         return inputs, joined
     (body,) = bodies
+    if _compat.is_while(equation.params):
+        return _while_facts(equation, body, operands, memo)
     if not _compat.is_loop(equation.params):
-        return list(operands), _outputs(body, operands, memo)
+        results = _outputs(body, operands, memo)
+        if _compat.is_sharded(equation.params):  # it may vary from shard to shard
+            pairs = zip(results, equation.outputs, strict=True)
+            results = [
+                dataclasses.replace(f, varies=f.varies if f.active else all_axes(v.aval))
+                for f, v in pairs
+            ]
+        return list(operands), results
     return _scan_facts(equation, body, operands, memo)
 
 
@@ -324,7 +417,8 @@ def _scan_facts(
     equation: Equation, body: Program, operands: Sequence[Facts], memo: dict
 ) -> tuple[list[Facts], list[Facts]]:
     """A fixpoint over the carry: it is active if it is after any step."""
-    consts, carries = _compat.scan_split(dict(equation.params))
+    results = len(equation.outputs)
+    consts, carries = _compat.loop_split(dict(equation.params), results)
     split = consts + carries
     inputs = [*operands[:split], *(_drop_axis(f) for f in operands[split:])]
     while True:
@@ -350,3 +444,19 @@ def _scan_facts(
         for a, b, v in zip(carry, outs[:carries], equation.outputs, strict=False)
     ]
     return inputs, [*final, *stacked]
+
+
+def _while_facts(
+    equation: Equation, body: Program, operands: Sequence[Facts], memo: dict
+) -> tuple[list[Facts], list[Facts]]:
+    """Like those of a scan; no relevance passes through the number of steps."""
+    params = dict(equation.params)
+    given = list(operands[_compat.given_to_bodies(params)])
+    inputs, results = _scan_facts(equation, body, given, memo)
+    parts = _compat.while_parts(params)
+    carry = inputs[parts.constants :]
+    test = _flattened(parts.test, "", memo)
+    (holds,) = _outputs(test, [*operands[: parts.test_constants], *carry], memo)
+    if holds.cut or holds.carries:
+        results = [dataclasses.replace(f, cut=f.cut or not f.active) for f in results]
+    return inputs, results

@@ -15,7 +15,7 @@ from jaxlrp._facts import Facts
 from jaxlrp._program import Program, Value
 from jaxlrp._steps import Reading, Step
 from jaxlrp.composites import Composite
-from jaxlrp.primitives import lookup
+from jaxlrp.primitives import Kind, lookup
 from jaxlrp.rules import Rule
 
 ReadBody = Callable[
@@ -39,7 +39,7 @@ def finish(
     receives: set[Value] = set()
     shadowed: set[Value] = set()
     for v, r, s in zip(program.outputs, relevant, shadow_outputs, strict=True):
-        if isinstance(v, Value) and facts[v].active:
+        if isinstance(v, Value) and facts[v].carries:
             receives |= {v} if r else set()
             shadowed |= {v} if s else set()
     done: list[Step] = []
@@ -48,7 +48,8 @@ def finish(
             e.effectful for e in step.equations
         ):
             continue
-        if step.signals and receives.isdisjoint(step.outputs):
+        reached = not receives.isdisjoint(step.outputs) or _writes(step)
+        if step.signals and not reached:
             blind = _is_blind(step, facts, memo, read_body)
             role = "unreached" if blind else "detached"
             step = dataclasses.replace(step, role=role, slot=None, signals=())
@@ -74,9 +75,15 @@ def _is_blind(
 ) -> bool:
     """Does it hold, itself or in a body, what JAX may not be able to differentiate?"""
     if step.role not in ("control", "call"):
-        return step.role == "unexplained"
+        return step.role == "unexplained" and not _writes(step)
     bodies = _with_bodies(step, facts, set(), set(), memo, read_body).bodies
     return any(s.role == "unreached" for body in bodies for s in body.steps)
+
+
+def _writes(step: Step) -> bool:
+    """Is a value written where it may be read again, unseen?"""
+    entry = lookup(step.main.primitive)
+    return bool(step.signals) and entry is not None and entry.writes
 
 
 def receiving(step: Step, rule: Rule | None) -> tuple[Value, ...]:
@@ -105,6 +112,8 @@ def _shadows(
     shadowed: set[Value],
 ) -> set[Value]:
     """The operands that need a shadow because of this step."""
+    if step.role == "lookup":
+        return set(receivers)
     if rule is not None and (rule.needs_shadow or step.by_relevance(rule)):
         return set(receivers)
     if step.bodies:
@@ -126,7 +135,9 @@ def passes_shadow(step: Step, rule: Rule | None) -> bool:
         return True
     if isinstance(rule, rules.Pass):
         return rule.epsilon is None  # with one, relevance is not passed unchanged
-    return bool(_held_under(step, rule))
+    entry = lookup(step.main.primitive)
+    by_elements = entry is not None and entry.kind is Kind.ELEMENTWISE
+    return by_elements and bool(_held_under(step, rule))
 
 
 def _held_under(step: Step, rule: Rule | None) -> tuple[int, ...]:
@@ -155,12 +166,13 @@ def _with_bodies(
         )
 
     bodies = read_bodies()
-    if _compat.is_loop(equation.params):
+    if _compat.is_loop(equation.params) or _compat.is_while(equation.params):
         # A carry receives relevance, and a shadow, if the next step's carry does.
-        consts, carries = _compat.scan_split(dict(equation.params))
+        results = len(equation.outputs)
+        consts, carries = _compat.loop_split(dict(equation.params), results)
         while True:
             ins = range(consts, consts + carries)
-            needs = [inputs[i].active or relevant[k] for k, i in enumerate(ins)]
+            needs = [inputs[i].carries or relevant[k] for k, i in enumerate(ins)]
             wants = [
                 bodies[0].shadowed_inputs[i] or shadows[k] for k, i in enumerate(ins)
             ]
@@ -173,9 +185,7 @@ def _with_bodies(
 
 def _body_shadows(step: Step) -> set[Value]:
     """The operands that some body wants a shadow of."""
-    inputs = step.main.inputs
-    if _compat.is_branch(step.main.params):
-        inputs = inputs[1:]
+    inputs = step.main.inputs[_compat.given_to_bodies(step.main.params)]
     return {
         v
         for body in step.bodies

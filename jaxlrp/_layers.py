@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from jax.extend.core import Literal
+
 from jaxlrp import _facts
 from jaxlrp._claims import Claims
 from jaxlrp._norms import begins_batch_norm, stays_merged
@@ -61,7 +63,7 @@ def _chain(
         if not merges and begins_batch_norm(uses[0], claims):
             break
         link, after = _link(equation, value, layout, entry, claims)
-        if link is None or after is None:
+        if link is None or after is None or _parts_at_sum(link, links, claims):
             break
         links.append(link)
         members.append(uses[0])
@@ -71,6 +73,22 @@ def _chain(
         layout = links.pop().layout
         members.pop()
     return LayerForm(head, position, tuple(links), layout), members
+
+
+def _parts_at_sum(link: Link, links: list[Link], claims: Claims) -> bool:
+    """Does the sum over devices keep apart what lies in front of and behind it?
+
+    A bias in front of it is added once on each device. A factor behind it can be
+    folded into each device's weights where it is the same on all of them.
+    """
+    if link.kind == "total":
+        return any(before.kind == "shift" for before in links)
+    totals = [before for before in links if before.kind == "total"]
+    if link.kind != "scale" or not totals:
+        return False
+    constants = [v for v in link.equation.inputs if not isinstance(v, Literal)]
+    typed = totals[-1].equation.primitive.name == "psum_invariant"
+    return len(constants) > 1 and not typed
 
 
 def _head_layout(head: Equation, position: int, entry: Entry) -> Layout:
@@ -96,7 +114,8 @@ def _link(
         return None, None
     if entry.layout is not None and len(equation.inputs) == 1:
         after = entry.layout(equation.params, layout, out.aval.shape)
-        return Link(equation, position, "structural", layout), after
+        kind = "total" if entry.totals else "structural"
+        return Link(equation, position, kind, layout), after
     if entry.kind is not Kind.ELEMENTWISE or out.aval.shape != value.aval.shape:
         return None, None
     active = [claims.active(v) for v in equation.inputs]

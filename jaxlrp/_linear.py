@@ -123,7 +123,8 @@ def _unit(
         operands = [x] if kernel is None else [x, kernel]
         (z,) = contract(*(operands if form.position == 0 else operands[::-1]))
         for link in form.links:
-            if link.kind == "structural" or (link.kind == "scale" and not folds):
+            moves = link.kind in ("structural", "total")
+            if moves or (link.kind == "scale" and not folds):
                 z = _apply(link.equation, link.position, z, env)
             elif link.kind == "scale" and len(link.equation.inputs) == 1:
                 z = lax.convert_element_type(z, link.equation.outputs[0].aval.dtype)
@@ -196,7 +197,7 @@ def _folded(form: LayerForm, env: Environment) -> tuple[Array, Array | None]:
     scale: Any = None
     bias: Any = None
     for link in form.links:
-        if link.kind == "structural":
+        if link.kind in ("structural", "total"):
             continue
         if len(link.equation.inputs) == 1:  # a sign or a cast
             one = jnp.ones((), aval_of(link.equation.inputs[0]).dtype)

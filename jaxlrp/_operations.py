@@ -7,6 +7,7 @@ which factor. These operations are all that the rules need:
     route(y, hs, ...)    value y; the multiplier of y goes to surrogates h_k, scaled
     hold(f, xs, held)    value f(xs, held); nothing goes to what is held
     secant(f, x, held)   value f(x); the multiplier goes to x, times f(x) / x
+    look_up(f, xs)       value f(xs); relevance goes to shadows of integers in xs
     redistribute(...)    value f(xs); relevance goes to the shadows of xs, by a function
     sift(y, shadow, k)   value y; only its largest relevances pass
     in_place_of(v, x)    value v; what it receives goes to x
@@ -239,6 +240,51 @@ def _redistribute_backward(
 redistribute.defvjp(_redistribute_forward, _redistribute_backward)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def look_up(
+    share: Callable[..., Sequence[Array]],
+    f: Callable[..., Sequence[Any]],
+    operands: Any,
+    shadows: Any,
+) -> tuple[Array, Array]:
+    """`y` of `[y] = f(*operands)` and its shadow; all relevance goes to `shadows`.
+
+    They stand beside integers, which have no multiple. `share(operands, R)` is what
+    each gets of the relevance `R` of the result, which may be an integer as well.
+    """
+    (y,) = f(*operands)
+    return y, zero_beside(y)
+
+
+def _look_up_forward(share: Callable, f: Callable, operands: Any, shadows: Any) -> Any:
+    (y,) = f(*operands)
+    return (y, zero_beside(y)), (operands, y)
+
+
+def _look_up_backward(
+    share: Callable, f: Callable, residuals: Any, cs: tuple[Any, Array]
+) -> Any:
+    operands, y = residuals
+    c, r = cs
+    is_symbol = not jnp.issubdtype(y.dtype, jnp.inexact)
+    relevance = r if is_symbol else jnp.real(_arrived(y, c, r))
+    given = share(operands, relevance)
+    shadows = tuple(g.astype(jnp.float32) for g in given)
+    return _compat.no_cotangent(operands), shadows
+
+
+look_up.defvjp(_look_up_forward, _look_up_backward)
+
+
+def zero_beside(x: Any) -> Array:
+    """Zeros for a shadow beside `x`: floats, if `x` is an integer."""
+    x = jnp.asarray(x)
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jnp.zeros(x.shape, jnp.float32)
+    is_float = jnp.issubdtype(x.dtype, jnp.inexact)
+    return lax.full_like(x, 0, dtype=None if is_float else jnp.float32)
+
+
 def _arrived(y: Array, c: Array, r: Array) -> Array:
     """The relevance at a value: what came as a multiplier, and what came beside it."""
     # A masked score is -inf and receives nothing: that is zero, not NaN.
@@ -291,8 +337,9 @@ def _tap_forward(x: Array, t: Array) -> tuple[Array, tuple[Array, Array]]:
 def _tap_backward(residuals: tuple[Array, Array], c: Array) -> tuple[Array, Array]:
     x, t = residuals
     # A masked score is -inf and receives nothing: that is zero, not NaN.
-    passed = jnp.where(c == 0, 0, wide(x) * wide(c))
-    return c, jnp.sum(jnp.real(passed).astype(t.dtype))
+    product = lax.mul(wide(x), wide(c))
+    nothing = lax.eq(c, lax.full_like(c, 0))
+    return c, _total(lax.select(nothing, lax.full_like(product, 0), product), t.dtype)
 
 
 tap.defvjp(_tap_forward, _tap_backward)
@@ -305,7 +352,15 @@ def tap_shadow(shadow: Array, t: Array) -> Array:
 
 
 def _tap_shadow_backward(t: Array, r: Array) -> tuple[Array, Array]:
-    return r, jnp.sum(jnp.real(r).astype(t.dtype))
+    return r, _total(r, t.dtype)
+
+
+def _total(relevance: Array, dtype: Any) -> Array:
+    """The sum of all; by `lax`, since there is a tap at every value."""
+    if jnp.issubdtype(relevance.dtype, jnp.complexfloating):
+        relevance = lax.real(relevance)
+    axes = tuple(range(relevance.ndim))
+    return lax.reduce_sum(lax.convert_element_type(relevance, dtype), axes)
 
 
 tap_shadow.defvjp(lambda shadow, t: (shadow, t), _tap_shadow_backward)

@@ -16,7 +16,9 @@ from jaxlrp.rules import Rule
 
 EXACTNESS = {
     "structural": "exact",
+    "lookup": "exact",
     "linear": "exact",
+    "homogeneous": "proportional",
     "gradient": "Taylor",
     "custom": "custom",
     "detached": "none",
@@ -219,11 +221,12 @@ def _exactness(rule: Rule | None, step: Step) -> str:
 def _name_of(rule: Any, step: Step) -> str:
     if rule is not None:
         return str(rule)
-    return {"custom": "its own", "gradient": "Taylor()"}.get(step.role, "-")
+    own = {"custom": "its own", "gradient": "Taylor()", "homogeneous": "by degree"}
+    return own.get(step.role, "-")
 
 
 def _on_the_way(equation: Equation, reading: Reading) -> bool:
     """Does the equation pass on what an attributed input was?"""
-    return any(reading.is_active(v) for v in equation.inputs) and any(
-        _facts.is_real(v.aval) for v in equation.outputs
+    return any(reading.carries(v) for v in equation.inputs) and any(
+        _facts.is_real(v.aval) or reading.carries(v) for v in equation.outputs
     )

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxlrp import rules
+from jaxlrp import _facts, _symbols, rules
 from jaxlrp._finish import passes_shadow, receiving
 from jaxlrp._operations import denominator, hold, redistribute, route, secant, wide
+from jaxlrp._fused import fused_attention
 from jaxlrp._program import Equation, Value
 from jaxlrp._run import (
     Environment,
@@ -49,6 +50,8 @@ def _passed_shadows(
         return [None] * len(results)
     if not passes_shadow(step, rule):
         return [None] * len(results)
+    if not any(_facts.is_real(y) for y in results):
+        return _symbols.moved(step, env)
     inputs = step.main.inputs
     if step.root is not None or step.held or _maps_one_value(step):
         shadow = env.shadow(_kept_signal(step))
@@ -129,7 +132,8 @@ def activation(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     phi, x, constants = _region(step, env)
     same_shape = x.shape == step.outputs[0].aval.shape
     if step.plain or isinstance(rule, rules.Taylor) or not same_shape:
-        y = phi(x, constants)
+        leaks = any(env.reading.is_active(v) for v in phi.held)
+        y = hold(phi, x, constants) if leaks else phi(x, constants)
     else:
         epsilon = rule.epsilon if isinstance(rule, rules.Pass) else None
         y = secant(phi, x, constants, epsilon)
@@ -199,15 +203,17 @@ def held(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         operands: list[Any] = [None] * len(inputs)
         for i, x in zip(order, [*xs, *held], strict=True):
             operands[i] = x
-        return bind(*operands)[0]
+        return list(bind(*operands))
 
     values = [env.read(inputs[i]) for i in order]
-    y = hold(f, tuple(values[:split]), tuple(values[split:]))
-    return [y], _passed_shadows(step, rule, [y], env)
+    results = hold(f, tuple(values[:split]), tuple(values[split:]))
+    return results, _passed_shadows(step, rule, results, env)
 
 
 def product(step: Step, rule: Any, env: Environment, run: Run) -> Any:
-    """A product of two active operands: half to each, or the signal takes all."""
+    """A product of active operands: equal parts, or the signal takes all."""
+    if step.main.opaque:
+        return fused_attention(step, rule, env)
     if isinstance(rule, rules.SignalTakesAll) and step.held:
         return held(step, rule, env, run)
     if isinstance(rule, rules.Taylor):
@@ -215,25 +221,66 @@ def product(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     if isinstance(rule, rules.Detach):
         return detached(step, env)
     (y,) = bind(step.main, env.read)
+    count = _degree(step, env)
     if not isinstance(rule, rules.UniformSplit) or rule.epsilon is None:
-        return [route(_half_scale, y, (y,), ())], [None]
-    half = functools.partial(_half_of, rule.stabiliser)
-    return [route(half, y, (y,), (rule.epsilon,))], [None]
+        return [_over(count, y)], [None]
+    part = functools.partial(_part_of, rule.stabiliser)
+    return [route(part, y, (y,), (rule.epsilon, count))], [None]
 
 
-def _half_scale(y: Array, aux: Any) -> tuple[Array]:
-    return (lax.full_like(y, 0.5),)
+def _part_of(form: str, y: Array, aux: Any) -> tuple[Array]:
+    epsilon, count = aux
+    return (wide(y) / denominator(count * wide(y), epsilon, (), form),)
 
 
-def _half_of(form: str, y: Array, aux: Any) -> tuple[Array]:
-    (epsilon,) = aux
-    return (wide(y) / denominator(2 * wide(y), epsilon, (), form),)
+def homogeneous(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """Gradient x input over the degree: what Euler's theorem says is the result."""
+    results, degree = bind(step.main, env.read), _degree(step, env)
+    real = [_facts.is_real(y) for y in results]
+    given = [_over(degree, y) if r else y for y, r in zip(results, real, strict=True)]
+    return given, [None] * len(results)
+
+
+def _degree(step: Step, env: Environment) -> Any:
+    """In its active operands; two for a product of two."""
+    entry = lookup(step.main.primitive)
+    inputs, params = step.main.inputs, step.main.params
+    active = [env.reading.is_active(v) for v in inputs]
+    degree = entry.degree(params, active) if entry is not None else None
+    return 2 if degree is None else degree(*map(env.read, inputs))
+
+
+def _over(degree: Any, y: Array) -> Array:
+    """`y`, whose multiplier is divided by the degree; none passes where it is zero."""
+    if isinstance(degree, Array):
+        return route(_inverse_of, y, (y,), (degree,))
+    if isinstance(degree, int | float) and degree in (0, 1):
+        return y
+    return route(functools.partial(_inverse, degree), y, (y,), ())
+
+
+def _inverse(degree: Any, y: Array, aux: Any) -> tuple[Array]:
+    return (lax.full_like(y, 1 / degree),)
+
+
+def _inverse_of(y: Array, aux: Any) -> tuple[Array]:
+    (degree,) = aux
+    degree = degree.astype(jnp.finfo(wide(y).dtype).dtype)  # of a complex, its parts'
+    return (jnp.where(degree == 0, 0, 1 / jnp.where(degree == 0, 1, degree)),)
 
 
 def redistributed(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     """Any role under a rule that is stated on relevances: they go to the shadows."""
+    entry = lookup(step.main.primitive)
+    by_elements = entry is not None and entry.kind is Kind.ELEMENTWISE
     if step.role == "selection":
+        if by_elements:  # of two values, whatever the rule
+            return plain(step, rule, env, run)
         _check_candidates(step.main, rule)
+    if step.role == "product" and not by_elements and isinstance(rule, rules.Absolute):
+        return product(step, rules.UniformSplit(), env, run)
+    if len(step.outputs) > 1:
+        return plain(step, rules.Taylor(), env, run)
     if step.root is not None or len(step.equations) > 1:
         if step.root is None:
             step = dataclasses.replace(step, root=step.signals[0])

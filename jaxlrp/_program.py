@@ -53,6 +53,8 @@ class Equation:
       scope: the named scopes around it, `outer/inner`.
       caller: where the outermost call that it was written out of comes from.
       effectful: must it run even where nothing reads its results?
+      opaque: is it a call that is kept, since what is in it cannot be read? It has a
+        derivative of its own.
     """
 
     primitive: Primitive
@@ -64,10 +66,22 @@ class Equation:
     scope: str
     caller: Any = None
     effectful: bool = False
+    opaque: bool = False
 
     def bound(self) -> Callable[..., list[Any]]:
         """The equation's own map, from its operands to a list of its results."""
-        return _compat.primitive_bind(self.primitive, dict(self.params))
+        entry = lookup(self.primitive)
+        form = entry.form(self.params) if entry is not None else None
+        if form is None:
+            return _compat.primitive_bind(self.primitive, dict(self.params))
+        if self.primitive.multiple_results:
+            return form
+        return lambda *operands: [form(*operands)]
+
+    def quiet(self) -> Equation:
+        """The same without the effects of the bodies in it."""
+        params = _compat.quiet_params(self.params)
+        return dataclasses.replace(self, params=params)
 
     @property
     def line(self) -> str:
@@ -176,6 +190,7 @@ def _write_out(
                 inner_scope,
                 caller,
                 bool(eqn.effects),
+                _is_opaque(eqn),
             )
             sheet.equations.append(equation)
             if key is not None:
@@ -209,14 +224,36 @@ def _join(outer: str, inner: str) -> str:
 def _body(eqn: Any, kept: set[int]) -> Any | None:
     """The jaxpr to write out in place of a call, or None to leave the equation."""
     entry = lookup(eqn.primitive)
-    if entry is None or entry.kind is not Kind.CALL:
+    if entry is None:
+        return _compat.implementation(eqn)
+    if entry.kind is not Kind.CALL:
         return None
     body = _compat.called_jaxpr(eqn.params)
-    if body is None or id(body) in kept:
+    if body is None or id(body) in kept or _is_opaque(eqn):
         return None
     if eqn.primitive is P.custom_jvp_call_p and is_elementwise(body):
         return None
     return body
+
+
+def _is_opaque(eqn: Any) -> bool:
+    """Has it a derivative of its own, and something in it that cannot be read?"""
+    own = (P.custom_jvp_call_p, P.custom_vjp_call_p)
+    body = _compat.called_jaxpr(eqn.params) if eqn.primitive in own else None
+    return body is not None and _is_unreadable(body)
+
+
+def _is_unreadable(jaxpr: Any) -> bool:
+    """Is there a primitive in it that has no rule, and no derivative around it?"""
+    for eqn in _compat.open_jaxpr(jaxpr)[0].eqns:
+        entry = lookup(eqn.primitive)
+        if entry is None or entry.kind is Kind.REFUSED:
+            return True
+        if entry.kind not in (Kind.CALL, Kind.CONTROL) or _is_opaque(eqn):
+            continue
+        if any(map(_is_unreadable, _compat.bodies_of(eqn.params))):
+            return True
+    return False
 
 
 def is_elementwise(jaxpr: Any) -> bool:

@@ -7,11 +7,12 @@ composite's assignment that applies. It is pure and abstract: no array is touche
 
 The order in which roles are claimed:
 
-1. softmax and its kin: an exponential, its sum, and the division or logarithm
-2. layers: a contraction with one active operand, and the affine chain behind it
-3. averages: a sum over axes, and the constant scale behind it
-4. activations: an elementwise region between one value and its last nonlinear result
-5. everything else, equation by equation
+1. look-ups by integers that are attributed
+2. softmax and its kin: an exponential, its sum, and the division or logarithm
+3. layers: a contraction with one active operand, and the affine chain behind it
+4. averages: a sum over axes, and the constant scale behind it
+5. activations: an elementwise region between one value and its last nonlinear result
+6. everything else, equation by equation
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from jaxlrp._claims import Claims, held_operands
 from jaxlrp._facts import Facts
 from jaxlrp._finish import finish
 from jaxlrp._layers import claim_layers
+from jaxlrp._fused import opaque_step
 from jaxlrp._norms import claim_batch_norms, claim_norms
 from jaxlrp._program import Equation, Program, Value, flatten
 from jaxlrp._regions import claim_regions
 from jaxlrp._softmax import claim_softmax
 from jaxlrp._steps import Reading, Step
+from jaxlrp._symbols import claim_symbols, symbols_of
 from jaxlrp.composites import Composite
 from jaxlrp.errors import UnexplainedPrimitiveError
 from jaxlrp.primitives import Entry, Kind, lookup
@@ -153,7 +156,7 @@ def _refuse_unexplained(reading: Reading) -> None:
     """Raises for the first step without a rule that relevance would have to pass."""
     for step in reading.steps:
         if step.role == "unexplained":
-            raise UnexplainedPrimitiveError(_problem(step.main))
+            raise UnexplainedPrimitiveError(_problem(step.main, reading.facts))
 
 
 def _claim(
@@ -172,10 +175,10 @@ def _claim(
     producer = {v: i for i, e in enumerate(program.equations) for v in e.outputs}
     claims = Claims(program, facts, uses, producer, {})
     for i, equation in enumerate(program.equations):
-        entry = lookup(equation.primitive)
-        if entry is None or entry.kind is Kind.REFUSED:
+        if _refusal(equation, facts):
             claims.role[i] = "unexplained"
-    units = claim_softmax(claims, composite)
+    units = claim_symbols(claims)
+    units |= claim_softmax(claims, composite)
     units |= claim_norms(claims, composite)
     units |= claim_layers(claims, composite)
     units |= claim_batch_norms(claims, composite)
@@ -185,20 +188,32 @@ def _claim(
     for i, equation in enumerate(program.equations):
         step = units.get(i)
         if step is None and claims.role.get(i) != "chain":
-            step = _single(i, equation, claims)
+            step = _single(i, equation, claims, composite)
         if step is not None:
             steps.append(_select(step, activated, composite, claims))
     return steps
 
 
-def _problem(equation: Equation) -> str:
+def _refusal(equation: Equation, facts: Mapping[Value, Facts]) -> str:
+    """Why relevance cannot pass the equation, if it cannot."""
+    entry = lookup(equation.primitive)
+    if entry is None:
+        return "no rule"
+    if entry.kind is Kind.REFUSED:
+        return entry.reason
+    active = [_facts.of(v, facts).active for v in equation.inputs]
+    return entry.refuses(equation.params, active) if any(active) else ""
+
+
+def _problem(equation: Equation, facts: Mapping[Value, Facts]) -> str:
     """Why relevance cannot pass the equation, and what to do."""
     entry = lookup(equation.primitive)
     name = equation.primitive.name
     where = equation.line
     shapes = ", ".join(v.aval.str_short() for v in equation.inputs)
     if entry is not None:
-        return f"primitive {name!r} of ({shapes}) at {where}: {entry.reason}."
+        reason = _refusal(equation, facts)
+        return f"primitive {name!r} of ({shapes}) at {where}: {reason}."
     return (
         f"primitive {name!r} of ({shapes}) at {where} has no rule, and relevance has "
         f"to pass it. Register one with @jaxlrp.register_rule(primitive), or wrap the "
@@ -232,17 +247,23 @@ def _activated(
     return frozenset(found)
 
 
-def _single(index: int, equation: Equation, claims: Claims) -> Step:
+def _single(
+    index: int, equation: Equation, claims: Claims, composite: Composite
+) -> Step:
     """A step of one equation."""
     signals = tuple(dict.fromkeys(claims.active_inputs(equation)))
     kind = claims.entry(equation).kind
     opaque = kind in (Kind.CONTROL, Kind.CALL, Kind.REFUSED)
-    carries = opaque or any(claims.facts[v].active for v in equation.outputs)
+    if opaque or (kind is Kind.CUSTOM and claims.entry(equation).shadows):
+        signals += symbols_of(equation, claims)
+    carries = opaque or any(claims.facts[v].carries for v in equation.outputs)
     if not signals or not carries:
         return Step("inactive", (equation,), ())
     role = claims.role.get(index)
     if role is not None:  # softmax, unexplained
         return Step(role, (equation,), signals)
+    if equation.opaque:
+        return opaque_step(equation, signals, claims, composite)
     entry = claims.entry(equation)
     if entry.kind is Kind.ELEMENTWISE:
         return _elementwise(equation, entry, signals, claims)
@@ -255,11 +276,25 @@ def _single(index: int, equation: Equation, claims: Claims) -> Step:
         Kind.CUSTOM: "custom",
         Kind.TAYLOR: "gradient",
     }
-    if entry.kind is Kind.LINEAR:
-        active = [claims.active(v) for v in equation.inputs]
-        role = "linear" if entry.linear(active) else "bilinear"
-        return Step(role, (equation,), signals)
+    if entry.kind in (Kind.LINEAR, Kind.HOMOGENEOUS):
+        return _algebraic(equation, entry, signals, claims)
     return Step(roles[entry.kind], (equation,), signals)
+
+
+def _algebraic(
+    equation: Equation, entry: Entry, signals: tuple[Value, ...], claims: Claims
+) -> Step:
+    """The role of what is linear in some of its operands, or of a degree in them."""
+    active = [claims.active(v) for v in equation.inputs]
+    held = tuple(entry.held(equation.params, active))
+    if held:  # it is linear in the others
+        return Step("quotient", (equation,), signals, held=held)
+    if entry.linear(active):
+        return Step("linear", (equation,), signals)
+    if entry.degree(equation.params, active) is not None:
+        return Step(entry.role or "homogeneous", (equation,), signals)
+    role = "bilinear" if entry.is_product else "gradient"
+    return Step(role, (equation,), signals)
 
 
 def _elementwise(
@@ -268,8 +303,10 @@ def _elementwise(
     """The role of an elementwise equation that no region has claimed."""
     active = [claims.active(v) for v in equation.inputs]
     if entry.linear(active):
-        if len(active) == 1 or not _is_arithmetic(entry):  # a sign, a cast, a mask
+        if len(active) == 1 or entry.selects:  # a sign, a cast, a mask
             return Step("structural", (equation,), signals)
+        if not _is_arithmetic(entry):
+            return Step("linear", (equation,), signals)
         if not entry.is_sum:
             return Step("scale", (equation,), signals)
         role = "sum" if all(active) else "shift"
@@ -281,11 +318,23 @@ def _elementwise(
         return Step(role, (equation,), signals, held=held)
     if len(active) == 2 and entry.is_product:
         return Step("product", (equation,), signals, held=_gates(equation, claims))
+    if entry.picks:
+        return Step("selection", (equation,), signals)
+    held = tuple(entry.held(equation.params, active))
+    if held and entry.linear([a and i not in held for i, a in enumerate(active)]):
+        return Step("quotient", (equation,), signals, held=held)
+    if held:  # an activation, with parameters
+        (root,) = {v for i, v in enumerate(equation.inputs) if active[i]} - {
+            equation.inputs[i] for i in held
+        }
+        return Step("activation", (equation,), (root,), root=root)
+    if entry.degree(equation.params, active) is not None:
+        return Step("homogeneous", (equation,), signals)
     return Step("gradient", (equation,), signals)
 
 
 def _is_arithmetic(entry: Entry) -> bool:
-    """A sum, product or quotient of two; a selection's first operand is none."""
+    """A sum, product or quotient of two; linear in the first, whatever the second."""
     return entry.linear([True, False])
 
 

@@ -86,7 +86,8 @@ def _joins(
         return False
     if len({anchor[v] for v in actives}) != 1:
         return False
-    if _is_embedding(equation, claims) and not all(exact[v] for v in actives):
+    own = _is_embedding(equation, claims) or _is_mask(equation, claims)
+    if own and not all(exact[v] for v in actives):
         return False
     if any(v.aval.shape != out.aval.shape for v in actives):
         return False
@@ -108,6 +109,15 @@ def _is_embedding(equation: Equation, claims: Claims) -> bool:
     constant = equation.inputs[active.index(False)]
     varies = _facts.of(constant, claims.facts).varies
     return bool(varies) and entry.is_sum
+
+
+def _is_mask(equation: Equation, claims: Claims) -> bool:
+    """Is a constant put in by a predicate that is constant itself?"""
+    if not claims.entry(equation).selects:
+        return False
+    which, *cases = equation.inputs
+    constant = not _facts.of(which, claims.facts).cut
+    return constant and not all(claims.active(v) for v in cases)
 
 
 def _is_exact(equation: Equation, claims: Claims) -> bool:

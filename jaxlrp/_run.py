@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.extend.core import Literal
 
-from jaxlrp._operations import denominator, route, wide
+from jaxlrp._operations import denominator, route, wide, zero_beside
 from jaxlrp._program import Equation, Value
 from jaxlrp._steps import Reading, Step
 from jaxlrp.composites import Composite
@@ -74,6 +74,8 @@ class Run:
       plain: no rules: the derivative is the network's own, JAX's.
       parameters: the relevance of parameters is asked for too: rules whose surrogates
         do not depend on them have to give them their part.
+      checkpoints: how many carries of a `while` loop are kept on either level.
+      quiet: without effects: what is evaluated has been run before.
     """
 
     composite: Composite
@@ -82,6 +84,8 @@ class Run:
     visits: Visits | None = None
     plain: bool = False
     parameters: bool = False
+    checkpoints: int = 64
+    quiet: bool = False
 
     def inside(self, step: Step, number: int = 0, arrays: Any = None) -> Run:
         """For a body of `step`: with its visits alone, and `arrays` as theirs."""
@@ -148,11 +152,16 @@ def shadow_of(atom: Any, x: Any, wanted: bool, env: Environment) -> Array | None
     if not wanted:
         return None
     shadow = env.shadow(atom)
-    return lax.full_like(x, 0) if shadow is None else shadow
+    return zero_beside(x) if shadow is None else shadow
 
 
 def take_in(y: Array) -> Array:
-    """A shadow for `y` whose relevance `r` becomes a multiplier of `y`: `c = r / y`."""
+    """A shadow for `y` whose relevance `r` becomes a multiplier of `y`: `c = r / y`.
+
+    An integer has none: what arrives at its shadow stays there.
+    """
+    if not jnp.issubdtype(jnp.result_type(y), jnp.inexact):
+        return zero_beside(y)
     return route(_reciprocal_scale, lax.full_like(y, 0), (y,), (y,))
 
 

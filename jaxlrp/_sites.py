@@ -30,6 +30,7 @@ from jaxlrp.primitives import Kind, lookup
 MAP = "attention_map"
 """The name of the result of a softmax that goes into a contraction."""
 
+ON_DEVICES = "it lies inside of a shard_map, on each device another"
 INSIDE = "it lies inside a unit that has one rule, such as a layer and its bias"
 NOTHING = "no relevance passes it"
 
@@ -166,7 +167,10 @@ def _in_program(
             around = lengths
             if _compat.is_loop(step.main.params):
                 around = (*lengths, step.main.params["length"])
-            yield from _in_program(body, (*path, step, number), around)
+            sites = _in_program(body, (*path, step, number), around)
+            if _compat.is_sharded(step.main.params):
+                sites = (dataclasses.replace(s, problem=ON_DEVICES) for s in sites)
+            yield from sites
         for v in dict.fromkeys(v for e in step.equations for v in e.outputs):
             if v in inner and v in step.outputs:
                 continue  # where the unit that holds it is met

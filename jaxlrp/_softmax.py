@@ -125,7 +125,7 @@ def _is_light(index: int, claims: Claims, actives: int = 1) -> bool:
     if not 1 <= sum(active) <= actives:
         return False
     entry = claims.entry(equation)
-    if entry.kind is Kind.STRUCTURAL:
+    if entry.kind is Kind.STRUCTURAL or entry.totals:
         return True
     if entry.kind is not Kind.ELEMENTWISE or entry.exponential:
         return False

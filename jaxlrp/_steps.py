@@ -40,7 +40,8 @@ class Link:
     Attributes:
       equation: the equation.
       position: which of its operands is the chain's own value.
-      kind: `structural`, `scale` (a constant factor) or `shift` (a constant term).
+      kind: `structural`, `scale` (a constant factor), `shift` (a constant term) or
+        `total` (a sum over devices).
       layout: the axes of the chain's value before the equation.
     """
 
@@ -78,10 +79,11 @@ class Step:
     """One thing that the interpreter does.
 
     Attributes:
-      role: what it is, see `jaxlrp.composites`; or `structural`, `control`, `call`,
-        `custom`, `linear`, `gradient` (no rule but the local gradient), `inactive` (no
-        relevance), `detached` (none arrives), `unreached` (none arrives, and JAX could
-        not differentiate it), `unexplained` (no rule).
+      role: what it is, see `jaxlrp.composites`; or `structural`, `lookup` (of what an
+        attributed integer names), `control`, `call`, `custom`, `linear`, `homogeneous`
+        (the local gradient over the degree), `gradient` (no rule but the local
+        gradient), `inactive` (no relevance), `detached` (none arrives), `unreached`
+        (none arrives, and JAX could not differentiate it), `unexplained` (no rule).
       equations: what it evaluates, in order; the last gives its results.
       signals: the active values that it reads and that may receive relevance.
       first: does no layer lie between it and the attributed inputs?
@@ -91,6 +93,7 @@ class Step:
       path: for a whole normalisation, the equations on its signal's way.
       held: positions of the last equation's operands that count as constants under
         the rule `Detach` (normaliser, quotient) or `SignalTakesAll` (product).
+      columns: for a look-up, the columns of its index that are symbols, if some are not.
       bodies: for control flow, the readings of its bodies.
       plain: the local derivative already is the role's rule.
     """
@@ -104,6 +107,7 @@ class Step:
     root: Value | None = None
     path: tuple[Equation, ...] = ()
     held: tuple[int, ...] = ()
+    columns: tuple[int, ...] = ()
     bodies: tuple[Reading, ...] = ()
     plain: bool = False
 
@@ -176,6 +180,10 @@ class Reading:
     def is_active(self, atom: Any) -> bool:
         """Can relevance pass through this operand?"""
         return not isinstance(atom, Literal) and self.facts[atom].active
+
+    def carries(self, atom: Any) -> bool:
+        """Can relevance pass through this operand, or beside it?"""
+        return not isinstance(atom, Literal) and self.facts[atom].carries
 
     @property
     def shadowed_inputs(self) -> tuple[bool, ...]:

@@ -183,19 +183,12 @@ def _as_array(leaf: Any) -> Any:
 
 
 def _check_attributed(path: Any, leaf: Any) -> None:
-    """An attributed leaf must be a floating-point array."""
+    """An attributed leaf must be an array, of whatever dtype."""
     name = f"argument {path[1].idx}{jax.tree_util.keystr(path[2:])}"
     if not _is_array(leaf) and not isinstance(leaf, float | np.generic):
         raise TypeError(
             f"{name} is attributed: got {leaf!r} of type {type(leaf).__name__}, "
-            f"expected a floating-point array"
-        )
-    dtype = jnp.float32 if isinstance(leaf, float) else leaf.dtype
-    if not jnp.issubdtype(dtype, jnp.floating):
-        hint = "; to explain integers, attribute what they look up (embeddings)"
-        raise TypeError(
-            f"{name} is attributed: got dtype {dtype}, expected a floating-point one"
-            f"{hint if jnp.issubdtype(dtype, jnp.integer) else ''}"
+            f"expected an array"
         )
 
 
@@ -270,6 +263,7 @@ def value_and_lrp(
     has_aux: bool = False,
     capture: str | Sequence[str] = (),
     conditions: Mapping[str, Any] | None = None,
+    checkpoints: int = 64,
 ) -> Callable[..., Any]:
     """Like `lrp`, and the value of `f` beside it, from the same evaluation.
 
@@ -290,7 +284,9 @@ def value_and_lrp(
       >>> bool(jnp.isclose(relevance.sum(), value.max()))
       True
     """
-    explain = _explainer(f, composite, argnums, target, has_aux, capture, conditions)
+    explain = _explainer(
+        f, composite, argnums, target, has_aux, capture, conditions, checkpoints
+    )
 
     @_wraps(f)
     def explained(*args: Any, **kwargs: Any) -> Any:
@@ -307,6 +303,7 @@ def _explainer(
     has_aux: bool,
     capture: str | Sequence[str],
     conditions: Mapping[str, Any] | None,
+    checkpoints: int,
 ) -> Callable[[tuple, dict], Any]:
     """`value_and_lrp` on packed arguments; what can be checked at once is."""
     rules = as_composite(composite)
@@ -316,6 +313,7 @@ def _explainer(
         raise TypeError(f"f: got {f!r}, expected a function")
     patterns = _patterns(capture)
     masks = _conditions(conditions)
+    run = Run(rules, checkpoints=_checkpoints(checkpoints))
     asked = bool(patterns or masks)
 
     def explain(args: tuple, kwargs: dict) -> Any:
@@ -330,7 +328,7 @@ def _explainer(
             keep=not asked,
             stacklevel=5,
         )
-        once, captured = backward_at(traced, Run(rules), ask(traced, patterns, masks))
+        once, captured = backward_at(traced, run, ask(traced, patterns, masks))
         leaves, collected = once.relevance(*seed(target, traced.out_tree, once.outs))
         out = jax.tree.unflatten(traced.out_tree, once.outs)
         value = (out, traced.restore_aux(once.aux)) if has_aux else out
@@ -352,6 +350,15 @@ def _patterns(capture: Any) -> tuple[str, ...]:
     return tuple(patterns)
 
 
+def _checkpoints(checkpoints: Any) -> int:
+    """`checkpoints` as an int of at least one."""
+    if not isinstance(checkpoints, int) or isinstance(checkpoints, bool):
+        raise TypeError(f"checkpoints: got {checkpoints!r}, expected an int")
+    if checkpoints < 1:
+        raise ValueError(f"checkpoints: got {checkpoints}, expected at least 1")
+    return checkpoints
+
+
 def _conditions(conditions: Any) -> Mapping[str, Any]:
     """`conditions` as a mapping from patterns."""
     masks = {} if conditions is None else conditions
@@ -371,6 +378,7 @@ def lrp(
     has_aux: bool = False,
     capture: str | Sequence[str] = (),
     conditions: Mapping[str, Any] | None = None,
+    checkpoints: int = 64,
 ) -> Callable[..., Any]:
     """The relevance of `f`'s inputs for its output: Layer-wise Relevance Propagation.
 
@@ -399,14 +407,20 @@ def lrp(
         `R_v` becomes `mask * R_v` on its way back. Arrays, booleans or floats, that
         broadcast to the value's shape; for a value in a loop the same factors apply in
         every iteration, or others in each if an axis for the loop comes first.
+      checkpoints: how many states of a `lax.while_loop` (or a `lax.fori_loop` with a
+        traced bound) are kept on either of two levels in the reverse pass, `K`: memory
+        is that of `2 K` states, and loops of up to `K ** 2` steps take the time of some
+        three more forward passes. Longer ones take more.
 
     Returns:
       A function of `f`'s arguments that returns the relevance of the chosen argument,
-      with its pytree structure, shapes and dtypes (a tuple for several `argnums`). With
+      with its pytree structure, shapes and dtypes (a tuple for several `argnums`). Of
+      integers, such as token ids, it is float32 and that of what they look up; of
+      complex numbers it is real. With
       `capture` it is `(relevance, captured)` in its place, where `captured` is a dict
       of names to relevances of the values' shapes, behind an axis for each loop that
-      they lie in, zero in a branch that was not taken. With `has_aux`,
-      `(relevance, aux)`.
+      they lie in (but a `while` loop, over whose steps they are sums), zero in a branch
+      that was not taken. With `has_aux`, `(relevance, aux)`.
 
     Raises:
       TypeError: for a composite, target or attributed argument of the wrong type.
@@ -440,7 +454,9 @@ def lrp(
       >>> bool(jnp.isclose(part, captured["hidden"][0]))
       True
     """
-    explain = _explainer(f, composite, argnums, target, has_aux, capture, conditions)
+    explain = _explainer(
+        f, composite, argnums, target, has_aux, capture, conditions, checkpoints
+    )
 
     @_wraps(f)
     def relevance(*args: Any, **kwargs: Any) -> Any:
@@ -455,6 +471,7 @@ def relprop(
     *primals: Any,
     composite: Composite | None = None,
     argnums: ArgNums = -1,
+    checkpoints: int = 64,
 ) -> tuple[Any, Callable[[Any], Any]]:
     """The output of `f`, and a function from the output's relevance to the inputs'.
 
@@ -466,6 +483,7 @@ def relprop(
       *primals: its positional arguments.
       composite: as for `lrp`.
       argnums: as for `lrp`.
+      checkpoints: as for `lrp`.
 
     Returns:
       `(out, relprop_fn)`. `relprop_fn(R_out)` takes a pytree like `out`, of relevances,
@@ -482,8 +500,9 @@ def relprop(
       (2, 2)
     """
     rules = as_composite(composite)
+    run = Run(rules, checkpoints=_checkpoints(checkpoints))
     traced = trace(f, primals, {}, rules, argnums, False, shadow_outputs=True)
-    once = backward(traced, Run(rules))
+    once = backward(traced, run)
     out = jax.tree.unflatten(traced.out_tree, once.outs)
 
     def pull(relevance_out: Any) -> Any:

@@ -4,7 +4,8 @@ Reading it: `elementwise` (sums, products, activations), `structural` (reshape,
 transpose, ...), `indexing` (gather, scatter, slices), `contraction` (dot, conv),
 `reduction` (sums, averages, cumulative sums), `selection` (max, sort, top-k),
 `transform` (linear algebra, FFT), `inert` (what carries no relevance), `control`
-(calls, loops, branches), `collective` (across devices).
+(calls, loops, branches), `collective` (across devices), `sparse` (sparse matrices),
+`state` (mutable arrays), `kernels` (Pallas, cuDNN), `internal` (JAX's own passes).
 """
 
 from jaxlrp.primitives import (
@@ -14,8 +15,12 @@ from jaxlrp.primitives import (
     elementwise,
     indexing,
     inert,
+    internal,
+    kernels,
     reduction,
     selection,
+    sparse,
+    state,
     structural,
     transform,
 )
@@ -38,9 +43,13 @@ __all__ = [
     "entries",
     "indexing",
     "inert",
+    "internal",
+    "kernels",
     "lookup",
     "reduction",
     "selection",
+    "sparse",
+    "state",
     "structural",
     "transform",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from jax.extend.core import Primitive, primitives
 
@@ -28,6 +28,8 @@ class Kind(enum.StrEnum):
     """Bilinear, with a kernel: `dot_general`, convolution."""
     SELECTION = "selection"
     """Picks elements by value: the winner takes all."""
+    HOMOGENEOUS = "homogeneous"
+    """Of a degree in its operands: gradient x input over the degree conserves."""
     TAYLOR = "taylor"
     """Nonlinear and not elementwise: gradient x input, which need not conserve."""
     INERT = "inert"
@@ -72,6 +74,36 @@ def only(*positions: int) -> Callable[[Active], bool]:
     return lambda active: not any(a for i, a in enumerate(active) if i not in positions)
 
 
+def nothing_held(params: Params, active: Active) -> Sequence[int]:
+    """No operand is a constant beside the others."""
+    return ()
+
+
+def argument(position: int) -> Callable[[Params, Active], Sequence[int]]:
+    """What is not the function's argument is held: exponents, coefficients."""
+
+    def held(params: Params, active: Active) -> Sequence[int]:
+        others = [i for i, a in enumerate(active) if a and i != position]
+        return others if active[position] else ()
+
+    return held
+
+
+def no_degree(params: Params, active: Active) -> None:
+    """Not homogeneous, or it is not known of what degree."""
+    return None
+
+
+def no_refusal(params: Params, active: Active) -> str:
+    """Relevance can pass."""
+    return ""
+
+
+def no_form(params: Params) -> None:
+    """The primitive itself."""
+    return None
+
+
 def all_nonnegative(signs: Signs, params: Params) -> bool:
     """Nonnegative operands give a nonnegative result, as for `add`."""
     return all(signs)
@@ -104,11 +136,31 @@ class Entry:
       selects: chooses between cases by a predicate, its first operand.
       subtracts: the second operand from the first.
       bounds: bounds one operand by the other, as `max`.
+      picks: is one of its operands, by value, as `max`: a selection where several are
+        active.
+      held: given the parameters and which operands are active: those of them that
+        count as constants beside the others (a divisor, an exponent, the matrix of a
+        linear system).
+      degree: given the parameters and which operands are active: a function of the
+        operands to the degree in which the map is homogeneous in those, or None.
+      writes: what becomes of a value that is given to it cannot be known.
+      decides: the positions of operands that only decide where relevance goes, as
+        indices do, though they are no integers.
+      form: given the parameters, the same map with a derivative that is the rule,
+        where JAX's own is not, or is missing; else None.
       differs: tells where two operands differ; one operand twice is a test for NaN.
+      matches: true where two operands are equal, as a one-hot code is.
+      combines: makes one integer or boolean of others, element by element.
+      origin: given its parameters, operands, the position of an index among them and
+        the relevance of the result: what the columns of the index looked up of it,
+        without the axis of columns.
       logarithm: a logarithm that log-softmax is made of.
       sums: sums over axes; what a statistic begins with.
+      totals: sums what devices, or places along a mapped axis, hold.
+      still: every element of the result is the operand's in the same place.
       layout: for a bijective structural primitive, moves a layout of axes with it.
-      role: the name of the layer that a contraction makes.
+      role: the name of the layer that a contraction makes, or of the role that a
+        homogeneous map has.
       squares: given the parameters, is the contraction of `x` with itself a sum of
         squares, each element meeting itself?
       kernel_axes: for a contraction, which axes of the result belong to the kernel.
@@ -116,6 +168,8 @@ class Entry:
       shadows: the rule hands relevance to shadows, not as a multiplier.
       candidates: for a selection, given its parameters, operand and a fill value: the
         stack, on a new first axis, of the values that each result is chosen from.
+      refuses: given the parameters and which operands are active: why relevance cannot
+        pass, or nothing.
       reason: why a primitive is refused, or what a reader should know.
     """
 
@@ -128,9 +182,20 @@ class Entry:
     selects: bool = False
     subtracts: bool = False
     bounds: bool = False
+    picks: bool = False
+    held: Callable[[Params, Active], Sequence[int]] = nothing_held
+    degree: Callable[[Params, Active], Callable[..., Any] | None] = no_degree
+    writes: bool = False
+    decides: tuple[int, ...] = ()
+    form: Callable[[Params], Callable[..., Any] | None] = no_form
     differs: bool = False
+    matches: bool = False
+    combines: bool = False
+    origin: Callable[..., Any] | None = None
     logarithm: bool = False
     sums: bool = False
+    totals: bool = False
+    still: bool = False
     layout: Callable[..., Any] | None = None
     role: str = ""
     squares: Callable[[Params], bool] = never
@@ -138,7 +203,19 @@ class Entry:
     rule: Callable[..., Any] | None = None
     shadows: bool = False
     candidates: Callable[..., Any] | None = None
+    refuses: Callable[[Params, Active], str] = no_refusal
     reason: str = ""
+
+    @property
+    def treatment(self) -> Treatment:
+        """The class of the primitive: what becomes of relevance there."""
+        if self.kind is not Kind.ELEMENTWISE:
+            return _TREATMENTS[self.kind]
+        if self.selects or self.decides:
+            return "structural"
+        if self.picks:
+            return "selection"
+        return "linear" if self.is_sum else "nonlinear"
 
     @property
     def is_sum(self) -> bool:
@@ -156,6 +233,35 @@ class Entry:
         """Linear in the first operand alone, as `div`."""
         return self.linear([True, False]) and not self.linear([False, True])
 
+
+Treatment = Literal[
+    "structural",
+    "linear",
+    "selection",
+    "nonlinear",
+    "Taylor",
+    "none",
+    "refused",
+    "of its body",
+    "custom",
+]
+"""The classes of primitives. `none`: it carries no relevance; of calls and loops it is
+that of what stands in them. `Taylor` is the local gradient, which need not conserve;
+all before it conserve."""
+
+_TREATMENTS: dict[Kind, Treatment] = {
+    Kind.STRUCTURAL: "structural",
+    Kind.LINEAR: "linear",
+    Kind.CONTRACTION: "linear",
+    Kind.SELECTION: "selection",
+    Kind.HOMOGENEOUS: "nonlinear",
+    Kind.TAYLOR: "Taylor",
+    Kind.INERT: "none",
+    Kind.CALL: "of its body",
+    Kind.CONTROL: "of its body",
+    Kind.CUSTOM: "custom",
+    Kind.REFUSED: "refused",
+}
 
 _by_name: dict[str, Entry] = {}
 _by_primitive: dict[Primitive, Entry] = {}

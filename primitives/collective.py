@@ -1,14 +1,79 @@
-"""Collectives: linear maps across devices."""
+"""Collectives: maps across devices, or along a mapped axis."""
 
 from __future__ import annotations
 
-from jaxlrp.primitives._book import Entry, Kind, enter, jointly
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxlrp.primitives._book import (
+    Entry,
+    Kind,
+    Params,
+    all_nonnegative,
+    enter,
+    jointly,
+)
+from jaxlrp.primitives.structural import Layout
+
+
+def _same_layout(params: Params, layout: Layout, shape: Sequence[int]) -> Layout:
+    """Axes stay where they are."""
+    return layout
+
+
+def _scattered_layout(params: Params, layout: Layout, shape: Sequence[int]) -> Layout:
+    """One axis is cut into parts, one for each device, and is the kernel's no more."""
+    k = params["scatter_dimension"]
+    part = (((None, shape[k], 1),),) if len(shape) == len(layout) else ()
+    return (*layout[:k], *part, *layout[k + 1 :])
+
+
+def _total(layout: Callable[..., Layout]) -> Entry:
+    return Entry(
+        Kind.LINEAR,
+        linear=jointly,
+        nonnegative=all_nonnegative,
+        totals=True,
+        layout=layout,
+    )
+
+
+# Where the weights of a layer are divided among devices, the layer is all of it: its
+# stabiliser acts on the sum.
+enter("psum psum_invariant unreduced_psum", _total(_same_layout))
+enter("reduce_scatter unreduced_reduce_scatter", _total(_scattered_layout))
+enter(
+    "all_gather all_gather_invariant all_gather_reduced all_to_all ragged_all_to_all "
+    "ppermute",
+    Entry(Kind.STRUCTURAL, linear=jointly, nonnegative=all_nonnegative),
+)
+# Casts of what is known about the values on different devices.
+enter(
+    "pbroadcast pbroadcast_dynamic pvary preduced reduced_vary_cast "
+    "vary_unreduced_cast",
+    Entry(Kind.STRUCTURAL, linear=jointly, nonnegative=all_nonnegative, still=True),
+)
+
+
+def _winners(
+    bind: Callable, active: Any, operands: Any, shadows: Any, params: dict[str, Any]
+) -> tuple[list[Array], list[None]]:
+    """The greatest across devices: relevance goes to the winners, in equal parts."""
+    (x,) = operands
+    (greatest,) = bind(lax.stop_gradient(x))  # which are equal has no derivative
+    options = {
+        "axis_name": params["axes"],
+        "axis_index_groups": params.get("axis_index_groups"),
+    }
+    won = x == greatest
+    number = lax.psum(won.astype(x.dtype), **options)
+    return [lax.psum(jnp.where(won, x, 0) / number, **options)], [None]
+
 
 enter(
-    "psum psum_invariant unreduced_psum reduce_scatter",
-    Entry(Kind.LINEAR, linear=jointly),
-)
-enter(
-    "all_gather all_gather_invariant all_to_all ppermute pbroadcast pvary",
-    Entry(Kind.STRUCTURAL, linear=jointly),
+    "pmax pmin",
+    Entry(Kind.CUSTOM, rule=_winners, nonnegative=all_nonnegative),
 )

@@ -2,18 +2,23 @@
 
 Sums, shifts, scales and masks are linear in their active operands and need no rule.
 Nonlinear maps of one variable are activations (identity rule: R passes unchanged).
-Products and quotients of two active operands have roles of their own.
+Products and quotients of two active operands have roles of their own, maxima are
+selections. Of a function with parameters (an exponent, coefficients) the argument takes
+all, and the parameters are held, as a divisor is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array, lax
 
 from jaxlrp.primitives._book import (
+    Active,
     Entry,
     Kind,
     Params,
@@ -21,6 +26,7 @@ from jaxlrp.primitives._book import (
     all_nonnegative,
     always,
     any_nonnegative,
+    argument,
     each,
     enter,
     first_nonnegative,
@@ -58,6 +64,34 @@ def _other_is_zero(literals: Sequence[Any]) -> bool:
     return len(known) == len(literals) - 1 and all(np.all(v == 0) for v in known)
 
 
+def _clamp(params: Params) -> Callable[..., Array]:
+    """In terms that share ties: at a bound JAX gives nothing to either."""
+    return lambda low, x, high: lax.min(
+        lax.max(x, jnp.broadcast_to(low, x.shape)), jnp.broadcast_to(high, x.shape)
+    )
+
+
+@jax.custom_jvp
+def _beside(x: Array, y: Array) -> Array:
+    """The number next to `x`: `x` itself, as far as relevance goes."""
+    return lax.nextafter(x, y)
+
+
+@_beside.defjvp
+def _(primals, tangents):
+    return _beside(*primals), tangents[0]
+
+
+def _degree_one(params: Params, active: Active) -> Callable[..., Any] | None:
+    return (lambda *_: 1) if all(active) else None
+
+
+def _but_at(position: int) -> Callable[[Params, Active], str]:
+    """A function without a derivative in its parameters alone."""
+    why = "JAX has no derivative of this function in its parameters"
+    return lambda params, active: "" if active[position] else why
+
+
 def _elementwise(**traits: Any) -> Entry:
     return Entry(Kind.ELEMENTWISE, **traits)
 
@@ -91,14 +125,24 @@ enter(
 # Piecewise linear.
 enter(
     "max",
-    _elementwise(nonnegative=any_nonnegative, homogeneous=_other_is_zero, bounds=True),
+    _elementwise(
+        nonnegative=any_nonnegative,
+        homogeneous=_other_is_zero,
+        bounds=True,
+        picks=True,
+    ),
 )
 enter(
     "min",
-    _elementwise(nonnegative=all_nonnegative, homogeneous=_other_is_zero, bounds=True),
+    _elementwise(
+        nonnegative=all_nonnegative,
+        homogeneous=_other_is_zero,
+        bounds=True,
+        picks=True,
+    ),
 )
 enter("abs", _elementwise(nonnegative=always, homogeneous=always))
-enter("clamp", _elementwise(nonnegative=_bounds_nonnegative))
+enter("clamp", _elementwise(nonnegative=_bounds_nonnegative, picks=True, form=_clamp))
 
 # Smooth, of one variable.
 enter("exp exp2", _elementwise(nonnegative=always, exponential=True))
@@ -106,7 +150,10 @@ enter("logistic erfc square cosh", _elementwise(nonnegative=always))
 enter("sqrt rsqrt", _elementwise(nonnegative=always, root=always))
 enter("cbrt", _elementwise(nonnegative=first_nonnegative, root=always))
 enter("integer_pow", _elementwise(nonnegative=_even_power, root=_reciprocal))
-enter("pow", _elementwise(nonnegative=first_nonnegative, root=always))
+enter(
+    "pow",
+    _elementwise(nonnegative=first_nonnegative, root=always, held=argument(0)),
+)
 enter("log log2", _elementwise(logarithm=True))
 enter(
     "tanh erf asinh atan sinh expm1 log1p", _elementwise(nonnegative=first_nonnegative)
@@ -118,11 +165,33 @@ enter(
     _elementwise(),
 )
 
-# Smooth, of several variables: the gradient is the rule where two are active.
+# Functions with parameters: the argument takes all.
+enter("igamma igammac", _elementwise(held=argument(1)))
+enter("polygamma", _elementwise(held=argument(1), refuses=_but_at(1)))
 enter(
-    "atan2 rem nextafter polynomial igamma igammac "
-    "polygamma regularized_incomplete_beta mulhi",
-    _elementwise(),
+    "regularized_incomplete_beta",
+    _elementwise(held=argument(2), refuses=_but_at(2)),
+)
+enter(
+    "polynomial",
+    # Linear in its coefficients: where they are active they take all.
+    _elementwise(
+        linear=lambda active: not active[0],
+        held=lambda params, active: (0,) if active[0] and any(active[1:]) else (),
+    ),
+)
+# `atan2(a, b)` is the angle whose tangent is the quotient `a / b`.
+enter("atan2", _elementwise(held=argument(0)))
+# `rem(a, b) = a - b trunc(a / b)`: piecewise linear in both together.
+enter("rem", _elementwise(degree=_degree_one))
+enter(
+    "nextafter",
+    _elementwise(
+        linear=only(0),
+        decides=(1,),
+        form=lambda params: _beside,
+        reason="the second operand only says on which side",
+    ),
 )
 enter(
     "zeta igamma_grad_a",

@@ -1,8 +1,20 @@
-"""Indexing by integers: the indices decide where relevance goes and receive none."""
+"""Indexing by integers: the indices decide where relevance goes.
+
+They receive none, unless they are what is attributed (token ids) and what they look up
+is not.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
 from jaxlrp.primitives._book import (
+    Active,
     Entry,
     Kind,
     Params,
@@ -13,6 +25,92 @@ from jaxlrp.primitives._book import (
 )
 
 
+def _gathered(
+    bind: Callable, params: Params, operands: Any, position: int, relevance: Array
+) -> Array:
+    """What each index has taken out: a slice of the operand."""
+    return relevance.sum(params["dimension_numbers"].offset_dims)
+
+
+def _sliced(
+    bind: Callable, params: Params, operands: Any, position: int, relevance: Array
+) -> Array:
+    """A single slice."""
+    return relevance.sum()
+
+
+def _updated(
+    bind: Callable, params: Params, operands: Any, position: int, relevance: Array
+) -> Array:
+    """What remains of a slice that was put in."""
+    where, update = jnp.zeros(operands[0].shape), jnp.zeros(operands[1].shape)
+    starts = operands[2:]
+    _, pull = jax.vjp(lambda u: bind(where, u, *starts)[0], update)
+    return pull(relevance.astype(where.dtype))[0].sum()
+
+
+def _scattered(
+    bind: Callable, params: Params, operands: Any, position: int, relevance: Array
+) -> Array:
+    """What remains of the slice that each index has put in."""
+    where, indices, updates = operands
+    where, update = jnp.zeros(where.shape), jnp.zeros(updates.shape)
+    _, pull = jax.vjp(lambda u: bind(where, indices, u)[0], update)
+    (put,) = pull(relevance.astype(where.dtype))
+    return put.sum(params["dimension_numbers"].update_window_dims)
+
+
+def _added(
+    bind: Callable, params: Params, operands: Any, position: int, relevance: Array
+) -> Array:
+    """The part of the sum that the slice of each index makes."""
+    where, indices, updates = operands
+    update = jnp.asarray(updates, relevance.dtype)
+    y = bind(jnp.asarray(where, relevance.dtype), indices, update)[0]
+    empty = jnp.zeros(where.shape, relevance.dtype)
+    _, pull = jax.vjp(lambda u: bind(empty, indices, u)[0], update)
+    (slope,) = pull(jnp.where(y == 0, 0, relevance / jnp.where(y == 0, 1, y)))
+    put = update * slope
+    return put.sum(params["dimension_numbers"].update_window_dims)
+
+
+def _scattering(params: Params) -> dict[str, Any]:
+    """The parameters that all scatters share."""
+    names = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
+    return {name: params[name] for name in names}
+
+
+def _factors(params: Params, active: Active) -> Callable[..., Array]:
+    """How many active factors each element of the product has."""
+
+    def degree(x: Array, indices: Array, updates: Array) -> Array:
+        none, ones = jnp.zeros(x.shape), jnp.ones(updates.shape)
+        written = lax.scatter_add(none, indices, ones, **_scattering(params))
+        return written * active[2] + active[0]
+
+    return degree
+
+
+def _multiplied(params: Params) -> Callable[..., Array]:
+    """JAX differentiates it by factors only where no two meet."""
+    how = _scattering(params)
+
+    @jax.custom_jvp
+    def product(x: Array, indices: Array, updates: Array) -> Array:
+        return lax.scatter_mul(x, indices, updates, **how)
+
+    @product.defjvp
+    def _(primals, tangents):
+        (x, indices, updates), (dx, _, du) = primals, tangents
+        y = product(x, indices, updates)
+        # The product of the others is y / u; where u = 0, no relevance passes.
+        share = jnp.where(updates == 0, 0, du / jnp.where(updates == 0, 1, updates))
+        by_factors = lax.scatter_add(jnp.zeros_like(y), indices, share, **how)
+        return y, lax.scatter_mul(dx, indices, updates, **how) + y * by_factors
+
+    return product
+
+
 def _gathers_nonnegative(signs: Signs, params: Params) -> bool:
     """What lies out of bounds may be filled with a value of any sign."""
     fill = params.get("fill_value")
@@ -21,15 +119,37 @@ def _gathers_nonnegative(signs: Signs, params: Params) -> bool:
 
 enter(
     "gather",
-    Entry(Kind.STRUCTURAL, linear=only(0), nonnegative=_gathers_nonnegative),
+    Entry(
+        Kind.STRUCTURAL,
+        linear=only(0),
+        nonnegative=_gathers_nonnegative,
+        origin=_gathered,
+    ),
 )
 enter(
     "dynamic_slice",
-    Entry(Kind.STRUCTURAL, linear=only(0), nonnegative=first_nonnegative),
+    Entry(
+        Kind.STRUCTURAL,
+        linear=only(0),
+        nonnegative=first_nonnegative,
+        origin=_sliced,
+    ),
 )
 # `operand.at[...].set(update)`: both carry relevance, each where it remains.
-enter("dynamic_update_slice", Entry(Kind.STRUCTURAL, linear=only(0, 1)))
-enter("scatter", Entry(Kind.STRUCTURAL, linear=only(0, 2)))
-enter("scatter-add scatter-sub", Entry(Kind.LINEAR, linear=only(0, 2)))
-enter("scatter-mul", Entry(Kind.TAYLOR, linear=only(0)))
+enter(
+    "dynamic_update_slice",
+    Entry(Kind.STRUCTURAL, linear=only(0, 1), origin=_updated),
+)
+enter("scatter", Entry(Kind.STRUCTURAL, linear=only(0, 2), origin=_scattered))
+enter("scatter-add scatter-sub", Entry(Kind.LINEAR, linear=only(0, 2), origin=_added))
+enter(
+    "scatter-mul",
+    Entry(
+        Kind.HOMOGENEOUS,
+        linear=only(0),
+        role="product",
+        degree=_factors,
+        form=_multiplied,
+    ),
+)
 enter("scatter-min scatter-max", Entry(Kind.SELECTION))

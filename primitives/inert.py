@@ -9,12 +9,16 @@ from jaxlrp.primitives._book import Entry, Kind, always, enter
 
 enter("ne", Entry(Kind.INERT, nonnegative=always, differs=True))
 enter(
-    "eq lt le gt ge eq_to le_to lt_to is_finite argmax argmin",
+    "lt le gt ge le_to lt_to is_finite argmax argmin",
     Entry(Kind.INERT, nonnegative=always),
 )
+enter("eq eq_to", Entry(Kind.INERT, nonnegative=always, matches=True))
 enter(
-    "and or xor not reduce_and reduce_or reduce_xor bitcast_convert_type "
-    "shift_left shift_right_logical shift_right_arithmetic population_count clz",
+    "and or xor not mulhi shift_left shift_right_logical shift_right_arithmetic",
+    Entry(Kind.INERT, combines=True),
+)
+enter(
+    "reduce_and reduce_or reduce_xor bitcast_convert_type population_count clz",
     Entry(Kind.INERT),
 )
 enter("sign floor ceil round", Entry(Kind.INERT))

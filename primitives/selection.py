@@ -6,6 +6,8 @@ pooling) takes the first of the window, `sort` and `top_k` are stable.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -22,7 +24,7 @@ def _reduced(params: Params, x: Array, fill: Any) -> Array:
     return x.reshape(-1, *x.shape[len(axes) :])
 
 
-def _windows(params: Params, x: Array, fill: Any) -> Array:
+def windows(params: Params, x: Array, fill: Any) -> Array:
     """One slice of the padded operand for each place in the window."""
     window, strides = params["window_dimensions"], params["window_strides"]
     spread, inner = params["window_dilation"], params["base_dilation"]
@@ -37,10 +39,28 @@ def _windows(params: Params, x: Array, fill: Any) -> Array:
     return jnp.stack(slices)
 
 
-enter(
-    "reduce_window_max reduce_window_min",
-    Entry(Kind.SELECTION, nonnegative=all_nonnegative, candidates=_windows),
-)
+def _dilated(smallest: bool) -> Callable[[Params], Callable[..., Array] | None]:
+    """The first winner, where windows have holes and JAX has no derivative."""
+
+    def form(params: Params) -> Callable[..., Array] | None:
+        if all(d == 1 for d in (*params["window_dilation"], *params["base_dilation"])):
+            return None
+
+        def pool(x: Array) -> Array:
+            known = jnp.finfo if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.iinfo
+            fill = known(x.dtype).max if smallest else known(x.dtype).min
+            stack = windows(params, x, fill)
+            chosen = jnp.argmin(stack, 0) if smallest else jnp.argmax(stack, 0)
+            return jnp.take_along_axis(stack, chosen[None], 0)[0]
+
+        return pool
+
+    return form
+
+
+_POOL = Entry(Kind.SELECTION, nonnegative=all_nonnegative, candidates=windows)
+enter("reduce_window_max", dataclasses.replace(_POOL, form=_dilated(smallest=False)))
+enter("reduce_window_min", dataclasses.replace(_POOL, form=_dilated(smallest=True)))
 enter(
     "reduce_max reduce_min",
     Entry(Kind.SELECTION, nonnegative=all_nonnegative, candidates=_reduced),
@@ -49,7 +69,16 @@ enter(
     "cummax cummin sort top_k approx_top_k",
     Entry(Kind.SELECTION, nonnegative=all_nonnegative),
 )
+# Sums of a pooling's backward pass: the second operand says which element is meant.
 enter(
-    "pmax pmin",
-    Entry(Kind.REFUSED, reason="JAX has no derivative for a maximum across devices"),
+    "select_and_scatter_add select_and_gather_add",
+    Entry(
+        Kind.SELECTION,
+        decides=(1,),
+        reason="the second operand only says where relevance goes",
+    ),
+)
+enter(
+    "select_and_scatter",
+    Entry(Kind.REFUSED, reason="JAX has no derivative for this scattering"),
 )

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 from jaxlrp.primitives._book import (
+    Active,
     Entry,
     Kind,
     Params,
@@ -88,6 +89,11 @@ def broadcast_layout(
     return tuple(result)
 
 
+def _only_the_padding(params: Params, active: Active) -> str:
+    why = "JAX cannot transpose a padding by an active value around a constant"
+    return why if active[1] and not active[0] else ""
+
+
 def _structural(**traits) -> Entry:
     return Entry(Kind.STRUCTURAL, linear=jointly, nonnegative=all_nonnegative, **traits)
 
@@ -96,8 +102,9 @@ enter("transpose", _structural(layout=transpose_layout))
 enter("reshape", _structural(layout=reshape_layout))
 enter("squeeze", _structural(layout=squeeze_layout))
 enter("broadcast_in_dim", _structural(layout=broadcast_layout))
+enter("pad", _structural(refuses=_only_the_padding))
 enter(
-    "slice rev concatenate pad split stack unstack tile broadcast_to "
+    "slice rev concatenate split stack unstack tile broadcast_to "
     "optimization_barrier name device_put sharding_constraint layout_constraint "
     "relayout reshard with_memory_space_constraint xla_metadata_value from_edtype "
     "to_edtype",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from jax.extend.core import Literal
+from jax.extend.core import Literal, Primitive
 
 import jaxlrp
 from jaxlrp import _compat
@@ -192,3 +192,32 @@ def test_effects_in_a_loop_that_nothing_reads_run():
     jaxlrp.lrp(f, target="all")(jnp.ones(2))
     jax.effects_barrier()
     assert sorted(seen) == [0, 1, 2]
+
+
+# ---- primitives of other packages -------------------------------------------------
+
+
+def named_primitive(implementation, name="theirs"):
+    primitive = Primitive(name)
+    primitive.def_impl(implementation)
+    primitive.def_abstract_eval(lambda x, **_: x)
+    return primitive
+
+
+def test_a_primitive_that_is_written_in_jax_is_read_as_what_it_computes():
+    theirs_p = named_primitive(lambda x, power: jnp.tanh(x) ** power)
+    f = lambda x: theirs_p.bind(x, power=3)  # noqa: E731
+    assert names(program_of(f, X)) == ["tanh", "integer_pow"]
+
+
+@pytest.mark.parametrize(
+    "implementation", [lambda x: np.sin(np.asarray(x)), lambda x: x.sum()]
+)
+def test_a_primitive_of_something_else_is_left_as_it_is(implementation):
+    theirs_p = named_primitive(implementation)
+    assert names(program_of(theirs_p.bind, X)) == ["theirs"]
+
+
+def test_a_primitive_that_calls_itself_is_left_as_it_is():
+    theirs_p = named_primitive(lambda x: jax.jit(theirs_p.bind)(x))
+    assert names(program_of(theirs_p.bind, X)) == ["theirs"]

@@ -815,3 +815,17 @@ def test_callback_off_the_way_of_relevance_is_run(inside, dtype):
     found, aux = jaxlrp.lrp(f, target="all", has_aux=True)(x)
     np.testing.assert_allclose(found, 2 * x)
     np.testing.assert_array_equal(aux, np.asarray(x, dtype))
+
+
+def test_a_constant_mask_is_no_part_of_a_soft_cap():
+    mask = np.tril(np.ones((3, 3), bool))
+
+    def f(x):
+        scores = 5.0 * jnp.tanh(x @ x.T / 5.0)
+        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+        return (jax.nn.softmax(scores) @ x)[-1]
+
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
+    roles = [(row.role, row.primitives[-1]) for row in jaxlrp.plan(f)(x).rows]
+    assert ("activation", "tanh") in roles or ("activation", "mul") in roles
+    assert np.isfinite(np.asarray(jaxlrp.lrp(f)(x))).all()

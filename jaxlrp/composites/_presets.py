@@ -14,7 +14,8 @@ def Default() -> Composite:  # noqa: N802
 
     Layers: `R_j = sum_i x_j w_ij R_i / s(z_i)`, epsilon `1e-6` of the layer's root mean
     square. Identity on activations; normalisers held constant; AttnLRP for softmax and
-    bilinear products; sums and averages in proportion.
+    bilinear products; sums and averages in proportion; a gate that a sigmoid or a softmax
+    makes is held constant (Arras et al. 2017), and other products are shared evenly.
 
     Examples:
       >>> import jax.numpy as jnp, jaxlrp
@@ -23,7 +24,11 @@ def Default() -> Composite:  # noqa: N802
       >>> bool((default == jaxlrp.lrp(f)(x)).all())
       True
     """
-    return Composite("Default").on("layer", rules.Epsilon(1e-6, relative=True))
+    return (
+        Composite("Default")
+        .on("layer", rules.Epsilon(1e-6, relative=True))
+        .on("product", rules.SignalTakesAll())
+    )
 
 
 def Uniform(rule: Rule) -> Composite:  # noqa: N802

@@ -1,0 +1,103 @@
+"""Calls that cannot be read, and fused attention among them.
+
+A function with a derivative of its own (`jax.custom_vjp`, `jax.custom_jvp`) in which
+something cannot be read, a kernel or a callback, is kept whole. Its derivative is what
+is known of it: relevance is gradient x input.
+
+Attention is no such function by its numbers alone: of `softmax(q k^T) v` half goes to
+the values and a quarter to queries and keys, which the derivative would give the whole
+each. Such a call is taken for attention by its shapes and its name.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from jax import Array
+
+from jaxlrp import _compat, _facts, rules
+from jaxlrp._claims import Claims
+from jaxlrp._operations import held_constant, route
+from jaxlrp._program import Equation, Value, aval_of
+from jaxlrp._run import Environment, detached
+from jaxlrp._steps import Step
+from jaxlrp.composites import Composite
+
+_NAME = re.compile(r"attention|attn|(^|_)mha(_|$)|(^|_)mqa(_|$)|flash", re.IGNORECASE)
+
+
+def opaque_step(
+    equation: Equation, signals: Sequence[Value], claims: Claims, composite: Composite
+) -> Step:
+    """The step of a call that is kept: `bilinear` if it is attention, or `gradient`.
+
+    Queries and keys are held where the composite passes nothing through a softmax.
+    """
+    places = attention_operands(equation)
+    if places is None:
+        return Step("gradient", (equation,), tuple(signals))
+    rule = composite.rule(claims.place(equation, "softmax"))
+    held = places[:2] if isinstance(rule, rules.Detach) else ()
+    return Step("bilinear", (equation,), tuple(signals), held=held)
+
+
+def attention_operands(equation: Equation) -> tuple[int, int, int] | None:
+    """The positions of queries, keys and values, if the call is attention.
+
+    Its first three real operands have the shapes of those and its first result that
+    of the output, and it, a kernel in it or a scope around it is called attention.
+    """
+    avals = [aval_of(v) for v in equation.inputs]
+    real = [i for i, a in enumerate(avals) if _facts.is_real(a) and len(a.shape) > 2]
+    if len(real) < 3 or not equation.outputs:
+        return None
+    q, k, v = (avals[i].shape for i in real[:3])
+    out = equation.outputs[0].aval.shape
+    fits = q[-1] == k[-1] and k[:-1] == v[:-1] and out == (*q[:-1], v[-1])
+    names = (equation.scope, *_compat.names_of(equation.params))
+    if not fits or not any(_NAME.search(name) for name in names):
+        return None
+    return real[0], real[1], real[2]
+
+
+def fused_attention(step: Step, rule: Any, env: Environment) -> Any:
+    """What attention gives its operands when it is written out.
+
+    Under `UniformSplit` each product halves what passes: values get half of gradient x
+    input, queries and keys a quarter, a bias on the scores half; the whole where only
+    one operand of a product is active. Else all of it.
+    """
+    if isinstance(rule, rules.Detach):
+        return detached(step, env)
+    equation = step.main
+    places = attention_operands(equation)
+    assert places is not None
+    active = [env.reading.is_active(v) for v in equation.inputs]
+    q, k, v = places
+    scores = any(a for i, a in enumerate(active) if i != v)
+    operands = []
+    for i, atom in enumerate(equation.inputs):
+        x = env.read(atom)
+        if i in step.held:
+            x = held_constant(x)
+        elif active[i] and isinstance(rule, rules.UniformSplit):
+            by_weights = scores if i == v else active[v]
+            by_scores = i in (q, k) and active[q] and active[k]
+            x = _divided(x, 2**by_weights * 2**by_scores)
+        operands.append(x)
+    results = equation.bound()(*operands)
+    return results, [None] * len(results)
+
+
+def _divided(x: Array, by: int) -> Array:
+    """The value `x`; its multiplier is divided."""
+    if by == 1:
+        return x
+    return route(functools.partial(_inverse, by), x, (x,), ())
+
+
+def _inverse(by: int, x: Array, aux: Any) -> tuple[float]:
+    return (1 / by,)

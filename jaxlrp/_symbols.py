@@ -1,0 +1,151 @@
+"""Integers that name something: token ids, and what they look up.
+
+An id has no multiple, so its relevance travels beside it, in a shadow of floats. Where
+an id looks a value up (a row of a table, an element of a one-hot code), what that value
+receives is the id's: `R_id = sum over what it looked up of R`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxlrp import _facts
+from jaxlrp._claims import Claims
+from jaxlrp._operations import look_up, zero_beside
+from jaxlrp._program import Atom, Equation, Value, aval_of
+from jaxlrp._run import Environment, Run, shadow_of
+from jaxlrp._steps import Step
+from jaxlrp.primitives import Kind, lookup
+from jaxlrp.rules._base import unbroadcast
+
+# ---- reading -----------------------------------------------------------------------
+
+
+def claim_symbols(claims: Claims) -> dict[int, Step]:
+    """What moves symbols and what looks things up by them, by index."""
+    steps: dict[int, Step] = {}
+    for i, equation in enumerate(claims.program.equations):
+        entry = claims.entry(equation)
+        opaque = entry.kind in (Kind.CONTROL, Kind.CALL, Kind.CUSTOM)
+        if i in claims.role or opaque or claims.active_inputs(equation):
+            continue
+        symbols = symbols_of(equation, claims)
+        if not symbols or not any(claims.facts[v].carries for v in equation.outputs):
+            continue
+        operands = [_facts.of(v, claims.facts) for v in equation.inputs]
+        if _facts.moves_symbols(entry, operands):
+            role, columns = "structural", ()
+            count = len(equation.inputs)
+            moved = [
+                v
+                for i, v in enumerate(equation.inputs)
+                if entry.linear([i == j for j in range(count)])
+            ]
+            symbols = tuple(v for v in symbols if v in moved)
+        else:
+            role, columns = "lookup", _columns(equation, claims)
+        claims.role[i] = role
+        steps[i] = Step(role, (equation,), symbols, columns=columns)
+    return steps
+
+
+def symbols_of(equation: Equation, claims: Claims) -> tuple[Value, ...]:
+    """The operands that are symbols, each once."""
+    operands = [v for v in equation.inputs if isinstance(v, Value)]
+    return tuple(dict.fromkeys(v for v in operands if claims.facts[v].symbolic))
+
+
+def _columns(equation: Equation, claims: Claims) -> tuple[int, ...]:
+    """Which columns of an index are symbols, where it was put together of columns.
+
+    `table[rows, ids]` concatenates both, and what it looks up is the ids' alone.
+    """
+    for v in symbols_of(equation, claims):
+        if v not in claims.producer:
+            continue
+        producer = claims.program.equations[claims.producer[v]]
+        if producer.params.get("dimension") != len(v.aval.shape) - 1:
+            continue
+        widths = [aval_of(a).shape[-1] for a in producer.inputs]
+        starts = [sum(widths[:k]) for k in range(len(widths))]
+        return tuple(
+            start + k
+            for a, start, width in zip(producer.inputs, starts, widths, strict=True)
+            if _facts.of(a, claims.facts).symbolic
+            for k in range(width)
+        )
+    return ()
+
+
+# ---- evaluation --------------------------------------------------------------------
+
+
+def find(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """A look-up: all relevance of the result goes to the symbols."""
+    equation = step.main
+    operands = tuple(env.read(v) for v in equation.inputs)
+    shadows = tuple(shadow_of(v, env.read(v), True, env) for v in step.signals)
+    share = functools.partial(_shares, step)
+    y, shadow = look_up(share, equation.bound(), operands, shadows)
+    return [y], [shadow]
+
+
+def _shares(
+    step: Step, operands: Sequence[Any], relevance: Array
+) -> tuple[Array, ...]:
+    """What each symbol looked up, in equal parts where several did it together."""
+    equation = step.main
+    entry = lookup(equation.primitive)
+    assert entry is not None
+    positions = [i for i, v in enumerate(equation.inputs) if v in step.signals]
+    given: dict[Any, Array] = {}
+    for i in positions:
+        shape = jnp.shape(operands[i])
+        if entry.origin is None:
+            part = unbroadcast(relevance, shape)
+        else:
+            bound = equation.bound()
+            part = entry.origin(bound, equation.params, operands, i, relevance)
+            if part.ndim < len(shape):
+                part = part[..., None] * _weights(step.columns, shape[-1])
+        v = equation.inputs[i]
+        part = part / len(positions)
+        given[v] = given[v] + part if v in given else part
+    return tuple(given[v] for v in step.signals)
+
+
+def _weights(columns: Sequence[int], count: int) -> Array:
+    """Equal shares of the columns that are symbols; of all where that is unknown."""
+    chosen = list(columns) or list(range(count))
+    return jnp.zeros(count).at[jnp.array(chosen)].set(1 / len(chosen))
+
+
+def moved(step: Step, env: Environment) -> list[Array]:
+    """The shadows of symbols, moved as the symbols are."""
+    equation = step.main
+    entry = lookup(equation.primitive)
+    assert entry is not None
+    atoms: Sequence[Atom] = equation.inputs
+    values = [
+        i
+        for i in range(len(atoms))
+        if entry.linear([i == j for j in range(len(atoms))])
+    ]
+    operands = [env.read(v) for v in atoms]
+    zeros = [zero_beside(operands[i]) for i in values]
+    shadows = [env.shadow(atoms[i]) for i in values]
+    tangents = [z if s is None else s for z, s in zip(zeros, shadows, strict=True)]
+
+    def move(*xs: Array) -> list[Array]:
+        full = list(operands)
+        for i, x in zip(values, xs, strict=True):
+            full[i] = x
+        return equation.bound()(*full)
+
+    return list(jax.jvp(move, zeros, tangents)[1])
