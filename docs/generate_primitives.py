@@ -29,8 +29,12 @@ FAMILIES = (
     "selection",
     "indexing",
     "transform",
+    "sparse",
     "collective",
     "control",
+    "state",
+    "kernels",
+    "internal",
     "inert",
 )
 
@@ -42,6 +46,8 @@ KINDS = {
     Kind.CONTRACTION: "Signal times weights: a layer. Signal times signal: a bilinear "
     "product.",
     Kind.SELECTION: "Picks elements by value. The winner takes all. Exact.",
+    Kind.HOMOGENEOUS: "Of a degree in its operands, as a product. Gradient times input "
+    "over the degree, which is an equal part to each factor, and conserves.",
     Kind.TAYLOR: "Nonlinear and not elementwise. Gradient times input, which need not "
     "conserve.",
     Kind.INERT: "Carries no relevance: integers, comparisons, randomness, barriers.",
@@ -53,15 +59,18 @@ KINDS = {
     "relevance would have to pass.",
 }
 
+CLAIMS = ("linear in", "result >= 0", "remarks")
+
 HEAD = """\
 <!-- Written by docs/generate_primitives.py. Change the rule book, not this page. -->
 
 # Primitives
 
-The rule book, the folder `primitives/` of the source tree, has an entry for nearly
-every primitive of JAX. An entry says what kind of map the primitive is. The rules of
-LRP follow from that, so most entries are one line. Where relevance meets a primitive
-without an entry, `lrp` raises `UnexplainedPrimitiveError` and says what can be done.
+The rule book, the folder `primitives/` of the source tree, has an entry for every
+primitive that JAX's public modules register, in each version that is supported. An
+entry says what kind of map the primitive is. The rules of LRP follow from that, so most
+entries are one line. Where relevance meets a primitive without an entry, one of another
+package say, `lrp` raises `UnexplainedPrimitiveError` and says what can be done.
 
 What an entry cannot say is what a primitive is *for*. A `mul` may scale a layer, gate a
 signal or normalise one. That is recovered from the equations around it, see
@@ -73,10 +82,24 @@ signal or normalise one. That is recovered from the equations around it, see
 
 {kinds}
 
+## Classes
+
+| class | what becomes of relevance |
+| --- | --- |
+| structural | It follows the elements. Exact. |
+| linear | It is shared in proportion, by JAX's transpose. Exact. |
+| selection | The element that was chosen takes all. Exact. |
+| nonlinear | A rule that conserves, named beside it. |
+| Taylor | Gradient times input, which need not conserve. |
+| none | It carries none: integers, comparisons, randomness. |
+| of its body | As of the equations that stand in it. |
+| refused | An error where relevance would have to pass. |
+
 ## Families
 
-A row of a table is an entry. *Linear in* names the operands, counted from 0, in which
-the map is linear: all of them together, or each alone while the others are held.
+A row of a table is an entry. *Rule* is the default of the role that the primitive has
+on its own; composites choose others. *Linear in* names the operands, counted from 0, in
+which the map is linear: all of them together, or each alone while the others are held.
 *Result >= 0* says when the result is known to be nonnegative; rules that split by sign
 are cheaper behind such a value.
 """
@@ -109,7 +132,7 @@ def page() -> str:
         module = importlib.import_module(f"jaxlrp.primitives.{family}")
         words = " ".join(inspect.cleandoc(module.__doc__ or "").split())
         rows = [cells(names) for names in entered(inspect.getsource(module))]
-        header = ("primitives", "kind", "linear in", "result >= 0", "remarks")
+        header = ("primitives", "class", "rule", "kind", *CLAIMS)
         parts.append(f"### {family.capitalize()}\n\n{textwrap.fill(words, 88)}")
         parts.append(table(header, rows))
     parts.append(TAIL.format(traits=traits()))
@@ -130,11 +153,43 @@ def cells(names: list[str]) -> tuple[str, ...]:
     shown = ", ".join(f"`{name}`" for name in names)
     return (
         shown,
+        entry.treatment,
+        rule(entry),
         str(entry.kind),
         linear_in(entry),
         nonnegative(entry),
         "; ".join(remarks(entry)),
     )
+
+
+def rule(entry: Entry) -> str:
+    """The default rule of the primitive on its own, in words."""
+    if entry.treatment in ("of its body", "none", "refused", "custom"):
+        return ""
+    if entry.treatment in ("structural", "selection"):
+        return {"structural": "copies", "selection": "winner takes all"}[
+            entry.treatment
+        ]
+    if entry.kind is Kind.CONTRACTION:
+        return "the layer's; half to each of two"
+    if entry.kind is Kind.TAYLOR:
+        return "gradient x input, does not conserve"
+    if entry.role == "product":
+        return "an equal part to each factor"
+    if entry.kind is Kind.HOMOGENEOUS:
+        return "gradient x input over the degree"
+    if entry.treatment == "linear":
+        divides = entry.held({"const_lengths": (1,)}, [True] * 4)
+        solves = "; a matrix is held, and alone of degree -1"
+        return "in proportion" + (solves if divides else "")
+    if entry.is_product:
+        return "half to each"
+    if entry.is_quotient:
+        return "the divisor is held"
+    if entry.degree({}, [True] * 2):
+        return "identity; of two, gradient x input"
+    parameters = entry.held({}, [True] * 3)
+    return "identity" + ("; parameters are held" if parameters else "")
 
 
 def linear_in(entry: Entry, count: int = 4) -> str:
