@@ -189,6 +189,8 @@ def rule(entry: Entry) -> str:
     if entry.degree({}, [True] * 2):
         return "identity; of two, gradient x input"
     parameters = entry.held({}, [True] * 3)
+    if parameters and entry.linear([i not in parameters for i in range(3)]):
+        return "identity; the coefficients take all where they are active"
     return "identity" + ("; parameters are held" if parameters else "")
 
 

@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 
 import jaxlrp
-from jaxlrp import composites
+from jaxlrp import composites, rules
 
 X = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, (3, 4)), jnp.float32)
 
@@ -38,9 +38,26 @@ def test_linear_map_is_lrp_0(name):
 
 
 @pytest.mark.parametrize("f", [jnp.prod, lambda x: jnp.cumprod(x.ravel())[-1]])
-def test_product_over_an_axis_is_gradient_times_input(f):
-    found = jaxlrp.lrp(lambda x: f(x[:1]))(X)
-    np.testing.assert_allclose(found[0], np.full(4, np.prod(X[0])), rtol=1e-5)
+@pytest.mark.parametrize("rule", [rules.UniformSplit(1e-9), rules.Absolute()])
+def test_product_over_an_axis_is_shared_evenly(f, rule):
+    for composite in (None, composites.Composite("p").on("product", rule)):
+        found = jaxlrp.lrp(lambda x: f(x[:1]), composite)(X)
+        np.testing.assert_allclose(found[0], np.full(4, np.prod(X[0]) / 4), rtol=1e-5)
+
+
+def test_gradient_of_a_product_on_request():
+    y = np.prod(X[0])
+    for rule, expected in ((rules.Taylor(), y), (rules.Gradient(), y * y / X[0])):
+        composite = composites.Composite("p").on("product", rule)
+        found = jaxlrp.lrp(lambda x: jnp.prod(x[0]), composite)(X)
+        np.testing.assert_allclose(found[0], jnp.broadcast_to(expected, 4), rtol=1e-5)
+
+
+def test_zero_among_factors_takes_what_there_is():
+    x = jnp.array([2.0, 0.0, 3.0])
+    assert jaxlrp.lrp(jnp.prod)(x).tolist() == [0, 0, 0]
+    found = jaxlrp.lrp(jnp.cumprod, target="all")(x)
+    np.testing.assert_allclose(found, [2, 0, 0], rtol=1e-6)
 
 
 def test_only_sums_begin_a_statistic():

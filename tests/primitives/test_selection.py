@@ -51,6 +51,24 @@ def test_ties_of_a_maximum_are_shared_and_of_a_pool_go_to_the_first():
     assert jaxlrp.lrp(pool)(x).tolist() == [3.0, 0.0, 0.0]
 
 
+@pytest.mark.parametrize("ties", ["first", "share"])
+def test_maximum_of_two_values(ties):
+    composite = jaxlrp.composites.Composite("t").on(
+        "selection", jaxlrp.rules.WinnerTakesAll(ties=ties)
+    )
+    a, b = jnp.array([1.0, 3.0, 2.0]), jnp.array([2.0, 1.0, 2.0])
+    explain = jaxlrp.lrp(jnp.maximum, composite, argnums=(0, 1), target="all")
+    to_a, to_b = explain(a, b)
+    assert to_a.tolist() == [0, 3, 1] and to_b.tolist() == [2, 0, 1]
+
+
+def test_value_at_its_bound_shares_with_it():
+    x, bound = jnp.array([1.0, 3.0, 2.0]), jnp.array([2.0, 2.0, 2.0])
+    clamp = lambda x, high: lax.clamp(jnp.zeros(3), x, high)  # noqa: E731
+    to_x, to_bound = jaxlrp.lrp(clamp, argnums=(0, 1), target="all")(x, bound)
+    assert to_x.tolist() == [1, 0, 1] and to_bound.tolist() == [0, 2, 1]
+
+
 def test_signs_survive_a_selection():
     composite = jaxlrp.composites.Uniform(jaxlrp.rules.ZPlus())
     w = jnp.cos(jnp.arange(12.0)).reshape(4, 3)

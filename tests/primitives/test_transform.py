@@ -61,6 +61,70 @@ def test_decomposition_gives_finite_relevance(name):
     assert found.shape == X.shape and np.isfinite(found).all()
 
 
+@pytest.mark.parametrize("f", [jnp.linalg.inv, jnp.linalg.det, jnp.linalg.cholesky])
+def test_what_is_of_a_degree_conserves(f):
+    matrix = X @ X.T + 5 * jnp.eye(4)
+    found = jaxlrp.lrp(f, target="all")(matrix)
+    np.testing.assert_allclose(found.sum(), f(matrix).sum(), rtol=1e-3)
+
+
+def test_gradient_of_a_solution_on_request():
+    """A matrix is held as a divisor is, by a rule that a composite can change."""
+    matrix, side = X + 5 * jnp.eye(4), X[0]
+    taylor = composites.Composite("t").on("quotient", rules.Taylor())
+    explain = jaxlrp.lrp(jnp.linalg.solve, taylor, argnums=(0, 1), target="all")
+    slopes = jax.grad(lambda *a: jnp.linalg.solve(*a).sum(), (0, 1))(matrix, side)
+    for r, x, g in zip(explain(matrix, side), (matrix, side), slopes, strict=True):
+        np.testing.assert_allclose(r, x * g, rtol=1e-3, atol=1e-5)
+    flat = composites.Uniform(rules.Flat())
+    found = jaxlrp.lrp(
+        lambda x: jnp.linalg.solve(x + 5 * jnp.eye(4), x[0]), flat, target="all"
+    )(X)
+    assert np.isfinite(found).all()
+
+
+HIGH = {
+    "searchsorted": (lambda x: x * jnp.searchsorted(jnp.sort(x[0]), x[1]), None),
+    "nonzero": (lambda x: x[jnp.nonzero(x[:, 0] > 0, size=2)[0]], None),
+}
+if jax.__version_info__ >= (0, 12):  # before, they pick the bits of a number apart
+    HIGH |= {
+        "ldexp": (lambda x: jnp.ldexp(x, 3), lambda x: 8 * x),
+        "mantissa": (lambda x: jnp.frexp(x)[0], lambda x: jnp.frexp(x)[0]),
+    }
+
+
+@pytest.mark.parametrize("name", HIGH)
+def test_what_newer_versions_make_one_primitive_of(name):
+    """In JAX 0.12 some functions are one equation without a jaxpr inside."""
+    f, expected = HIGH[name]
+    for explain in (jaxlrp.lrp(f, target="all"), jax.jit(jaxlrp.lrp(f, target="all"))):
+        found = explain(X)
+        np.testing.assert_allclose(found.sum(), f(X).sum(), rtol=1e-4)
+        if expected is not None:
+            np.testing.assert_allclose(found, expected(X), rtol=1e-5)
+
+
+THREE = [jnp.abs(X[:2, :3]), jnp.abs(X[:3]), jnp.abs(X[1:, :2])]
+
+
+def test_product_of_three_conserves():
+    for spec in ("ij,jk,lm->il", "ij,jk,li->k", "ij,jk,li->"):
+        f = lambda *xs, spec=spec: jnp.einsum(spec, *xs)  # noqa: E731
+        found = jaxlrp.lrp(f, argnums=(0, 1, 2), target="all")(*THREE)
+        total = sum(float(r.sum()) for r in found)
+        np.testing.assert_allclose(total, f(*THREE).sum(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_associative_scan_equals_its_primitive(reverse):
+    for operation, primitive in ((jnp.add, lax.cumsum), (jnp.maximum, lax.cummax)):
+        scan = lambda x, op=operation: lax.associative_scan(op, x, reverse=reverse)  # noqa: E731
+        known = lambda x, p=primitive: p(x, reverse=reverse)  # noqa: E731
+        found, expected = (jaxlrp.lrp(f, target="all")(X) for f in (scan, known))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["eigh", "svd"])
 def test_spectrum_is_of_degree_one(name):
     f = DECOMPOSITIONS[name]
