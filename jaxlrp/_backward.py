@@ -115,8 +115,10 @@ def _relevance(x: Array, c: Array | None, r: Array | None) -> Array:
         return zero_beside(x) if r is None else r
     relevance = x * c if r is None else x * c + r
     dtype = jnp.finfo(x.dtype).dtype
-    return jnp.real(relevance).astype(dtype) if jnp.iscomplexobj(x) else (
-        relevance.astype(x.dtype)
+    return (
+        jnp.real(relevance).astype(dtype)
+        if jnp.iscomplexobj(x)
+        else (relevance.astype(x.dtype))
     )
 
 

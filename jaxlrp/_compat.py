@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ import jax.core
 import jax.numpy as jnp
 from jax import lax
 from jax.extend import source_info_util
-from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive, no_effects
+from jax.extend.core import Jaxpr, Primitive, no_effects
 from jax.interpreters import ad, batching, mlir
 
 _WRAPPER = re.compile(r"\w+\(([^()]*)\)")
@@ -74,9 +74,13 @@ def without_effects(jaxpr: Any) -> Any:
     if not open_.effects:
         return jaxpr
     eqns = [_quiet(e) for e in open_.eqns if e.outvars or not e.effects]
-    effects = no_effects.union(*(e.effects for e in eqns))
+    effects = _joined(e.effects for e in eqns)
     quiet = open_.replace(eqns=eqns, effects=effects)
     return quiet if open_ is jaxpr else jaxpr.replace(jaxpr=quiet)
+
+
+def _joined(effects: Iterable[Any]) -> Any:
+    return set().union(no_effects, *effects)  # type: ignore[arg-type]
 
 
 def _quiet(eqn: Any) -> Any:
@@ -85,7 +89,7 @@ def _quiet(eqn: Any) -> Any:
         return eqn
     params = quiet_params(eqn.params)
     inner = [open_jaxpr(v)[0] for v in bodies_of(params)]
-    effects = no_effects.union(*(j.effects for j in inner))
+    effects = _joined(j.effects for j in inner)
     return eqn.replace(params=params, effects=effects) if inner else eqn
 
 
@@ -93,22 +97,23 @@ def quiet_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of an equation, the bodies among them without effects."""
 
     def quiet(v: Any) -> Any:
-        if isinstance(v, _JAXPRS):
+        if _is_jaxpr(v):
             return without_effects(v)
-        if isinstance(v, tuple) and any(isinstance(b, _JAXPRS) for b in v):
+        if isinstance(v, tuple) and any(map(_is_jaxpr, v)):
             return tuple(map(quiet, v))
         return v
 
     return {name: quiet(v) for name, v in params.items()}
 
 
-_JAXPRS = (Jaxpr, ClosedJaxpr)
+def _is_jaxpr(value: Any) -> bool:
+    return isinstance(open_jaxpr(value)[0], Jaxpr)
 
 
 def bodies_of(params: Mapping[str, Any]) -> list[Any]:
     """The jaxprs among the parameters of an equation."""
     values = [v if isinstance(v, tuple) else (v,) for v in params.values()]
-    return [b for v in values for b in v if isinstance(b, _JAXPRS)]
+    return [b for v in values for b in v if _is_jaxpr(b)]
 
 
 def called_jaxpr(params: dict[str, Any]) -> Any | None:

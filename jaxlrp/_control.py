@@ -251,4 +251,5 @@ def _while_loop(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> A
         inputs[consts:],
         shadows[consts:],
         run.checkpoints,
+        run.quiet,
     )

@@ -395,7 +395,7 @@ def body_facts(
         if _compat.is_sharded(equation.params):  # it may vary from shard to shard
             pairs = zip(results, equation.outputs, strict=True)
             results = [
-                dataclasses.replace(f, varies=f.varies if f.active else all_axes(v.aval))
+                f if f.active else dataclasses.replace(f, varies=all_axes(v.aval))
                 for f, v in pairs
             ]
         return list(operands), results

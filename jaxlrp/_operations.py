@@ -281,8 +281,9 @@ def zero_beside(x: Any) -> Array:
     x = jnp.asarray(x)
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         return jnp.zeros(x.shape, jnp.float32)
-    is_float = jnp.issubdtype(x.dtype, jnp.inexact)
-    return lax.full_like(x, 0, dtype=None if is_float else jnp.float32)
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        x = lax.convert_element_type(x, jnp.float32)  # with the sharding of x
+    return lax.full_like(x, 0)
 
 
 def _arrived(y: Array, c: Array, r: Array) -> Array:

@@ -13,8 +13,8 @@ from jax import Array, lax
 
 from jaxlrp import _facts, _symbols, rules
 from jaxlrp._finish import passes_shadow, receiving
-from jaxlrp._operations import denominator, hold, redistribute, route, secant, wide
 from jaxlrp._fused import fused_attention
+from jaxlrp._operations import denominator, hold, redistribute, route, secant, wide
 from jaxlrp._program import Equation, Value
 from jaxlrp._run import (
     Environment,

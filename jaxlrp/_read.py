@@ -27,8 +27,8 @@ from jaxlrp import _facts
 from jaxlrp._claims import Claims, held_operands
 from jaxlrp._facts import Facts
 from jaxlrp._finish import finish
-from jaxlrp._layers import claim_layers
 from jaxlrp._fused import opaque_step
+from jaxlrp._layers import claim_layers
 from jaxlrp._norms import claim_batch_norms, claim_norms
 from jaxlrp._program import Equation, Program, Value, flatten
 from jaxlrp._regions import claim_regions
@@ -324,9 +324,8 @@ def _elementwise(
     if held and entry.linear([a and i not in held for i, a in enumerate(active)]):
         return Step("quotient", (equation,), signals, held=held)
     if held:  # an activation, with parameters
-        (root,) = {v for i, v in enumerate(equation.inputs) if active[i]} - {
-            equation.inputs[i] for i in held
-        }
+        parameters = [equation.inputs[i] for i in held]
+        (root,) = [v for v in signals if v not in parameters]
         return Step("activation", (equation,), (root,), root=root)
     if entry.degree(equation.params, active) is not None:
         return Step("homogeneous", (equation,), signals)

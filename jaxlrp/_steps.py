@@ -93,7 +93,7 @@ class Step:
       path: for a whole normalisation, the equations on its signal's way.
       held: positions of the last equation's operands that count as constants under
         the rule `Detach` (normaliser, quotient) or `SignalTakesAll` (product).
-      columns: for a look-up, the columns of its index that are symbols, if some are not.
+      columns: for a look-up, which columns of its index are symbols, if not all are.
       bodies: for control flow, the readings of its bodies.
       plain: the local derivative already is the role's rule.
     """

@@ -7,18 +7,18 @@ receives is the id's: `R_id = sum over what it looked up of R`.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxlrp import _facts
 from jaxlrp._claims import Claims
-from jaxlrp._operations import look_up, zero_beside
-from jaxlrp._program import Atom, Equation, Value, aval_of
+from jaxlrp._operations import look_up
+from jaxlrp._program import Equation, Value, aval_of
 from jaxlrp._run import Environment, Run, shadow_of
 from jaxlrp._steps import Step
 from jaxlrp.primitives import Kind, lookup
@@ -96,9 +96,7 @@ def find(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     return [y], [shadow]
 
 
-def _shares(
-    step: Step, operands: Sequence[Any], relevance: Array
-) -> tuple[Array, ...]:
+def _shares(step: Step, operands: Sequence[Any], relevance: Array) -> tuple[Array, ...]:
     """What each symbol looked up, in equal parts where several did it together."""
     equation = step.main
     entry = lookup(equation.primitive)
@@ -126,26 +124,19 @@ def _weights(columns: Sequence[int], count: int) -> Array:
     return jnp.zeros(count).at[jnp.array(chosen)].set(1 / len(chosen))
 
 
-def moved(step: Step, env: Environment) -> list[Array]:
-    """The shadows of symbols, moved as the symbols are."""
+def moved(step: Step, env: Environment) -> list[Array | None]:
+    """The shadows of symbols, moved as the symbols are: moves are linear."""
     equation = step.main
     entry = lookup(equation.primitive)
     assert entry is not None
-    atoms: Sequence[Atom] = equation.inputs
-    values = [
-        i
-        for i in range(len(atoms))
-        if entry.linear([i == j for j in range(len(atoms))])
-    ]
-    operands = [env.read(v) for v in atoms]
-    zeros = [zero_beside(operands[i]) for i in values]
-    shadows = [env.shadow(atoms[i]) for i in values]
-    tangents = [z if s is None else s for z, s in zip(zeros, shadows, strict=True)]
-
-    def move(*xs: Array) -> list[Array]:
-        full = list(operands)
-        for i, x in zip(values, xs, strict=True):
-            full[i] = x
-        return equation.bound()(*full)
-
-    return list(jax.jvp(move, zeros, tangents)[1])
+    count = len(equation.inputs)
+    operands = []
+    for i, v in enumerate(equation.inputs):
+        x = env.read(v)
+        if entry.linear([i == j for j in range(count)]):
+            x = shadow_of(v, x, True, env)
+        operands.append(x)
+    params = dict(equation.params)
+    if "fill_value" in params:  # what is out of bounds has no relevance
+        params["fill_value"] = 0
+    return dataclasses.replace(equation, params=params).bound()(*operands)

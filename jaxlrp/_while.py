@@ -66,6 +66,7 @@ def run(
     carry: Sequence[Any],
     shadows: Sequence[Any],
     checkpoints: int,
+    again: bool,
 ) -> tuple[list[Any], list[Any]]:
     """Runs a `while` equation; its derivative is that of its steps with rules.
 
@@ -79,6 +80,7 @@ def run(
       carry: the start.
       shadows: beside the start; None where there is none.
       checkpoints: how many carries are kept on either level of the reverse pass.
+      again: has all of it been run before, with its effects?
 
     Returns:
       The last carry, and its shadows.
@@ -91,13 +93,6 @@ def run(
         explained, constants, constant_shadows, carry, shadows
     )
 
-    def test(given: Any, carry: list[Any]) -> Array:
-        (holds,) = jaxpr_as_fun(loop.test)(*given[0], *carry)
-        return holds
-
-    def move(given: Any, carry: list[Any]) -> list[Any]:
-        return jaxpr_as_fun(loop.body)(*given[1], *carry)
-
     quiet = _compat.without_effects(loop.body)
     if _compat.has_effects(quiet):
         raise UnexplainedPrimitiveError(
@@ -105,6 +100,17 @@ def run(
             f"io_callback), and has to be evaluated again in the reverse pass. Pass "
             f"the results of effects into the loop."
         )
+
+    tested, moved = loop.test, loop.body
+    if again:
+        tested, moved = _compat.without_effects(tested), quiet
+
+    def test(given: Any, carry: list[Any]) -> Array:
+        (holds,) = jaxpr_as_fun(tested)(*given[0], *carry)
+        return holds
+
+    def move(given: Any, carry: list[Any]) -> list[Any]:
+        return jaxpr_as_fun(moved)(*given[1], *carry)
 
     def recompute(given: Any, carry: list[Any]) -> list[Any]:
         return jaxpr_as_fun(quiet)(*given[1], *carry)

@@ -1,4 +1,4 @@
-"""Two devices on any machine, and no state that one test leaves to another."""
+"""Eight devices on any machine, and no state that one test leaves to another."""
 
 import os
 
@@ -7,7 +7,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 DEVICES = "--xla_force_host_platform_device_count"
 if DEVICES not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}=2".strip()
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}=8".strip()
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402

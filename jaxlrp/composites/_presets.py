@@ -14,8 +14,8 @@ def Default() -> Composite:  # noqa: N802
 
     Layers: `R_j = sum_i x_j w_ij R_i / s(z_i)`, epsilon `1e-6` of the layer's root mean
     square. Identity on activations; normalisers held constant; AttnLRP for softmax and
-    bilinear products; sums and averages in proportion; a gate that a sigmoid or a softmax
-    makes is held constant (Arras et al. 2017), and other products are shared evenly.
+    bilinear products; sums and averages in proportion; gates, factors that cannot be
+    negative, held constant (Arras et al. 2017), and other products shared evenly.
 
     Examples:
       >>> import jax.numpy as jnp, jaxlrp
