@@ -2,6 +2,7 @@
 # make demo     run the example        make types   type checker
 # make docs     build the site         make bench   time against a gradient
 # make peers    compare with peers      make examples pruning, gamma sweep
+# make zoo      models of many libraries: writes docs/coverage.md
 # make clean    remove what these made
 #
 # The first call makes .venv with the newest supported Python on this machine.
@@ -14,10 +15,12 @@ BIN := $(VENV)/bin
 PIP_ARGS ?=
 # Where other packages are installed beside this one.
 PEERS_VENV ?= .venv-peers
+ZOO_VENV ?= .venv-zoo
+KERAS_VENV ?= .venv-zoo-keras
 # More arguments for pytest, e.g. PYTEST_ARGS="-k conservation".
 PYTEST_ARGS ?= -n 2 --dist worksteal
 
-.PHONY: test demo examples bench peers docs lint format types build clean
+.PHONY: test demo examples bench peers zoo docs lint format types build clean
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -41,6 +44,33 @@ peers:
 	$(MAKE) VENV=$(PEERS_VENV) $(PEERS_VENV)/.peers
 	$(PEERS_VENV)/bin/python -m pip install -qq --no-deps $(PEERS)
 	$(PEERS_VENV)/bin/python -m benchmarks.peers $(PEERS_ARGS)
+
+# Models of the project's own, then those of other libraries, then the page. A library
+# is one process: what it compiles is freed with it.
+ZOO = huggingface equinox_models diffrax_models haiku_models flax_models torch_models
+
+zoo: $(VENV)/.test $(ZOO_VENV)/.zoo $(KERAS_VENV)/.zoo
+	$(BIN)/python -m benchmarks.coverage
+	for library in $(ZOO); do \
+	    $(ZOO_VENV)/bin/python -m benchmarks.zoo $$library $(ZOO_ARGS) || exit 1; \
+	done
+	$(KERAS_VENV)/bin/python -m benchmarks.zoo keras_models $(ZOO_ARGS)
+	$(BIN)/python -m benchmarks.coverage --page
+
+REQUIREMENTS = benchmarks/zoo/requirements-zoo
+
+$(ZOO_VENV)/.zoo: $(REQUIREMENTS).txt $(REQUIREMENTS)-alone.txt
+	$(MAKE) VENV=$(ZOO_VENV) $(ZOO_VENV)/bin/python
+	$(ZOO_VENV)/bin/python -m pip install -qq torch==2.13.0
+	$(ZOO_VENV)/bin/python -m pip install -qq -r $(REQUIREMENTS).txt --editable .
+	$(ZOO_VENV)/bin/python -m pip install -qq --no-deps -r $(REQUIREMENTS)-alone.txt
+	touch $@
+
+$(KERAS_VENV)/.zoo: $(REQUIREMENTS)-keras.txt
+	$(MAKE) VENV=$(KERAS_VENV) $(KERAS_VENV)/bin/python
+	$(KERAS_VENV)/bin/python -m pip install -qq -r $(REQUIREMENTS)-keras.txt --editable .
+	$(KERAS_VENV)/bin/python -m pip install -qq --no-deps keras-hub==0.32.0
+	touch $@
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
