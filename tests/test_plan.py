@@ -75,7 +75,7 @@ def test_bodies_are_indented_rows():
     [
         (lambda w, x: jnp.tanh(unknown_p.bind(x) @ w), 1, 3),
         (lambda w, x: x @ unknown_p.bind(w), 0, 1),
-        (lambda w, x: lax.while_loop(lambda v: v[0, 0] < 0, jnp.sin, x) @ w, 1, 2),
+        (lambda w, x: lax.zeta(x, x + 2) @ w, 1, 3),
         (
             lambda w, x: lax.scan(lambda c, _: (unknown_p.bind(c), None), x, None, 2)[
                 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from jaxlrp import _targets, composites
 from jaxlrp._transform import ArgNums, lrp
+from jaxlrp.attribution._call import bind
 from jaxlrp.composites import Composite
 
 
@@ -92,4 +94,11 @@ def _with(
     def ones(out: Any) -> Any:
         return target(out) if callable(target) else _targets.multiplier(target, out)
 
-    return lrp(f, composite, argnums=argnums, target=ones, has_aux=has_aux)
+    propagate = lrp(f, composite, argnums=argnums, target=ones, has_aux=has_aux)
+
+    @functools.wraps(propagate)
+    def attribution(*args: Any, **kwargs: Any) -> Any:
+        bind(f, args, kwargs, argnums, has_aux)  # checks the arguments
+        return propagate(*args, **kwargs)
+
+    return attribution

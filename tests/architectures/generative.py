@@ -217,8 +217,7 @@ ARCHITECTURES = (
         flow,
         Density(4, 6, 2),
         Density(64, 512, 8),
-        note="a product's other factor, `exp(scale)`, gets half of its relevance, "
-        "which an activation with phi(0) = 1 passes to what may be near zero.",
+        note="the factor `exp(scale)` is never negative and held; shifts take part.",
     ),
     Architecture(
         "NeRF",

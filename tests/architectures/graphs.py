@@ -119,7 +119,7 @@ ARCHITECTURES = tuple(
             "gat",
             f"{SUMS} Attention over the edges is a softmax by segments.",
         ),
-        ("MPNN", "mpnn", f"{SUMS} The update's gates get half of each product."),
+        ("MPNN", "mpnn", f"{SUMS} The update's gates are held."),
         ("EGNN", "egnn", f"{SUMS} Distances are squares of differences of places."),
     )
 )

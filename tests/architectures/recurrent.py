@@ -202,8 +202,9 @@ def _cell(cell: Any, width: int, classes: int) -> nn.Module:
 
 
 GATES = (
-    "a gate and what it lets through get half each; the gate's half goes to its biases "
-    "and to the state before, and the start of the state, a constant, keeps its part."
+    "a gate that a sigmoid makes is held, and what it lets through takes all; of other "
+    "products each factor gets half. Biases and the start of the state, a constant, "
+    "keep their part."
 )
 EXPONENTIAL = (
     f"{GATES} The largest exponent is subtracted and divided out again: the divisor is "

@@ -175,8 +175,8 @@ def linear(config: Linear) -> Built:
 
 
 GATES = (
-    "products are split evenly between signal and gate; a gate of an activation with "
-    "biases sends its half there."
+    "a step size and other factors that cannot be negative are held; other products, "
+    "as with a SiLU or with matrices made of the input, are split evenly."
 )
 
 ARCHITECTURES = (
