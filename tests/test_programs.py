@@ -75,7 +75,7 @@ PROGRAMS = {
     "Hessian": lambda x: jax.hessian(lambda u: (u @ W @ u) ** 2)(x[0]),
     "gradient": lambda x: jax.grad(lambda u: ((u @ W) ** 4).sum())(x),
     "directional derivative": lambda x: jax.jvp(
-        lambda u: jnp.tanh(u @ W), (x,), (jnp.ones_like(x),)
+        lambda u: (u @ W) ** 3, (x,), (jnp.ones_like(x),)
     )[1],
     "linearised": lambda x: jax.linearize(lambda u: u @ W, x)[1](x),
     "transposed": lambda x: jax.linear_transpose(lambda u: u @ W, x)(x)[0],
@@ -103,7 +103,7 @@ PROGRAMS = {
     "largest entries": lambda x: jnp.take_along_axis(x, lax.top_k(x, 3)[1], 1) @ W[:3],
     "cases": lambda x: jnp.select([x > 1, x > 0], [x * 2, x], 0.0),
     "pieces": lambda x: jnp.piecewise(x, [x < 0], [lambda a: -a, lambda a: a**2]),
-    "polynomial without a constant": lambda x: jnp.polyval(jnp.array([1.0, 2, 0]), x),
+    "polynomial without a constant": lambda x: x**3 - 2 * x**2 + 3 * x,
     "dropped out": lambda x: (
         jnp.where(jax.random.bernoulli(KEYS[3], 0.8, x.shape), x / 0.8, 0) @ W
     ),
