@@ -71,7 +71,8 @@ def row(
     )
     notes: Mapping[str, str] = getattr(library, "NOTES", {})
     taylor = abs(found.shares.get("Taylor", 0.0)) > 0.1
-    note = notes.get(name, ATTENTION if taylor else "")
+    softmax = "exp" in found.primitives
+    note = notes.get(name, ATTENTION if taylor and softmax else "")
     return dataclasses.replace(found, note=note)
 
 
