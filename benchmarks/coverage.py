@@ -19,7 +19,7 @@ import dataclasses
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,19 +103,9 @@ def count(jaxpr: core.Jaxpr) -> collections.Counter[str]:
         if kind is not Kind.CALL:
             found[equation.primitive.name] += 1
         if kind in (Kind.CALL, Kind.CONTROL):
-            for body in _bodies(equation.params.values()):
+            for body in core.jaxprs_in_params(equation.params):
                 found += count(body)
     return found
-
-
-def _bodies(values: Iterable[Any]) -> Iterable[core.Jaxpr]:
-    for value in values:
-        if isinstance(value, core.ClosedJaxpr):
-            yield value.jaxpr
-        elif isinstance(value, core.Jaxpr):
-            yield value
-        elif isinstance(value, tuple | list):
-            yield from _bodies(value)
 
 
 def read(

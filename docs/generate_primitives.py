@@ -196,7 +196,7 @@ def rule(entry: Entry) -> str:
 
 def linear_in(entry: Entry, count: int = 4) -> str:
     """In which operands the map is linear, found out by asking."""
-    alone = [i for i in range(count) if entry.linear([i == j for j in range(count)])]
+    alone = list(entry.linear_in(count))
     together = entry.linear([j in alone for j in range(count)])
     if not alone:
         return ""

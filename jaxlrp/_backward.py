@@ -114,12 +114,7 @@ def _relevance(x: Array, c: Array | None, r: Array | None) -> Array:
     if c is None:
         return zero_beside(x) if r is None else r
     relevance = x * c if r is None else x * c + r
-    dtype = jnp.finfo(x.dtype).dtype
-    return (
-        jnp.real(relevance).astype(dtype)
-        if jnp.iscomplexobj(x)
-        else (relevance.astype(x.dtype))
-    )
+    return jnp.real(relevance).astype(jnp.finfo(x.dtype).dtype)
 
 
 def seed(target: Any, out_tree: Any, outs: list[Array]) -> tuple[list, list | None]:

@@ -17,7 +17,7 @@ import jax.core
 import jax.numpy as jnp
 from jax import lax
 from jax.extend import source_info_util
-from jax.extend.core import Jaxpr, Primitive, no_effects
+from jax.extend.core import Jaxpr, Primitive, jaxprs_in_params, no_effects
 from jax.interpreters import ad, batching, mlir
 
 _WRAPPER = re.compile(r"\w+\(([^()]*)\)")
@@ -88,7 +88,7 @@ def _quiet(eqn: Any) -> Any:
     if not eqn.effects:
         return eqn
     params = quiet_params(eqn.params)
-    inner = [open_jaxpr(v)[0] for v in bodies_of(params)]
+    inner = list(jaxprs_in_params(params))
     effects = _joined(j.effects for j in inner)
     return eqn.replace(params=params, effects=effects) if inner else eqn
 
@@ -110,12 +110,6 @@ def _is_jaxpr(value: Any) -> bool:
     return isinstance(open_jaxpr(value)[0], Jaxpr)
 
 
-def bodies_of(params: Mapping[str, Any]) -> list[Any]:
-    """The jaxprs among the parameters of an equation."""
-    values = [v if isinstance(v, tuple) else (v,) for v in params.values()]
-    return [b for v in values for b in v if _is_jaxpr(b)]
-
-
 def called_jaxpr(params: dict[str, Any]) -> Any | None:
     """The jaxpr that a call-like equation carries, whatever the parameter's name."""
     for name in ("jaxpr", "call_jaxpr", "body_jaxpr", "call"):
@@ -127,10 +121,9 @@ def called_jaxpr(params: dict[str, Any]) -> Any | None:
 def names_of(equation_params: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of a call's function and of the kernels in it."""
     found = []
-    for body in bodies_of(equation_params):
-        open_, _ = open_jaxpr(body)
-        found.append(str(getattr(open_.debug_info, "func_name", "") or ""))
-        for eqn in open_.eqns:
+    for body in jaxprs_in_params(equation_params):
+        found.append(str(getattr(body.debug_info, "func_name", "") or ""))
+        for eqn in body.eqns:
             found.append(str(eqn.params.get("name") or ""))
             found += names_of(eqn.params)
     return tuple(filter(None, found))
@@ -273,7 +266,7 @@ def _mentions(jaxpr: Any, primitive: Primitive) -> bool:
     """Does the primitive occur, in the bodies too?"""
     return any(
         eqn.primitive is primitive
-        or any(_mentions(open_jaxpr(b)[0], primitive) for b in bodies_of(eqn.params))
+        or any(_mentions(body, primitive) for body in jaxprs_in_params(eqn.params))
         for eqn in jaxpr.eqns
     )
 

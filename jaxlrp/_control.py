@@ -164,6 +164,31 @@ def _cond(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     return lax.switch(env.read(index), branches, inputs, shadows)
 
 
+def _give_carries(
+    inputs: Sequence[Any],
+    shadows: list[Array | None],
+    asked: Sequence[bool],
+    start: int,
+) -> None:
+    """A carry that hands out a shadow takes one too.
+
+    A body that takes relevance in never reads it. The carries begin at `start`.
+    """
+    for k, wanted in enumerate(asked, start):
+        if wanted and shadows[k] is None:
+            shadows[k] = take_in(inputs[k])
+
+
+def _filled(
+    values: Sequence[Any], shadows: Sequence[Array | None], wanted: Sequence[bool]
+) -> list[Array | None]:
+    """The shadows, with zeros where one is wanted and there is none."""
+    return [
+        zero_beside(y) if s is None and w else s
+        for y, s, w in zip(values, shadows, wanted, strict=True)
+    ]
+
+
 def _scan(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     (reading,) = step.bodies
     params = dict(step.main.params)
@@ -172,11 +197,7 @@ def _scan(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     atoms = step.main.inputs
     inputs, shadows = _given(step, atoms, env, run)
     asked = reading.shadowed_outputs
-    # A carry that hands out a shadow takes one too, which a body that takes relevance
-    # in never reads.
-    for k in range(consts, split):
-        if asked[k - consts] and shadows[k] is None:
-            shadows[k] = take_in(inputs[k])
+    _give_carries(inputs, shadows, asked[:carries], consts)
 
     visits = run.inside(step).visits
     arrays = None if visits is None else visits.arrays
@@ -189,15 +210,8 @@ def _scan(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
             [*inputs[:consts], *values, *xs],
             [*shadows[:consts], *value_shadows, *x_shadows],
         )
-        given = [
-            zero_beside(y) if s is None and wanted else s
-            for y, s, wanted in zip(
-                outs,
-                given,
-                [s is not None for s in shadows[consts:split]] + list(asked[carries:]),
-                strict=True,
-            )
-        ]
+        carried = [s is not None for s in shadows[consts:split]]
+        given = _filled(outs, given, [*carried, *asked[carries:]])
         return (outs[:carries], given[:carries]), (outs[carries:], given[carries:])
 
     (values, value_shadows), (ys, y_shadows) = lax.scan(
@@ -218,10 +232,7 @@ def _while_loop(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> A
     consts = parts.constants
     atoms = step.main.inputs[parts.test_constants :]
     inputs, shadows = _given(step, atoms, env, run)
-    asked = reading.shadowed_outputs
-    for k, wanted in enumerate(asked):  # as in a scan
-        if wanted and shadows[consts + k] is None:
-            shadows[consts + k] = take_in(inputs[consts + k])
+    _give_carries(inputs, shadows, reading.shadowed_outputs, consts)
     inside = dataclasses.replace(run.inside(step), quiet=True, jitted={})
 
     def explained(
@@ -236,10 +247,7 @@ def _while_loop(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> A
             [*constants, *carry],
             [*constant_shadows, *carry_shadows],
         )
-        return outs, [
-            zero_beside(y) if s is None and before is not None else s
-            for y, s, before in zip(outs, given, carry_shadows, strict=True)
-        ]
+        return outs, _filled(outs, given, [s is not None for s in carry_shadows])
 
     return _while.run(
         params,

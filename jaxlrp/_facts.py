@@ -148,7 +148,8 @@ def _equation_facts(
     depends = any(f.carries or f.cut for f in operands)
     if not any(f.carries for f in operands):
         return [_inactive(equation, entry, out, operands) for out in equation.outputs]
-    if not any(f.active for f in operands) and not body_programs(equation, memo):
+    bodies = body_programs(equation, memo)
+    if not bodies and not any(f.active for f in operands):
         return [_named(equation, entry, out, operands) for out in equation.outputs]
     if entry is not None and entry.kind is Kind.INERT:
         return [
@@ -162,7 +163,6 @@ def _equation_facts(
             )
             for out in equation.outputs
         ]
-    bodies = body_programs(equation, memo)
     if bodies:
         results = body_facts(equation, bodies, operands, memo)[1]
     else:
@@ -195,12 +195,7 @@ def _inactive(
 def _is_cut(entry: Entry | None, out: Value, operands: Sequence[Facts]) -> bool:
     """Is an inactive result made of the input? What an index picks is a constant."""
     if entry is not None and entry.origin is not None and is_real(out.aval):
-        values = [
-            f
-            for i, f in enumerate(operands)
-            if entry.linear([i == j for j in range(len(operands))])
-        ]
-        return any(f.cut for f in values)
+        return any(operands[i].cut for i in entry.linear_in(len(operands)))
     return any(f.cut or f.symbolic for f in operands)
 
 
@@ -242,10 +237,7 @@ def passes_symbols(
 def moves_symbols(entry: Entry, operands: Sequence[Facts]) -> bool:
     """Are symbols among the values that it moves, not only among its indices?"""
     moved = entry.kind is Kind.STRUCTURAL or entry.selects
-    return moved and any(
-        f.symbolic and entry.linear([i == j for j in range(len(operands))])
-        for i, f in enumerate(operands)
-    )
+    return moved and any(operands[i].symbolic for i in entry.linear_in(len(operands)))
 
 
 def _varies(

@@ -15,7 +15,7 @@ from jaxlrp._facts import Facts
 from jaxlrp._program import Program, Value
 from jaxlrp._steps import Reading, Step
 from jaxlrp.composites import Composite
-from jaxlrp.primitives import Kind, lookup
+from jaxlrp.primitives import lookup
 from jaxlrp.rules import Rule
 
 ReadBody = Callable[
@@ -135,9 +135,7 @@ def passes_shadow(step: Step, rule: Rule | None) -> bool:
         return True
     if isinstance(rule, rules.Pass):
         return rule.epsilon is None  # with one, relevance is not passed unchanged
-    entry = lookup(step.main.primitive)
-    by_elements = entry is not None and entry.kind is Kind.ELEMENTWISE
-    return by_elements and bool(_held_under(step, rule))
+    return step.by_elements and bool(_held_under(step, rule))
 
 
 def _held_under(step: Step, rule: Rule | None) -> tuple[int, ...]:

@@ -11,16 +11,13 @@ each. Such a call is taken for attention by its shapes and its name.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from jax import Array
-
 from jaxlrp import _compat, _facts, rules
 from jaxlrp._claims import Claims
-from jaxlrp._operations import held_constant, route
+from jaxlrp._operations import divided, held_constant
 from jaxlrp._program import Equation, Value, aval_of
 from jaxlrp._run import Environment, detached
 from jaxlrp._steps import Step
@@ -86,18 +83,7 @@ def fused_attention(step: Step, rule: Any, env: Environment) -> Any:
         elif active[i] and isinstance(rule, rules.UniformSplit):
             by_weights = scores if i == v else active[v]
             by_scores = i in (q, k) and active[q] and active[k]
-            x = _divided(x, 2**by_weights * 2**by_scores)
+            x = divided(x, 2**by_weights * 2**by_scores)
         operands.append(x)
     results = equation.bound()(*operands)
     return results, [None] * len(results)
-
-
-def _divided(x: Array, by: int) -> Array:
-    """The value `x`; its multiplier is divided."""
-    if by == 1:
-        return x
-    return route(functools.partial(_inverse, by), x, (x,), ())
-
-
-def _inverse(by: int, x: Array, aux: Any) -> tuple[float]:
-    return (1 / by,)

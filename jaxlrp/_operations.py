@@ -119,6 +119,28 @@ def _route_backward(scales: Callable, residuals: Any, c: Array) -> Any:
 route.defvjp(_route_forward, _route_backward)
 
 
+def divided(y: Array, by: Any) -> Array:
+    """The value `y`, whose multiplier is divided by a number, or by an array of them.
+
+    Where the array is zero nothing goes: such an element has no factors.
+    """
+    if isinstance(by, Array):
+        return route(_inverse_of, y, (y,), (by,))
+    if by in (0, 1):
+        return y
+    return route(functools.partial(_inverse, by), y, (y,), ())
+
+
+def _inverse(by: Any, y: Array, aux: Any) -> tuple[Array]:
+    return (lax.full_like(y, 1 / by),)
+
+
+def _inverse_of(y: Array, aux: Any) -> tuple[Array]:
+    (by,) = aux
+    by = by.astype(jnp.finfo(wide(y).dtype).dtype)  # of a complex, its parts'
+    return (jnp.where(by == 0, 0, 1 / jnp.where(by == 0, 1, by)),)
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def hold(f: Callable[..., Any], xs: Any, held: Any) -> Any:
     """`f(xs, held)`, whose multipliers go to `xs` alone, by JAX's derivative."""

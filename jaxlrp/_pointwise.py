@@ -14,7 +14,15 @@ from jax import Array, lax
 from jaxlrp import _facts, _symbols, rules
 from jaxlrp._finish import passes_shadow, receiving
 from jaxlrp._fused import fused_attention
-from jaxlrp._operations import denominator, hold, redistribute, route, secant, wide
+from jaxlrp._operations import (
+    denominator,
+    divided,
+    hold,
+    redistribute,
+    route,
+    secant,
+    wide,
+)
 from jaxlrp._program import Equation, Value
 from jaxlrp._run import (
     Environment,
@@ -79,13 +87,7 @@ def _passed_shadows(
 
 def _maps_one_value(step: Step) -> bool:
     """Elementwise, of one value and at most a constant: `-x`, `a x`, `x + b`."""
-    entry = lookup(step.main.primitive)
-    return (
-        entry is not None
-        and entry.kind is Kind.ELEMENTWISE
-        and len(step.signals) == 1
-        and len(step.main.inputs) <= 2
-    )
+    return step.by_elements and len(step.signals) == 1 and len(step.main.inputs) <= 2
 
 
 def _kept_signal(step: Step) -> Value:
@@ -223,7 +225,7 @@ def product(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     (y,) = bind(step.main, env.read)
     count = _degree(step, env)
     if not isinstance(rule, rules.UniformSplit) or rule.epsilon is None:
-        return [_over(count, y)], [None]
+        return [divided(y, count)], [None]
     part = functools.partial(_part_of, rule.stabiliser)
     return [route(part, y, (y,), (rule.epsilon, count))], [None]
 
@@ -237,7 +239,7 @@ def homogeneous(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     """Gradient x input over the degree: what Euler's theorem says is the result."""
     results, degree = bind(step.main, env.read), _degree(step, env)
     real = [_facts.is_real(y) for y in results]
-    given = [_over(degree, y) if r else y for y, r in zip(results, real, strict=True)]
+    given = [divided(y, degree) if r else y for y, r in zip(results, real, strict=True)]
     return given, [None] * len(results)
 
 
@@ -250,34 +252,14 @@ def _degree(step: Step, env: Environment) -> Any:
     return 2 if degree is None else degree(*map(env.read, inputs))
 
 
-def _over(degree: Any, y: Array) -> Array:
-    """`y`, whose multiplier is divided by the degree; none passes where it is zero."""
-    if isinstance(degree, Array):
-        return route(_inverse_of, y, (y,), (degree,))
-    if isinstance(degree, int | float) and degree in (0, 1):
-        return y
-    return route(functools.partial(_inverse, degree), y, (y,), ())
-
-
-def _inverse(degree: Any, y: Array, aux: Any) -> tuple[Array]:
-    return (lax.full_like(y, 1 / degree),)
-
-
-def _inverse_of(y: Array, aux: Any) -> tuple[Array]:
-    (degree,) = aux
-    degree = degree.astype(jnp.finfo(wide(y).dtype).dtype)  # of a complex, its parts'
-    return (jnp.where(degree == 0, 0, 1 / jnp.where(degree == 0, 1, degree)),)
-
-
 def redistributed(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     """Any role under a rule that is stated on relevances: they go to the shadows."""
-    entry = lookup(step.main.primitive)
-    by_elements = entry is not None and entry.kind is Kind.ELEMENTWISE
     if step.role == "selection":
-        if by_elements:  # of two values, whatever the rule
+        if step.by_elements:  # of two values, whatever the rule
             return plain(step, rule, env, run)
         _check_candidates(step.main, rule)
-    if step.role == "product" and not by_elements and isinstance(rule, rules.Absolute):
+    of_axes = step.role == "product" and not step.by_elements
+    if of_axes and isinstance(rule, rules.Absolute):
         return product(step, rules.UniformSplit(), env, run)
     if len(step.outputs) > 1:
         return plain(step, rules.Taylor(), env, run)

@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jax.extend.core import Literal, Primitive
+from jax.extend.core import Literal, Primitive, jaxprs_in_params
 from jax.extend.core import primitives as P
 
 from jaxlrp import _compat
@@ -236,10 +236,13 @@ def _body(eqn: Any, kept: set[int]) -> Any | None:
     return body
 
 
+_OWN = (P.custom_jvp_call_p, P.custom_vjp_call_p)
+"""Calls with a derivative of their own."""
+
+
 def _is_opaque(eqn: Any) -> bool:
     """Has it a derivative of its own, and something in it that cannot be read?"""
-    own = (P.custom_jvp_call_p, P.custom_vjp_call_p)
-    body = _compat.called_jaxpr(eqn.params) if eqn.primitive in own else None
+    body = _compat.called_jaxpr(eqn.params) if eqn.primitive in _OWN else None
     return body is not None and _is_unreadable(body)
 
 
@@ -249,9 +252,8 @@ def _is_unreadable(jaxpr: Any) -> bool:
         entry = lookup(eqn.primitive)
         if entry is None or entry.kind is Kind.REFUSED:
             return True
-        if entry.kind not in (Kind.CALL, Kind.CONTROL) or _is_opaque(eqn):
-            continue
-        if any(map(_is_unreadable, _compat.bodies_of(eqn.params))):
+        opens = entry.kind in (Kind.CALL, Kind.CONTROL) and eqn.primitive not in _OWN
+        if opens and any(map(_is_unreadable, jaxprs_in_params(eqn.params))):
             return True
     return False
 

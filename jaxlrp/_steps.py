@@ -11,6 +11,7 @@ from jax.extend.core import Literal
 from jaxlrp._facts import Facts
 from jaxlrp._program import Equation, Program, Value
 from jaxlrp.composites import DEFAULTS, Composite
+from jaxlrp.primitives import Kind, lookup
 from jaxlrp.primitives.structural import Layout
 from jaxlrp.rules import (
     Absolute,
@@ -115,6 +116,12 @@ class Step:
     def main(self) -> Equation:
         """The equation that names the step: a layer's head, else the last one."""
         return self.layer.head if self.layer else self.equations[-1]
+
+    @property
+    def by_elements(self) -> bool:
+        """Is its main equation elementwise?"""
+        entry = lookup(self.main.primitive)
+        return entry is not None and entry.kind is Kind.ELEMENTWISE
 
     @property
     def outputs(self) -> tuple[Value, ...]:

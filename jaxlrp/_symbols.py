@@ -41,12 +41,8 @@ def claim_symbols(claims: Claims) -> dict[int, Step]:
         operands = [_facts.of(v, claims.facts) for v in equation.inputs]
         if _facts.moves_symbols(entry, operands):
             role, columns = "structural", ()
-            count = len(equation.inputs)
-            moved = [
-                v
-                for i, v in enumerate(equation.inputs)
-                if entry.linear([i == j for j in range(count)])
-            ]
+            places = entry.linear_in(len(equation.inputs))
+            moved = [equation.inputs[i] for i in places]
             symbols = tuple(v for v in symbols if v in moved)
         else:
             role, columns = "lookup", _columns(equation, claims)
@@ -129,13 +125,9 @@ def moved(step: Step, env: Environment) -> list[Array | None]:
     equation = step.main
     entry = lookup(equation.primitive)
     assert entry is not None
-    count = len(equation.inputs)
-    operands = []
-    for i, v in enumerate(equation.inputs):
-        x = env.read(v)
-        if entry.linear([i == j for j in range(count)]):
-            x = shadow_of(v, x, True, env)
-        operands.append(x)
+    operands = [env.read(v) for v in equation.inputs]
+    for i in entry.linear_in(len(operands)):
+        operands[i] = shadow_of(equation.inputs[i], operands[i], True, env)
     params = dict(equation.params)
     if "fill_value" in params:  # what is out of bounds has no relevance
         params["fill_value"] = 0

@@ -217,6 +217,12 @@ class Entry:
             return "selection"
         return "linear" if self.is_sum else "nonlinear"
 
+    def linear_in(self, count: int) -> tuple[int, ...]:
+        """The positions, of `count` operands, in which alone the map is linear."""
+        return tuple(
+            i for i in range(count) if self.linear([i == j for j in range(count)])
+        )
+
     @property
     def is_sum(self) -> bool:
         """Linear in two operands together, as `add` and `sub`."""

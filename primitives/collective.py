@@ -16,7 +16,7 @@ from jaxlrp.primitives._book import (
     enter,
     jointly,
 )
-from jaxlrp.primitives.structural import Layout
+from jaxlrp.primitives.structural import Layout, structural
 
 
 def _same_layout(params: Params, layout: Layout, shape: Sequence[int]) -> Layout:
@@ -48,13 +48,13 @@ enter("reduce_scatter unreduced_reduce_scatter", _total(_scattered_layout))
 enter(
     "all_gather all_gather_invariant all_gather_reduced all_to_all ragged_all_to_all "
     "ppermute",
-    Entry(Kind.STRUCTURAL, linear=jointly, nonnegative=all_nonnegative),
+    structural(),
 )
 # Casts of what is known about the values on different devices.
 enter(
     "pbroadcast pbroadcast_dynamic pvary preduced reduced_vary_cast "
     "vary_unreduced_cast",
-    Entry(Kind.STRUCTURAL, linear=jointly, nonnegative=all_nonnegative, still=True),
+    structural(still=True),
 )
 
 

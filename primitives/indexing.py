@@ -39,24 +39,30 @@ def _sliced(
     return relevance.sum()
 
 
+def _put_in(bind: Callable, operands: Any, position: int, received: Array) -> Array:
+    """What each element of the operand that was put in received, by its transpose."""
+    full = list(operands)
+    full[0] = jnp.zeros(operands[0].shape, received.dtype)
+
+    def put(update: Array) -> Array:
+        return bind(*full[:position], update, *full[position + 1 :])[0]
+
+    update = jnp.zeros(operands[position].shape, received.dtype)
+    return jax.vjp(put, update)[1](received)[0]
+
+
 def _updated(
     bind: Callable, params: Params, operands: Any, position: int, relevance: Array
 ) -> Array:
     """What remains of a slice that was put in."""
-    where, update = jnp.zeros(operands[0].shape), jnp.zeros(operands[1].shape)
-    starts = operands[2:]
-    _, pull = jax.vjp(lambda u: bind(where, u, *starts)[0], update)
-    return pull(relevance.astype(where.dtype))[0].sum()
+    return _put_in(bind, operands, 1, relevance).sum()
 
 
 def _scattered(
     bind: Callable, params: Params, operands: Any, position: int, relevance: Array
 ) -> Array:
     """What remains of the slice that each index has put in."""
-    where, indices, updates = operands
-    where, update = jnp.zeros(where.shape), jnp.zeros(updates.shape)
-    _, pull = jax.vjp(lambda u: bind(where, indices, u)[0], update)
-    (put,) = pull(relevance.astype(where.dtype))
+    put = _put_in(bind, operands, 2, relevance)
     return put.sum(params["dimension_numbers"].update_window_dims)
 
 
@@ -67,10 +73,8 @@ def _added(
     where, indices, updates = operands
     update = jnp.asarray(updates, relevance.dtype)
     y = bind(jnp.asarray(where, relevance.dtype), indices, update)[0]
-    empty = jnp.zeros(where.shape, relevance.dtype)
-    _, pull = jax.vjp(lambda u: bind(empty, indices, u)[0], update)
-    (slope,) = pull(jnp.where(y == 0, 0, relevance / jnp.where(y == 0, 1, y)))
-    put = update * slope
+    share = jnp.where(y == 0, 0, relevance / jnp.where(y == 0, 1, y))
+    put = update * _put_in(bind, operands, 2, share)
     return put.sum(params["dimension_numbers"].update_window_dims)
 
 

@@ -94,19 +94,20 @@ def _only_the_padding(params: Params, active: Active) -> str:
     return why if active[1] and not active[0] else ""
 
 
-def _structural(**traits) -> Entry:
+def structural(**traits) -> Entry:
+    """An entry of what copies all its operands, changed by `traits`."""
     return Entry(Kind.STRUCTURAL, linear=jointly, nonnegative=all_nonnegative, **traits)
 
 
-enter("transpose", _structural(layout=transpose_layout))
-enter("reshape", _structural(layout=reshape_layout))
-enter("squeeze", _structural(layout=squeeze_layout))
-enter("broadcast_in_dim", _structural(layout=broadcast_layout))
-enter("pad", _structural(refuses=_only_the_padding))
+enter("transpose", structural(layout=transpose_layout))
+enter("reshape", structural(layout=reshape_layout))
+enter("squeeze", structural(layout=squeeze_layout))
+enter("broadcast_in_dim", structural(layout=broadcast_layout))
+enter("pad", structural(refuses=_only_the_padding))
 enter(
     "slice rev concatenate split stack unstack tile broadcast_to "
     "optimization_barrier name device_put sharding_constraint layout_constraint "
     "relayout reshard with_memory_space_constraint xla_metadata_value from_edtype "
     "to_edtype",
-    _structural(),
+    structural(),
 )
