@@ -359,10 +359,12 @@ def _tap_forward(x: Array, t: Array) -> tuple[Array, tuple[Array, Array]]:
 
 def _tap_backward(residuals: tuple[Array, Array], c: Array) -> tuple[Array, Array]:
     x, t = residuals
-    # A masked score is -inf and receives nothing: that is zero, not NaN.
-    product = lax.mul(wide(x), wide(c))
-    nothing = lax.eq(c, lax.full_like(c, 0))
-    return c, _total(lax.select(nothing, lax.full_like(product, 0), product), t.dtype)
+    with _mesh_of(x):
+        # A masked score is -inf and receives nothing: that is zero, not NaN.
+        product = lax.mul(wide(x), wide(c))
+        nothing = lax.eq(c, lax.full_like(c, 0))
+        relevance = lax.select(nothing, lax.full_like(product, 0), product)
+    return c, _total(relevance, t.dtype)
 
 
 tap.defvjp(_tap_forward, _tap_backward)
@@ -383,7 +385,13 @@ def _total(relevance: Array, dtype: Any) -> Array:
     if jnp.issubdtype(relevance.dtype, jnp.complexfloating):
         relevance = lax.real(relevance)
     axes = tuple(range(relevance.ndim))
-    return lax.reduce_sum(lax.convert_element_type(relevance, dtype), axes)
+    with _mesh_of(relevance):
+        return lax.reduce_sum(lax.convert_element_type(relevance, dtype), axes)
+
+
+def _mesh_of(x: Array) -> Any:
+    """The context of `x`'s mesh: a tap may lie where another one begins."""
+    return jax.sharding.use_abstract_mesh(jax.typeof(x).sharding.mesh)
 
 
 tap_shadow.defvjp(lambda shadow, t: (shadow, t), _tap_shadow_backward)

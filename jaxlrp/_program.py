@@ -231,7 +231,8 @@ def _body(eqn: Any, kept: set[int]) -> Any | None:
     body = _compat.called_jaxpr(eqn.params)
     if body is None or id(body) in kept or _is_opaque(eqn):
         return None
-    if eqn.primitive is P.custom_jvp_call_p and is_elementwise(body):
+    activation = eqn.primitive is P.custom_jvp_call_p and is_elementwise(body)
+    if activation and _compat.open_jaxpr(body)[0].eqns:
         return None
     return body
 
@@ -250,10 +251,18 @@ def _is_unreadable(jaxpr: Any) -> bool:
     """Is there a primitive in it that has no rule, and no derivative around it?"""
     for eqn in _compat.open_jaxpr(jaxpr)[0].eqns:
         entry = lookup(eqn.primitive)
-        if entry is None or entry.kind is Kind.REFUSED:
+        if entry is None:
+            body = _compat.implementation(eqn)
+            bodies = [] if body is None else [body]
+            if not bodies:
+                return True
+        elif entry.kind is Kind.REFUSED:
             return True
-        opens = entry.kind in (Kind.CALL, Kind.CONTROL) and eqn.primitive not in _OWN
-        if opens and any(map(_is_unreadable, jaxprs_in_params(eqn.params))):
+        else:
+            opens = entry.kind in (Kind.CALL, Kind.CONTROL)
+            read = opens and eqn.primitive not in _OWN
+            bodies = jaxprs_in_params(eqn.params) if read else ()
+        if any(map(_is_unreadable, bodies)):
             return True
     return False
 

@@ -94,6 +94,23 @@ def test_custom_jvp_that_mixes_elements_is_written_out():
     assert "custom_jvp_call" not in names(program_of(f, X))
 
 
+def test_a_custom_jvp_of_nothing_is_written_out():
+    @jax.custom_jvp
+    def held(x):  # as equinox.internal.nondifferentiable
+        return x
+
+    @held.defjvp
+    def refuse(primals, tangents):
+        raise RuntimeError("no derivative")
+
+    def f(x):
+        return lax.fori_loop(0, 3, lambda i, x: held(x) + x, x)
+
+    assert "custom_jvp_call" not in names(program_of(held, X))
+    found = jaxlrp.lrp(f, target="all")(X)
+    np.testing.assert_allclose(found, f(X), rtol=1e-6)
+
+
 def test_large_repeated_jit_is_kept_and_a_single_one_is_not():
     assert names(program_of(FUNCTIONS["repeated"], X)) == ["jit"] * 3
     assert "jit" not in names(program_of(block, X))
@@ -221,3 +238,17 @@ def test_a_primitive_of_something_else_is_left_as_it_is(implementation):
 def test_a_primitive_that_calls_itself_is_left_as_it_is():
     theirs_p = named_primitive(lambda x: jax.jit(theirs_p.bind)(x))
     assert names(program_of(theirs_p.bind, X)) == ["theirs"]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_it_is_read_in_a_function_with_a_derivative_of_its_own(readable):
+    foreign = lambda x: np.sin(np.asarray(x))  # noqa: E731
+    theirs_p = named_primitive(jnp.sin if readable else foreign)
+
+    @jax.custom_vjp
+    def f(x):
+        return lax.cond(x[0, 0] > 0, theirs_p.bind, jnp.cos, x)
+
+    f.defvjp(lambda x: (f(x), None), lambda _, g: (g,))
+    expected = "cond" if readable else "custom_vjp_call"
+    assert expected in names(program_of(f, X))

@@ -219,6 +219,24 @@ def test_shardings_that_are_not_mapped_over(kind):
         assert explain(x).sharding.is_equivalent_to(rows, 2)
 
 
+def test_the_audit_accounts_where_axes_are_explicit_and_where_they_are_not():
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Explicit,))
+    spread = P("d", None)
+
+    @functools.partial(jax.sharding.auto_axes, out_sharding=spread)
+    def inside(x, w):
+        return jnp.tanh(x @ w) * x[:, :1]
+
+    def f(x):
+        return jnp.tanh(inside(x, W)).sum(-1)
+
+    with jax.set_mesh(mesh):
+        x = jax.device_put(X, NamedSharding(mesh, spread))
+        audit = jaxlrp.audit(f, target="all")(x)
+    assert audit.culprit is None
+    assert abs(audit.residual) < 1e-4 * abs(audit.total_out)
+
+
 def test_relevance_inside_a_sharded_map():
     explain = jaxlrp.lrp(lambda x: network(x, *WEIGHTS), COMPOSITES["Epsilon"])
     inside = jax.shard_map(explain, mesh=mesh(), in_specs=P("d"), out_specs=P("d"))

@@ -164,8 +164,8 @@ def _vision(name: str, size: int = 64, pick: Any = None, **options: Any) -> Buil
 
 
 VISION: dict[str, Build] = {
-    "AlexNet": _vision("alexnet", 80, num_classes=5),
-    "VGG11, batch norm": _vision("vgg11_bn", num_classes=5),
+    "AlexNet": _vision("alexnet", 224, num_classes=5),
+    "VGG11, batch norm": _vision("vgg11_bn", 224, num_classes=5),
     "ResNet18": _vision("resnet18", num_classes=5),
     "GoogLeNet": _vision("googlenet", num_classes=5, aux_logits=False),
     "SqueezeNet1.1": _vision("squeezenet1_1", num_classes=5),
@@ -173,8 +173,8 @@ VISION: dict[str, Build] = {
     "MobileNetV3": _vision("mobilenet_v3_small", num_classes=5),
     "EfficientNetB0": _vision("efficientnet_b0", num_classes=5),
     "ViT": _vision("vit_tiny", 32, img_size=32, patch_size=8, num_classes=5),
-    "Swin": _vision("swin_t", num_classes=5),
-    "SwinV2": _vision("swin_v2_t", num_classes=5),
+    "Swin": _vision("swin_t", 224, num_classes=5),
+    "SwinV2": _vision("swin_v2_t", 256, num_classes=5),
 }
 
 MODELS: dict[str, dict[str, Build]] = {"layers": LAYERS, "eqxvision": VISION}
