@@ -46,16 +46,18 @@ peers:
 	$(PEERS_VENV)/bin/python -m benchmarks.peers $(PEERS_ARGS)
 
 # Models of the project's own, then those of other libraries, then the page. A library
-# is one process: what it compiles is freed with it.
+# is one process: what it compiles is freed with it. A model that fails is told of, the
+# others still get their rows.
 ZOO = huggingface equinox_models diffrax_models haiku_models flax_models torch_models
 
 zoo: $(VENV)/.test $(ZOO_VENV)/.zoo $(KERAS_VENV)/.zoo
-	$(BIN)/python -m benchmarks.coverage
+	failed=0; \
+	$(BIN)/python -m benchmarks.coverage $(ZOO_ARGS) || failed=1; \
 	for library in $(ZOO); do \
-	    $(ZOO_VENV)/bin/python -m benchmarks.zoo $$library $(ZOO_ARGS) || exit 1; \
-	done
-	$(KERAS_VENV)/bin/python -m benchmarks.zoo keras_models $(ZOO_ARGS)
-	$(BIN)/python -m benchmarks.coverage --page
+	    $(ZOO_VENV)/bin/python -m benchmarks.zoo $$library $(ZOO_ARGS) || failed=1; \
+	done; \
+	$(KERAS_VENV)/bin/python -m benchmarks.zoo keras_models $(ZOO_ARGS) || failed=1; \
+	$(BIN)/python -m benchmarks.coverage --page && exit $$failed
 
 REQUIREMENTS = benchmarks/zoo/requirements-zoo
 

@@ -58,6 +58,7 @@ class Row:
       seconds: of processor time, to trace and read the program.
       shares: relevance that arrived (`inputs`) and that was absorbed, by the audit's
         categories, each as a fraction of the output's.
+      expansions: the share *Taylor*, by the roles of the steps it is lost at.
       unaccounted: what these leave, without its sign.
       culprit: the first equation with a NaN or infinity, or None.
       ratio: time of `value_and_lrp` over that of `jax.value_and_grad`, compiled; None
@@ -77,6 +78,7 @@ class Row:
     exactness: Mapping[str, int]
     seconds: float
     shares: Mapping[str, float]
+    expansions: Mapping[str, float]
     unaccounted: float
     culprit: str | None
     ratio: float | None
@@ -146,8 +148,12 @@ def account(
         audit = jaxlrp.audit(f, composite, argnums, target=target)(*args)
     whole = audit.total_out or 1.0
     amounts = {"inputs": audit.total_in, **audit.absorbed}
+    expansions: collections.Counter[str] = collections.Counter()
+    for step in audit.steps:
+        expansions[step.role] += step.absorbed.get("Taylor", 0.0)
     return {
         "shares": {name: a / whole for name, a in amounts.items() if a},
+        "expansions": {role: a / whole for role, a in expansions.items() if a},
         "unaccounted": abs(audit.residual / whole),
         "culprit": audit.culprit,
     }

@@ -163,3 +163,8 @@ MODELS: dict[str, dict[str, Build]] = {
     "differential equations": EQUATIONS,
     "implicit layers": IMPLICIT,
 }
+
+NOTES = {
+    "least squares": "the solver factors its matrix by a kernel that cannot be read, so "
+    "its derivative by the implicit function theorem is the rule: gradient times input.",
+}

@@ -70,9 +70,8 @@ def row(
         rounds=rounds,
     )
     notes: Mapping[str, str] = getattr(library, "NOTES", {})
-    taylor = abs(found.shares.get("Taylor", 0.0)) > 0.1
-    softmax = "exp" in found.primitives
-    note = notes.get(name, ATTENTION if taylor and softmax else "")
+    large = {role for role, share in found.expansions.items() if abs(share) > 0.05}
+    note = notes.get(name, ATTENTION if large == {"softmax"} else "")
     return dataclasses.replace(found, note=note)
 
 

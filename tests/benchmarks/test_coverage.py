@@ -43,6 +43,15 @@ def test_row_of_a_layer_has_its_numbers():
     assert made.ratio is None
 
 
+def test_expansions_are_told_by_the_step_that_they_are_of():
+    f = lambda w, x: jax.nn.softmax(x @ w) @ W.T  # noqa: E731
+    found = coverage.account(f, (W, X), target="all")
+    assert set(found["expansions"]) == {"softmax"}
+    total = sum(found["expansions"].values())
+    assert total == pytest.approx(found["shares"]["Taylor"], rel=1e-5)
+    assert abs(total) > 0.01
+
+
 def test_calls_count_as_often_as_they_are_made_and_loops_once():
     twice = jax.jit(lambda x: jnp.sin(jnp.sin(x)))
 

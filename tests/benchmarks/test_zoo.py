@@ -74,11 +74,22 @@ def broken():
     raise ValueError("no such class")
 
 
+def attention():
+    call = lambda params, x: jax.nn.softmax(x @ params["kernel"]) @ jnp.eye(4, 2)  # noqa: E731
+    return call, layer()[1]
+
+
 LIBRARY = types.SimpleNamespace(
     LIBRARY="plain",
     MODELS={"layers": {"one": layer, "two": layer}, "others": {"none": broken}},
     NOTES={"two": "of this one"},
 )
+
+
+def test_a_softmax_that_keeps_much_is_noted():
+    row = table.row(LIBRARY, "layers", "attention", attention, 0)
+    assert abs(row.expansions["softmax"]) > 0.05
+    assert row.note == table.ATTENTION
 
 
 def test_rows_are_those_of_the_models_that_run(capsys):
