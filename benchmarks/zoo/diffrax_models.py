@@ -165,6 +165,7 @@ MODELS: dict[str, dict[str, Build]] = {
 }
 
 NOTES = {
-    "least squares": "the solver factors its matrix by a kernel that cannot be read, so "
-    "its derivative by the implicit function theorem is the rule: gradient times input.",
+    "least squares": "the solver factors its matrix by a kernel that cannot be read, "
+    "so the rule is its derivative, by the implicit function theorem: gradient times "
+    "input.",
 }
