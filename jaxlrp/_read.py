@@ -23,14 +23,14 @@ import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxlrp import _facts
+from jaxlrp import _facts, rules
 from jaxlrp._claims import Claims, held_operands
 from jaxlrp._facts import Facts
 from jaxlrp._finish import finish
 from jaxlrp._fused import opaque_step
 from jaxlrp._layers import claim_layers
 from jaxlrp._norms import claim_batch_norms, claim_norms
-from jaxlrp._program import Equation, Program, Value, flatten
+from jaxlrp._program import Atom, Equation, Program, Value, flatten
 from jaxlrp._regions import claim_regions
 from jaxlrp._softmax import claim_softmax
 from jaxlrp._steps import Reading, Step
@@ -190,7 +190,7 @@ def _claim(
         if step is None and claims.role.get(i) != "chain":
             step = _single(i, equation, claims, composite)
         if step is not None:
-            steps.append(_select(step, activated, composite, claims))
+            steps.append(_select(step, activated, units, composite, claims))
     return steps
 
 
@@ -222,12 +222,40 @@ def _problem(equation: Equation, facts: Mapping[Value, Facts]) -> str:
 
 
 def _select(
-    step: Step, activated: frozenset[Value], composite: Composite, claims: Claims
+    step: Step,
+    activated: frozenset[Value],
+    units: Mapping[int, Step],
+    composite: Composite,
+    claims: Claims,
 ) -> Step:
     """The step with the composite's assignment that wins."""
     follows = step.layer is not None and step.outputs[0] in activated
     place = claims.place(step.main, step.role, step.signals, follows)
-    return dataclasses.replace(step, first=place.first, slot=composite.select(place))
+    step = dataclasses.replace(step, first=place.first, slot=composite.select(place))
+    rule = step.rule(composite)
+    if isinstance(rule, rules.SignalTakesAll) and rule.activations:
+        return dataclasses.replace(step, held=_activation_gates(step, units, claims))
+    return step
+
+
+def _activation_gates(
+    step: Step, units: Mapping[int, Step], claims: Claims
+) -> tuple[int, ...]:
+    """Which factor is the result of an activation, if one is and the other is not."""
+
+    def is_activation(atom: Atom) -> bool:
+        index = claims.producer.get(atom) if isinstance(atom, Value) else None
+        if index is None:
+            return False
+        if index in units:
+            return units[index].role == "activation"
+        equation = claims.program.equations[index]
+        signals = claims.active_inputs(equation)
+        moves = claims.entry(equation).kind is Kind.STRUCTURAL and len(signals) == 1
+        return moves and is_activation(signals[0])
+
+    gates = [i for i, v in enumerate(step.main.inputs) if is_activation(v)]
+    return (gates[0],) if len(gates) == 1 else step.held
 
 
 def _activated(

@@ -180,9 +180,9 @@ def test_conservative_propagation_holds_gates_if_asked(hold):
     x = jnp.array([1.0, -2.0, 3.0, 4.0])
     composite = composites.CPLRP(hold_gates=hold)
     found = jaxlrp.lrp(f, composite, target="all")(x)
-    signal = f(x)
-    gate = jnp.zeros(2) if hold else signal
-    np.testing.assert_allclose(found, jnp.concatenate([gate, signal]), rtol=1e-5)
+    gate = 0.0 if hold else 0.5
+    expected = jnp.concatenate([gate * f(x), (1 - gate) * f(x)])
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_state_space_step_and_decay_take_nothing():

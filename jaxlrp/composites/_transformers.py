@@ -31,12 +31,12 @@ def CPLRP(*, hold_gates: bool = False) -> Composite:  # noqa: N802
     """Conservative propagation: attention weights and normalisers are constants.
 
     Softmax passes no relevance (`Detach`), and what it weights takes all (`Taylor` on
-    bilinear products and products). LRP-0 on layers.
+    bilinear products: `R_v = v (dy/dv)^T (R / y)`). LRP-0 on layers; in elementwise
+    products a nonnegative factor is a gate and held, others are split evenly.
 
     Args:
-      hold_gates: activations pass no relevance either. For models whose activations
-        are all gates, as in LLaMA's `silu(gate) * up`; others would lose the way
-        through their hidden units.
+      hold_gates: a factor that an activation made is a gate, too, as in LLaMA's
+        `silu(gate) * up`: `up` takes all.
 
     Source: Ali et al. 2022, "XAI for transformers: better explanations through
     conservative propagation"; the gates as in LXT.
@@ -51,14 +51,13 @@ def CPLRP(*, hold_gates: bool = False) -> Composite:  # noqa: N802
       >>> bool(jnp.allclose(explain(x), jax.nn.softmax(x) * x))
       True
     """
-    composite = (
+    return (
         Composite("CPLRP")
         .on("layer", rules.LRP0())
         .on("softmax", rules.Detach())
         .on("bilinear", rules.Taylor())
-        .on("product", rules.Taylor())
+        .on("product", rules.SignalTakesAll(activations=hold_gates))
     )
-    return composite.on("activation", rules.Detach()) if hold_gates else composite
 
 
 def AttnLRPGamma(convolution: Any = 0.25, dense: Any = 0.05) -> Composite:  # noqa: N802

@@ -218,11 +218,16 @@ class UniformSplit(Rule):
 
 @rule
 class SignalTakesAll(Rule):
-    """Of a product with a gate (a sigmoid or softmax output), the signal takes all.
+    """Of a product with a gate, the signal takes all: `R_x = R`, the gate is constant.
 
-    A product without a recognisable gate is split evenly. Conserves.
+    A gate is a factor known to be nonnegative (a sigmoid's or softmax's output) where
+    the other is not; with `activations=True` also the result of any activation where
+    the other is none, as in `silu(gate) * up`. Other products are split evenly.
+    Conserves.
     Source: Arras et al. 2017.
     """
+
+    activations: bool = static(default=False)
 
 
 @rule
