@@ -16,6 +16,7 @@ from jaxlrp import (
 )
 from jaxlrp._audit import Audit, audit
 from jaxlrp._custom import custom_lrp, register_rule, route
+from jaxlrp._each import lrp_each
 from jaxlrp._parameters import parameter_relevance
 from jaxlrp._plan import Plan, plan
 from jaxlrp._transform import lrp, relprop, value_and_lrp
@@ -34,6 +35,7 @@ __all__ = [
     "deep_taylor",
     "errors",
     "lrp",
+    "lrp_each",
     "parameter_relevance",
     "plan",
     "primitives",

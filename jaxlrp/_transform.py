@@ -313,7 +313,7 @@ def _explainer(
         raise TypeError(f"f: got {f!r}, expected a function")
     patterns = _patterns(capture)
     masks = _conditions(conditions)
-    run = Run(rules, checkpoints=_checkpoints(checkpoints))
+    run = Run(rules, checkpoints=_positive("checkpoints", checkpoints))
     asked = bool(patterns or masks)
 
     def explain(args: tuple, kwargs: dict) -> Any:
@@ -350,13 +350,13 @@ def _patterns(capture: Any) -> tuple[str, ...]:
     return tuple(patterns)
 
 
-def _checkpoints(checkpoints: Any) -> int:
-    """`checkpoints` as an int of at least one."""
-    if not isinstance(checkpoints, int) or isinstance(checkpoints, bool):
-        raise TypeError(f"checkpoints: got {checkpoints!r}, expected an int")
-    if checkpoints < 1:
-        raise ValueError(f"checkpoints: got {checkpoints}, expected at least 1")
-    return checkpoints
+def _positive(name: str, value: Any) -> int:
+    """`value` as an int of at least one."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}: got {value!r}, expected an int")
+    if value < 1:
+        raise ValueError(f"{name}: got {value}, expected at least 1")
+    return value
 
 
 def _conditions(conditions: Any) -> Mapping[str, Any]:
@@ -500,7 +500,7 @@ def relprop(
       (2, 2)
     """
     rules = as_composite(composite)
-    run = Run(rules, checkpoints=_checkpoints(checkpoints))
+    run = Run(rules, checkpoints=_positive("checkpoints", checkpoints))
     traced = trace(f, primals, {}, rules, argnums, False, shadow_outputs=True)
     once = backward(traced, run)
     out = jax.tree.unflatten(traced.out_tree, once.outs)

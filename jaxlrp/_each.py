@@ -1,0 +1,107 @@
+"""Many explanations of one evaluation: relevances for each row of the output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxlrp import _targets
+from jaxlrp._backward import backward, seed
+from jaxlrp._run import Run
+from jaxlrp._transform import (
+    ArgNums,
+    _numbers,
+    _positive,
+    _wraps,
+    as_composite,
+    trace,
+)
+from jaxlrp.composites import Composite
+
+
+def lrp_each(
+    f: Callable[..., Any],
+    composite: Composite | None = None,
+    *,
+    argnums: ArgNums = -1,
+    target: Any = "max",
+    has_aux: bool = False,
+    chunk: int = 16,
+    checkpoints: int = 64,
+) -> Callable[..., Any]:
+    """The relevance of the input for each row of the output, from one evaluation.
+
+    `R[t] = lrp(lambda *args: f(*args)[t])(*args)`, for all rows `t`. The rows may be
+    the steps of a generated text, each with the scores of its token, or the questions
+    that a network answers at once. `f` is evaluated once, a loop in it too, and
+    relevance is sent back for `chunk` rows at a time.
+
+    Args:
+      f: as for `lrp`; its output is an array (rows, ...) or a pytree of them.
+      composite: as for `lrp`.
+      argnums: as for `lrp`.
+      target: as for `lrp`, of all rows together: "max" is the highest score of each
+        row, an array of ints the class of each.
+      has_aux: as for `lrp`.
+      chunk: how many rows are sent back at a time. More take more memory.
+      checkpoints: as for `lrp`.
+
+    Returns:
+      A function of `f`'s arguments that returns relevances like those of `lrp` with an
+      axis in front of each, of as many rows as the output has; with `has_aux`,
+      `(relevances, aux)`.
+
+    Raises:
+      TypeError: if `chunk` is no int.
+      ValueError: if `chunk` is less than one, or the output has no rows, or its leaves
+        differ in how many they have.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> w = jnp.array([[1.0, -1.0], [2.0, 0.5]])
+      >>> f = lambda x: jnp.stack([x @ w, x[::-1] @ w])
+      >>> jaxlrp.lrp_each(f)(jnp.array([1.0, 2.0])).round(3).tolist()
+      [[1.0, 4.0], [2.0, 2.0]]
+    """
+    rules = as_composite(composite)
+    _targets.check(target)
+    _numbers(argnums)
+    chunk = _positive("chunk", chunk)
+    run = Run(rules, checkpoints=_positive("checkpoints", checkpoints))
+
+    @_wraps(f)
+    def explained(*args: Any, **kwargs: Any) -> Any:
+        plain = callable(target)
+        options = {"shadow_outputs": plain, "stacklevel": 4}
+        traced = trace(f, args, kwargs, rules, argnums, has_aux, **options)
+        once = backward(traced, run)
+        count = _rows(once.outs)
+        multipliers, given = seed(target, traced.out_tree, once.outs)
+
+        def row(t: Array) -> Any:
+            def only(x: Array) -> Array:
+                mine = (jnp.arange(count) == t).reshape(-1, *[1] * (x.ndim - 1))
+                return jnp.where(mine, x, jnp.zeros_like(x))
+
+            there = None if given is None else list(map(only, given))
+            leaves, _ = once.relevance(list(map(only, multipliers)), there)
+            return traced.restore(leaves)
+
+        relevances = lax.map(row, jnp.arange(count), batch_size=chunk)
+        return (relevances, traced.restore_aux(once.aux)) if has_aux else relevances
+
+    return explained
+
+
+def _rows(outs: list[Array]) -> int:
+    """How many rows the output has."""
+    counts = {jnp.shape(y)[:1] for y in outs}
+    if len(counts) != 1 or () in counts:
+        shapes = ", ".join(str(jnp.shape(y)) for y in outs)
+        raise ValueError(
+            f"f: got outputs of shapes {shapes}, expected arrays of as many rows"
+        )
+    return outs[0].shape[0]
