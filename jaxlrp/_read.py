@@ -213,12 +213,16 @@ def _problem(equation: Equation, facts: Mapping[Value, Facts]) -> str:
     shapes = ", ".join(v.aval.str_short() for v in equation.inputs)
     if entry is not None:
         reason = _refusal(equation, facts)
-        return f"primitive {name!r} of ({shapes}) at {where}: {reason}."
+        way_out = "" if "custom_lrp" in reason else f"; {_WAY_OUT}"
+        return f"primitive {name!r} of ({shapes}) at {where}: {reason}{way_out}."
     return (
         f"primitive {name!r} of ({shapes}) at {where} has no rule, and relevance has "
-        f"to pass it. Register one with @jaxlrp.register_rule(primitive), or wrap the "
-        f"function that uses it in jaxlrp.custom_lrp."
+        f"to pass it. Register one with @jaxlrp.register_rule(primitive), or "
+        f"{_WAY_OUT}."
     )
+
+
+_WAY_OUT = "wrap the function that uses it in jaxlrp.custom_lrp"
 
 
 def _select(
