@@ -14,6 +14,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 from jax.extend.core import Literal, Primitive, jaxprs_in_params
 from jax.extend.core import primitives as P
 
@@ -242,9 +243,56 @@ _OWN = (P.custom_jvp_call_p, P.custom_vjp_call_p)
 
 
 def _is_opaque(eqn: Any) -> bool:
-    """Has it a derivative of its own, and something in it that cannot be read?"""
+    """Has it a derivative of its own, and something in it that cannot be read?
+
+    Or does nothing pass it when it is read? A rounding with the derivative of the
+    identity is such a function.
+    """
     body = _compat.called_jaxpr(eqn.params) if eqn.primitive in _OWN else None
-    return body is not None and _is_unreadable(body)
+    if body is None:
+        return False
+    return _is_unreadable(body) or _is_cut(body, eqn.params.get("num_consts", 0))
+
+
+def _is_cut(jaxpr: Any, constants: int) -> bool:
+    """Are all results made of the operands by ways that pass no relevance?"""
+    inputs = _compat.open_jaxpr(jaxpr)[0].invars
+    real = [i >= constants and _is_real(v) for i, v in enumerate(inputs)]
+    results = _passed(jaxpr, [(r, r) for r in real])
+    return any(made for made, _ in results) and not any(act for _, act in results)
+
+
+def _passed(jaxpr: Any, inputs: Sequence[tuple[bool, bool]]) -> list[tuple[bool, bool]]:
+    """Of each result: is it made of the operands, and can relevance pass?"""
+    open_, _ = _compat.open_jaxpr(jaxpr)
+    known = dict(zip(open_.invars, inputs, strict=True))
+
+    def read(atom: Any) -> tuple[bool, bool]:
+        return _NOTHING if isinstance(atom, Literal) else known.get(atom, _NOTHING)
+
+    for eqn in open_.eqns:
+        operands = [read(v) for v in eqn.invars]
+        entry = lookup(eqn.primitive)
+        body = None
+        if entry is not None and entry.kind is Kind.CALL and eqn.primitive not in _OWN:
+            body = _compat.called_jaxpr(eqn.params)
+        if body is not None:
+            results = _passed(body, operands)
+        else:
+            inert = entry is not None and entry.kind is Kind.INERT
+            made = any(m for m, _ in operands)
+            passes = any(a for _, a in operands) and not inert
+            results = [(made, passes and _is_real(v)) for v in eqn.outvars]
+        known.update(zip(eqn.outvars, results, strict=True))
+    return [read(v) for v in open_.outvars]
+
+
+_NOTHING = (False, False)
+
+
+def _is_real(variable: Any) -> bool:
+    dtype = getattr(variable.aval, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
 
 
 def _is_unreadable(jaxpr: Any) -> bool:

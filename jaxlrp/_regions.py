@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from jax.extend.core import Literal
+from jax.extend.core.primitives import custom_vjp_call_p
 
 from jaxlrp import _compat, _facts
 from jaxlrp._claims import Claims, held_operands
@@ -93,6 +94,8 @@ def _joins(
         return False
     entry = claims.entry(equation)
     if entry.kind is Kind.CALL:  # an elementwise function with its own derivative?
+        if equation.primitive is custom_vjp_call_p:  # it has no forward derivative
+            return False
         body = _compat.called_jaxpr(dict(equation.params))
         return len(actives) == 1 and is_elementwise(body)
     if entry.kind is not Kind.ELEMENTWISE:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.extend.core import Primitive, primitives
 
 from jaxlrp.primitives._book import (
     Entry,
@@ -63,7 +65,7 @@ def _winners(
 ) -> tuple[list[Array], list[None]]:
     """The greatest across devices: relevance goes to the winners, in equal parts."""
     (x,) = operands
-    (greatest,) = bind(lax.stop_gradient(x))  # which are equal has no derivative
+    (greatest,) = bind(x)
     options = {
         "axis_name": params["axes"],
         "axis_index_groups": params.get("axis_index_groups"),
@@ -73,7 +75,17 @@ def _winners(
     return [lax.psum(jnp.where(won, x, 0) / number, **options)], [None]
 
 
-enter(
-    "pmax pmin",
-    Entry(Kind.CUSTOM, rule=_winners, nonnegative=all_nonnegative),
+def _without_derivative(primitive: Primitive) -> Callable[[Params], Callable]:
+    """The value alone: JAX has no derivative, and a constant needs none."""
+    return lambda params: lambda x: primitive.bind(lax.stop_gradient(x), **params)
+
+
+GREATEST = Entry(
+    Kind.CUSTOM,
+    rule=_winners,
+    form=_without_derivative(primitives.pmax_p),
+    nonnegative=all_nonnegative,
 )
+enter("pmax", GREATEST)
+LEAST = _without_derivative(primitives.pmin_p)
+enter("pmin", dataclasses.replace(GREATEST, form=LEAST))

@@ -101,7 +101,7 @@ enter("add add_any", _elementwise(linear=jointly, nonnegative=all_nonnegative))
 enter("sub", _elementwise(linear=jointly, subtracts=True))
 enter("neg", _elementwise(linear=jointly))
 enter(
-    "copy reduce_precision tie stage",
+    "copy reduce_precision stage",
     _elementwise(linear=jointly, nonnegative=first_nonnegative),
 )
 enter("convert_element_type", _elementwise(linear=jointly, nonnegative=_keeps_its_sign))
@@ -148,6 +148,8 @@ enter("clamp", _elementwise(nonnegative=_bounds_nonnegative, picks=True, form=_c
 enter("exp exp2", _elementwise(nonnegative=always, exponential=True))
 enter("logistic erfc square cosh", _elementwise(nonnegative=always))
 enter("sqrt rsqrt", _elementwise(nonnegative=always, root=always))
+# Their derivative is zero, their relevance the identity's: a quantised activation.
+enter("floor ceil round", _elementwise(nonnegative=first_nonnegative))
 enter("cbrt", _elementwise(nonnegative=first_nonnegative, root=always))
 enter("integer_pow", _elementwise(nonnegative=_even_power, root=_reciprocal))
 enter(

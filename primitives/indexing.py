@@ -6,6 +6,7 @@ is not.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -67,14 +68,31 @@ def _scattered(
 
 
 def _added(
-    bind: Callable, params: Params, operands: Any, position: int, relevance: Array
+    sign: int,
+    bind: Callable,
+    params: Params,
+    operands: Any,
+    position: int,
+    relevance: Array,
 ) -> Array:
-    """The part of the sum that the slice of each index makes."""
+    """The part of the sum that the slice of each index makes.
+
+    Where the sum is one of symbols, as of an offset and ids, all of it is theirs.
+    """
     where, indices, updates = operands
+    how = _scattering(params)  # of floats, whatever is counted
+
+    def add(x: Array, indices: Array, update: Array) -> list[Array]:
+        return [lax.scatter_add(x, indices, update, **how)]
+
+    if position == 0:
+        return relevance
+    if position == 2:
+        return _put_in(add, operands, 2, relevance)
     update = jnp.asarray(updates, relevance.dtype)
-    y = bind(jnp.asarray(where, relevance.dtype), indices, update)[0]
+    y = bind(where, indices, updates)[0].astype(relevance.dtype)
     share = jnp.where(y == 0, 0, relevance / jnp.where(y == 0, 1, y))
-    put = update * _put_in(bind, operands, 2, share)
+    put = sign * update * _put_in(add, operands, 2, share)
     return put.sum(params["dimension_numbers"].update_window_dims)
 
 
@@ -121,6 +139,15 @@ def _gathers_nonnegative(signs: Signs, params: Params) -> bool:
     return signs[0] and (fill is None or fill >= 0)
 
 
+def _applies_a_function(params: Params, active: Active) -> str:
+    """`x.at[i].apply(f)` is this primitive, too."""
+    why = (
+        "JAX has no derivative for a function that is applied in place "
+        "(x.at[i].apply(f)); use x.at[i].set(f(x[i]))"
+    )
+    return "" if params["update_jaxpr"] is None else why
+
+
 enter(
     "gather",
     Entry(
@@ -144,8 +171,18 @@ enter(
     "dynamic_update_slice",
     Entry(Kind.STRUCTURAL, linear=only(0, 1), origin=_updated),
 )
-enter("scatter", Entry(Kind.STRUCTURAL, linear=only(0, 2), origin=_scattered))
-enter("scatter-add scatter-sub", Entry(Kind.LINEAR, linear=only(0, 2), origin=_added))
+enter(
+    "scatter",
+    Entry(
+        Kind.STRUCTURAL,
+        linear=only(0, 2),
+        origin=_scattered,
+        refuses=_applies_a_function,
+    ),
+)
+ADDED, SUBTRACTED = (functools.partial(_added, sign) for sign in (1, -1))
+enter("scatter-add", Entry(Kind.LINEAR, linear=only(0, 2), origin=ADDED))
+enter("scatter-sub", Entry(Kind.LINEAR, linear=only(0, 2), origin=SUBTRACTED))
 enter(
     "scatter-mul",
     Entry(

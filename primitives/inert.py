@@ -21,7 +21,7 @@ enter(
     "reduce_and reduce_or reduce_xor bitcast_convert_type population_count clz",
     Entry(Kind.INERT),
 )
-enter("sign floor ceil round", Entry(Kind.INERT))
+enter("sign", Entry(Kind.INERT))
 enter(
     "random_bits random_fold_in random_seed random_split random_unwrap random_wrap "
     "random_clone rng_bit_generator rng_uniform threefry2x32 threefry4x32 "

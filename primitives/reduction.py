@@ -12,8 +12,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+import jax.core
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.extend.core import jaxpr_as_fun
 
 from jaxlrp.primitives._book import (
     Active,
@@ -64,12 +67,54 @@ _OPERATIONS: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {
 }
 
 
-def _by_name(params: Params) -> Callable[..., Sequence[Array]] | None:
-    """In terms of the named reductions, whose start JAX can differentiate."""
-    if not _operation(params):
-        return None
-    over, then = _OPERATIONS[_operation(params)]
-    return lambda x, start: [then(over(x, params["dimensions"]), start)]
+def _in_pairs(
+    params: Params, stacks: Sequence[Array], starts: Sequence[Array]
+) -> list[Array]:
+    """Reduces the first axis, behind the start, by the body: neighbours in pairs."""
+    body = params["jaxpr"]
+    if hasattr(body, "consts"):
+        function = jax.vmap(jaxpr_as_fun(body))
+    else:  # of windows, in older versions
+        run = functools.partial(jax.core.eval_jaxpr, body, params["consts"])
+        function = jax.vmap(run)
+
+    def combine(xs: Sequence[Array], ys: Sequence[Array]) -> list[Array]:
+        results = function(*(v.reshape(-1) for v in (*xs, *ys)))
+        return [r.reshape(x.shape) for r, x in zip(results, xs, strict=True)]
+
+    values = [
+        jnp.concatenate([jnp.broadcast_to(start, (1, *x.shape[1:])), x])
+        for x, start in zip(stacks, starts, strict=True)
+    ]
+    while (count := values[0].shape[0]) > 1:
+        even = count - count % 2
+        pairs = combine([v[:even:2] for v in values], [v[1::2] for v in values])
+        rest = [v[even:] for v in values]
+        values = [jnp.concatenate(both) for both in zip(pairs, rest, strict=True)]
+    return [v[0] for v in values]
+
+
+def _split(operands: Sequence[Array]) -> tuple[Sequence[Array], Sequence[Array]]:
+    """The arrays, and as many starts behind them."""
+    half = len(operands) // 2
+    return operands[:half], operands[half:]
+
+
+def _reduced(params: Params) -> Callable[..., Sequence[Array]]:
+    """In terms that JAX can differentiate, in the start and in several arrays too."""
+    axes = tuple(params["dimensions"])
+    if _operation(params):
+        over, then = _OPERATIONS[_operation(params)]
+        return lambda x, start: [then(over(x, axes), start)]
+
+    def reduced(*operands: Array) -> list[Array]:
+        xs, starts = _split(operands)
+        front = tuple(range(len(axes)))
+        stacks = [jnp.moveaxis(x, axes, front) for x in xs]
+        stacks = [x.reshape(-1, *x.shape[len(axes) :]) for x in stacks]
+        return _in_pairs(params, stacks, starts)
+
+    return reduced
 
 
 def _degree_of_reduction(params: Params, active: Active) -> Callable[..., Any] | None:
@@ -84,19 +129,23 @@ def _degree_of_reduction(params: Params, active: Active) -> Callable[..., Any] |
     )
 
 
-def _windows_by_name(params: Params) -> Callable[..., Sequence[Array]] | None:
+def _reduced_windows(params: Params) -> Callable[..., Sequence[Array]]:
     """In terms of the windows: each begins with the start, once."""
     operation = _operation(params)
-    if not operation:
-        return None
-    _, then = _OPERATIONS[operation]
 
-    def reduced(x: Array, start: Array) -> list[Array]:
+    def stack(x: Array, fill: Any) -> Array:
         inside = windows(params, jnp.ones(x.shape, bool), False)
-        neutral = {"add": 0, "mul": 1}.get(operation, start)
-        stack = jnp.where(inside, windows(params, x, 0), neutral).astype(x.dtype)
-        start = jnp.broadcast_to(start, stack.shape[1:])
-        return [functools.reduce(then, stack, start)]
+        return jnp.where(inside, windows(params, x, 0), fill).astype(x.dtype)
+
+    def reduced(*operands: Array) -> list[Array]:
+        xs, starts = _split(operands)
+        if not operation:
+            stacks = [stack(x, start) for x, start in zip(xs, starts, strict=True)]
+            return _in_pairs(params, stacks, starts)
+        (x,), (start,) = xs, starts
+        values = stack(x, {"add": 0, "mul": 1}.get(operation, start))
+        start = jnp.broadcast_to(start, values.shape[1:])
+        return [functools.reduce(_OPERATIONS[operation][1], values, start)]
 
     return reduced
 
@@ -113,12 +162,6 @@ def _degree_of_window(params: Params, active: Active) -> Callable[..., Any] | No
         return inside * active[0] + active[1]
 
     return degree
-
-
-def _other_function(params: Params, active: Active) -> str:
-    if _operation(params):
-        return ""
-    return "JAX has no reverse derivative for windows of an arbitrary function"
 
 
 enter(
@@ -151,15 +194,11 @@ enter(
 ANY = "of sums, products, maxima and minima; of another function, the gradient"
 enter(
     "reduce",
-    Entry(Kind.HOMOGENEOUS, degree=_degree_of_reduction, form=_by_name, reason=ANY),
+    Entry(Kind.HOMOGENEOUS, degree=_degree_of_reduction, form=_reduced, reason=ANY),
 )
 enter(
     "reduce_window",
     Entry(
-        Kind.HOMOGENEOUS,
-        degree=_degree_of_window,
-        form=_windows_by_name,
-        refuses=_other_function,
-        reason="of sums, products, maxima and minima",
+        Kind.HOMOGENEOUS, degree=_degree_of_window, form=_reduced_windows, reason=ANY
     ),
 )

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import jax.numpy as jnp
+
 from jaxlrp.primitives._book import (
     Active,
     Entry,
@@ -16,6 +18,7 @@ from jaxlrp.primitives._book import (
     all_nonnegative,
     enter,
     jointly,
+    only,
 )
 
 Atom = tuple[int | None, int, int]
@@ -104,8 +107,23 @@ enter("reshape", structural(layout=reshape_layout))
 enter("squeeze", structural(layout=squeeze_layout))
 enter("broadcast_in_dim", structural(layout=broadcast_layout))
 enter("pad", structural(refuses=_only_the_padding))
+# Of kernels, where JAX does not differentiate it.
 enter(
-    "slice rev concatenate split stack unstack tile broadcast_to "
+    "broadcast_to",
+    structural(form=lambda params: lambda x: jnp.broadcast_to(x, params["shape"])),
+)
+enter(
+    "tie",
+    Entry(
+        Kind.STRUCTURAL,
+        linear=only(1),
+        nonnegative=lambda signs, params: signs[1],
+        decides=(0,),
+        reason="the second operand, when there is a first",
+    ),
+)
+enter(
+    "slice rev concatenate split stack unstack tile "
     "optimization_barrier name device_put sharding_constraint layout_constraint "
     "relayout reshard with_memory_space_constraint xla_metadata_value from_edtype "
     "to_edtype",

@@ -249,3 +249,43 @@ def test_effects_with_results_in_a_loop_are_refused():
     f = lambda x: lax.while_loop(lambda h: h.sum() < 9, body, x)  # noqa: E731
     with pytest.raises(UnexplainedPrimitiveError, match="while loop at .*test_opaque"):
         jaxlrp.lrp(f)(jnp.ones_like(X))
+
+
+# ---- derivatives that stand in for none --------------------------------------------
+
+
+def straight_through(wrap, quantise):
+    f = wrap(quantise)
+    if wrap is jax.custom_vjp:
+        f.defvjp(lambda x: (quantise(x), None), lambda _, g: (g,))
+    else:
+        f.defjvp(lambda xs, ts: (quantise(*xs), ts[0]))
+    return f
+
+
+def nearest(x):
+    table = jnp.asarray(W)
+    return table[((x[:, None] - table) ** 2).sum(-1).argmin(1)]
+
+
+QUANTISED = {
+    "sign": jnp.sign,
+    "nearest in a table": nearest,
+}
+
+
+@pytest.mark.parametrize("wrap", [jax.custom_vjp, jax.custom_jvp])
+@pytest.mark.parametrize("name", QUANTISED)
+def test_a_derivative_counts_where_the_function_itself_passes_nothing(name, wrap):
+    quantise = QUANTISED[name]
+    x = jnp.asarray(3 * X)
+    f = lambda x: straight_through(wrap, quantise)(x) @ W  # noqa: E731
+    plain = composites.Composite("plain").on("activation", rules.Taylor())
+    found = jaxlrp.lrp(f, plain, target="all")(x)
+    np.testing.assert_allclose(found, x * W.sum(1), rtol=1e-4)
+    found = jaxlrp.lrp(f, target="all")(x)
+    by_identity = wrap is jax.custom_jvp and name != "nearest in a table"
+    expected = quantise(x) if by_identity else x
+    np.testing.assert_allclose(found, expected * W.sum(1), rtol=1e-3, atol=1e-4)
+    audit = jaxlrp.audit(f, target="all")(x)
+    assert abs(audit.residual) < 1e-4 * abs(audit.total_out)

@@ -63,6 +63,13 @@ def softmax_over_devices(x, w):
     return weights / lax.psum(weights.sum(-1, keepdims=True), "d")
 
 
+def held_maximum(x, w):
+    scores = x @ w
+    greatest = lax.pmax(scores.max(-1, keepdims=True), "d")
+    weights = jnp.exp(scores - lax.stop_gradient(greatest))
+    return weights / lax.psum(weights.sum(-1, keepdims=True), "d")
+
+
 def neighbour(x):
     return jnp.tanh(lax.ppermute(x, "d", [(i, (i + 1) % 8) for i in range(8)]) @ W)
 
@@ -122,6 +129,10 @@ PROGRAMS = {
     "maximum": (
         over_devices(lambda x: lax.pmax(jnp.tanh(x), "d"), P("d"), P()),
         lambda x: jnp.tanh(x.reshape(8, 2, 8)).max(0),
+    ),
+    "maximum that is held": (
+        over_devices(held_maximum, (P(), P(None, "d")), P(None, "d"), W),
+        lambda x: jax.nn.softmax(x @ W),
     ),
     "permuted": (
         over_devices(neighbour, P("d"), P("d")),

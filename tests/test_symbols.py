@@ -166,10 +166,62 @@ def test_ids_that_look_up_together_share_in_equal_parts():
     np.testing.assert_allclose(b, expected[:, best] / 2, rtol=1e-5)
 
 
+def test_ids_that_are_columns_of_one_index_share_in_equal_parts():
+    table = jax.random.normal(KEYS[0], (VOCABULARY, VOCABULARY))
+    w = jnp.arange(1.0, LENGTH)
+    f = lambda ids: table[ids[:-1], ids[1:]] @ w  # noqa: E731
+    half = table[IDS[:-1], IDS[1:]] * w / 2
+    expected = jnp.pad(half, (0, 1)) + jnp.pad(half, (1, 0))
+    np.testing.assert_allclose(jaxlrp.lrp(f)(IDS), expected, rtol=1e-4)
+
+
 def test_a_count_of_tokens_goes_to_each_of_them():
     w = jax.random.normal(KEYS[1], (VOCABULARY,))
     bag = lambda ids: jnp.zeros(VOCABULARY).at[ids].add(1.0) @ w  # noqa: E731
     np.testing.assert_allclose(jaxlrp.lrp(bag)(IDS), w[IDS], rtol=1e-5)
+
+
+COUNTS = {
+    "integers": lambda ids: jnp.bincount(ids, length=VOCABULARY).astype(float),
+    "added": lambda ids: jnp.zeros(VOCABULARY).at[ids].add(2.0) / 2,
+    "subtracted": lambda ids: -jnp.zeros(VOCABULARY).at[ids].subtract(1.0),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_every_way_of_counting_tokens(name):
+    w = jax.random.normal(KEYS[1], (VOCABULARY,))
+    bag = lambda ids: COUNTS[name](ids) @ w  # noqa: E731
+    np.testing.assert_allclose(jax.jit(jaxlrp.lrp(bag))(IDS), w[IDS], rtol=1e-4)
+
+
+OFFSETS = {
+    "to some ids": lambda ids: ids.at[1].add(-1),
+    "of ids into a buffer": lambda ids: jnp.ones(LENGTH, int).at[:].add(ids) % 7,
+    "of ids to themselves": lambda ids: ids.at[jnp.arange(LENGTH)].add(ids) % 7,
+}
+
+
+@pytest.mark.parametrize("name", OFFSETS)
+def test_what_is_added_to_an_id_leaves_it_all_relevance(name):
+    move = OFFSETS[name]
+    f = lambda ids: head(PARAMS, PARAMS["table"][move(ids)])  # noqa: E731
+    assert_close(jaxlrp.lrp(f)(IDS), of_embeddings(PARAMS["table"][move(IDS)]))
+
+
+def test_an_id_whose_place_is_written_over_receives_nothing():
+    w = jax.random.normal(KEYS[1], (VOCABULARY,))
+    values = jnp.arange(1.0, LENGTH + 1)
+    f = lambda ids: jnp.zeros(VOCABULARY).at[ids].set(values) @ w  # noqa: E731
+    expected = (values * w[IDS]).at[1].set(0)  # 3 stands in two places
+    np.testing.assert_allclose(jaxlrp.lrp(f)(IDS), expected, rtol=1e-4)
+
+
+def test_an_id_that_says_where_to_write_has_what_was_written():
+    w = jnp.arange(1.0, 9)
+    update = jnp.array([2.0, 3.0])
+    f = lambda i: lax.dynamic_update_slice(jnp.ones(8), update, (i,)) @ w  # noqa: E731
+    np.testing.assert_allclose(jaxlrp.lrp(f)(jnp.asarray(4)), 2 * 5 + 3 * 6, rtol=1e-4)
 
 
 def test_masks_and_positions_made_of_ids_receive_nothing():

@@ -6,6 +6,7 @@ state the formula.
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable
 
 import jax
@@ -14,7 +15,11 @@ import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import layout, sparse, xla_metadata
+from jax.experimental.sparse.linalg import spsolve
+from jax.extend.core import Primitive
 from jax.extend.core import primitives as P
+
+from jaxlrp import _compat
 
 
 def draw(key, *shape, low=0.5, high=1.5):
@@ -218,6 +223,19 @@ PARTS = {
     "conj": lambda x: lax.conj(lax.complex(x, 2 * x)).imag,
 }
 
+
+def internal(name):
+    """A primitive of JAX's that is not public."""
+    modules = [m for key, m in sys.modules.items() if key.split(".")[0] == "jax"]
+    values = [v for m in modules for v in list(vars(m).values())]
+    return next(v for v in values if isinstance(v, Primitive) and v.name == name)
+
+
+ONE_DEVICE = jax.sharding.NamedSharding(
+    jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Explicit,)),
+    jax.sharding.PartitionSpec("i", None),
+)
+
 # With a Python number, or a constant array, in the place of an operand.
 WITH_CONSTANTS = {
     "x + 0.5": (lambda x: x + 0.5, dense),
@@ -258,6 +276,8 @@ MOVES = {
         x, layout.Layout(tuple(range(x.ndim)))
     ),
     "xla_metadata_value": lambda x: xla_metadata.set_xla_metadata(x, a="b"),
+    "reshard": lambda x: jax.sharding.reshard(x, ONE_DEVICE),
+    "broadcast_to": lambda x: internal("broadcast_to").bind(x[:, :1], shape=x.shape),
     "dynamic_slice": lambda x: lax.dynamic_slice(x, (1, 1), (2, 2)),
     "cummax": lambda x: lax.cummax(x, 1),
     "cummin": lambda x: lax.cummin(x, 0, reverse=True),
@@ -267,6 +287,12 @@ MOVES = {
     "top_k": lambda x: lax.top_k(x, 2)[0],
     "approx_top_k": lambda x: lax.approx_max_k(x, 2)[0],
 }
+
+
+if _compat.has_derivative(internal("with_memory_space_constraint")):
+    MOVES["with_memory_space_constraint"] = lambda x: internal(
+        "with_memory_space_constraint"
+    ).bind(x, memory_space=jax.memory.Space.Device)
 
 
 def window(x, fill, operation, shape=(2, 2), strides=(1, 2), padding="SAME", **options):
@@ -388,6 +414,31 @@ def evenly(count, spread):
     return oracle
 
 
+def root_of_squares(a, b):
+    return jnp.sqrt(a * a + b * b)
+
+
+def of_squares_in_pairs(f, xs, active, weights):
+    """Of `sqrt(a^2 + b^2)`, `a` gets `a^2` over the sum of both."""
+    (w,), (x,) = weights, xs
+    pairs = (x**2).reshape(len(x), -1, 2)
+    part = pairs / np.sqrt(pairs.sum(-1, keepdims=True)) * w[..., None]
+    return [part.reshape(x.shape)]
+
+
+def of_squares_and_start(f, xs, active, weights):
+    """The same of a row and of the start, which is in every row's."""
+    (w,), (x, v) = weights, xs
+    each = w / np.sqrt((x**2).sum(1) + v**2)
+    parts = [x**2 * each[:, None], (v**2 * each).sum()]
+    return [parts[i] for i in active]
+
+
+def of_the_largest(a, b):
+    """Of tuples, the one whose first element is greater."""
+    return tuple(jnp.where(a[0] >= b[0], x, y) for x, y in zip(a, b, strict=True))
+
+
 def both_neighbours(part):
     """Of windows of two: the elements of a row are in the window before and behind."""
     return np.pad(part, ((0, 0), (0, 1))) + np.pad(part, ((0, 0), (1, 0)))
@@ -426,6 +477,15 @@ CASES = {
     "atan2": [F(lax.atan2, (A, B), alone, whole(0))],
     "rem": [F(lax.rem, (A, B / 3), alone, gradient, low=False)],
     "nextafter": [F(lax.nextafter, (A, B), [whole(0), nothing], whole(0))],
+    "tie": [
+        F(
+            lambda x, y: internal("tie").bind(x, y),
+            (A, B),
+            [nothing, moves],
+            moves,
+            mapped=False,
+        )
+    ],
     "igamma": [F(lax.igamma, (A, B), alone, whole(1), **SLOW)],
     "igammac": [F(lax.igammac, (A, B), [None, whole(1)], whole(1), **SLOW)],
     "polygamma": [
@@ -476,6 +536,22 @@ CASES = {
             gradient,
             conserves=False,
         ),
+        F(  # several arrays, of which one says where the others are taken
+            lambda x, y: lax.reduce(
+                (x, y, lax.iota(np.int32, SIZE)),
+                (x.dtype.type(-np.inf), y.dtype.type(0), np.int32(0)),
+                of_the_largest,
+                (0,),
+            )[1],
+            (A, B),
+            [None, None],
+            moves,
+        ),
+        F(  # the start is one element more
+            lambda x, v: lax.reduce(x, v, root_of_squares, (1,)),
+            (M, B[0]),
+            of_squares_and_start,
+        ),
     ],
     "reduce_window": [
         F(lambda x: window(x, x.dtype.type(0.1), lax.max), (M,), moves),
@@ -490,6 +566,26 @@ CASES = {
             (M, B[0]),
             [evenly(2, both_neighbours), evenly(1, both_neighbours)],
             evenly(3, both_neighbours),
+        ),
+        F(
+            lambda x: window(
+                x, x.dtype.type(0), root_of_squares, (1, 2), (1, 2), "VALID"
+            ),
+            (M,),
+            of_squares_in_pairs,
+        ),
+        F(
+            lambda x, y: window(
+                (x, y),
+                (x.dtype.type(-np.inf), y.dtype.type(0)),
+                of_the_largest,
+                (2, 1),
+                (1, 1),
+                "VALID",
+            )[1],
+            (M, draw(7, 3, 4)),
+            [None, None],
+            moves,
         ),
     ],
     # Selections.
@@ -668,6 +764,16 @@ CASES = {
             dense,
             low=False,
         ),
+    ],
+    "spsolve": [
+        F(
+            lambda d, b: spsolve(d, CSR.indices, CSR.indptr, b),
+            (DATA, A[:3]),
+            [of_degree(-1), dense],
+            holding(0),
+            low=False,
+            mapped=False,
+        )
     ],
     "cholesky": [F(jnp.linalg.cholesky, (SPD,), of_degree(0.5), low=False)],
     "eigh": [

@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 from jax.extend.core import Literal
 
+import jaxlrp
 from jaxlrp import _compat
 from jaxlrp.primitives import Kind, elementwise, entries
 
@@ -212,3 +213,19 @@ def test_roots_make_scales():
 
 def test_module_says_what_it_is_for():
     assert "Elementwise" in elementwise.__doc__
+
+
+@pytest.mark.parametrize("quantise", [jnp.round, jnp.floor, jnp.ceil])
+def test_rounding_passes_relevance_on_as_an_activation(quantise):
+    """Of numbers quantised by their own scale; the scale is held."""
+
+    weights = jnp.asarray(draw(0)[:4], jnp.float32)
+
+    def quantised(x):
+        scale = jnp.abs(x).max() / 7
+        return quantise(x / scale) * scale
+
+    x = jnp.asarray([3.0, -1.2, 0.7, 2.2], jnp.float32)
+    found = jaxlrp.lrp(lambda x: quantised(x) @ weights, target="all")(x)
+    np.testing.assert_allclose(found, quantised(x) * weights, rtol=1e-4, atol=1e-6)
+    assert not jax.grad(lambda x: quantise(x).sum())(x).any()

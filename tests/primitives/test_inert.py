@@ -13,8 +13,6 @@ X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
 FACTORS = {
     "comparison": lambda x: (x > 0).astype(x.dtype),
     "sign": jnp.sign,
-    "floor": jnp.floor,
-    "rounded": jnp.round,
     "argmax": lambda x: jnp.argmax(x, 1, keepdims=True).astype(x.dtype),
     "finite": lambda x: jnp.isfinite(x).astype(x.dtype),
     "stopped": lax.stop_gradient,

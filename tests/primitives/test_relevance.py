@@ -155,9 +155,9 @@ def test_relevance_is_that_of_the_oracle(dozen):
 # No public function makes these of floating-point values on one device: they are copies
 # inside kernels, for layouts, meshes and extended dtypes, which other entries share.
 OUT_OF_REACH = """
-    broadcast_to with_memory_space_constraint to_edtype from_edtype relayout reshard tie
-    call_hi_primitive spsolve stage global_array_to_host_local_array
-    host_local_array_to_global_array reduced_vary_cast_p vary_unreduced_cast_p
+    with_memory_space_constraint to_edtype from_edtype relayout stage call_hi_primitive
+    global_array_to_host_local_array host_local_array_to_global_array
+    reduced_vary_cast_p vary_unreduced_cast_p
 """.split()
 
 
