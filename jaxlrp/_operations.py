@@ -220,6 +220,9 @@ def _secant_slope(y: Array, x: Array, slope: Array, epsilon: Any) -> Array:
     at_zero = jnp.abs(base) <= tiny
     limit = lax.select(jnp.isfinite(slope), slope, lax.full_like(slope, 0))
     quotient = wide(y) / lax.select(at_zero, lax.full_like(base, 1), base)
+    # Infinite it would be NaN where no relevance arrives.
+    most = float(jnp.finfo(quotient.dtype).max)
+    quotient = jnp.clip(quotient, -most, most)
     return lax.select(at_zero, wide(limit), quotient)
 
 

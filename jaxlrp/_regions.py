@@ -142,16 +142,20 @@ def _is_exact(equation: Equation, claims: Claims) -> bool:
 
 
 def _saturates(equation: Equation, claims: Claims) -> bool:
-    """A choice, by the values themselves, between them and finite constants.
+    """A choice, by the values themselves, between them and constants.
 
     `where(x > 0, x, 0)` is a rectifier and `where(x > 1, 1, x)` saturates, while
-    `where(mask, x, -inf)` is a mask.
+    `where(mask, x, -inf)` is a mask, and so is one with the lowest number there is.
     """
     cases = _constant_cases(equation, claims)
     return bool(cases) and all(
-        (known := _known(v, claims)) is not None and np.all(np.isfinite(known))
+        (known := _known(v, claims)) is not None and np.all(np.abs(known) < _HUGE)
         for v in cases
     )
+
+
+_HUGE = 1e19
+"""The root of the largest float32: no value that saturates, and its square is none."""
 
 
 def _constant_cases(equation: Equation, claims: Claims) -> list[Any]:

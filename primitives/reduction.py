@@ -13,10 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.extend.core import jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxlrp.primitives._book import (
     Active,
@@ -72,11 +71,9 @@ def _in_pairs(
 ) -> list[Array]:
     """Reduces the first axis, behind the start, by the body: neighbours in pairs."""
     body = params["jaxpr"]
-    if hasattr(body, "consts"):
-        function = jax.vmap(jaxpr_as_fun(body))
-    else:  # of windows, in older versions
-        run = functools.partial(jax.core.eval_jaxpr, body, params["consts"])
-        function = jax.vmap(run)
+    if not hasattr(body, "consts"):  # of windows, in older versions
+        body = ClosedJaxpr(body, params["consts"])
+    function = jax.vmap(jaxpr_as_fun(body))
 
     def combine(xs: Sequence[Array], ys: Sequence[Array]) -> list[Array]:
         results = function(*(v.reshape(-1) for v in (*xs, *ys)))

@@ -224,12 +224,13 @@ def test_an_id_that_says_where_to_write_has_what_was_written():
     np.testing.assert_allclose(jaxlrp.lrp(f)(jnp.asarray(4)), 2 * 5 + 3 * 6, rtol=1e-4)
 
 
-def test_masks_and_positions_made_of_ids_receive_nothing():
+@pytest.mark.parametrize("low", [-np.inf, np.finfo(np.float32).min, -1e9])
+def test_masks_and_positions_made_of_ids_receive_nothing(low):
     def f(ids):
         mask = ids != 0
         positions = jnp.cumsum(mask) * mask
         x = PARAMS["table"][ids] + PARAMS["positions"][positions]
-        scores = jnp.where(mask[None], x @ x.T, -jnp.inf)
+        scores = jnp.where(mask[None], x @ x.T, low)
         hidden = jax.nn.softmax(scores) @ x
         pooled = (hidden * mask[:, None]).sum(0) / mask.sum()
         return pooled @ PARAMS["out"]
@@ -237,7 +238,7 @@ def test_masks_and_positions_made_of_ids_receive_nothing():
     def by_embeddings(embedded):
         mask = IDS != 0
         x = embedded + PARAMS["positions"][jnp.cumsum(mask) * mask]
-        scores = jnp.where(mask[None], x @ x.T, -jnp.inf)
+        scores = jnp.where(mask[None], x @ x.T, low)
         hidden = jax.nn.softmax(scores) @ x
         return (hidden * mask[:, None]).sum(0) / mask.sum() @ PARAMS["out"]
 

@@ -202,6 +202,7 @@ UNARY = {
 }
 UNARY |= {
     "acosh": (lax.acosh, A + 1),
+    **{name: (getattr(lax, name), 3 * A) for name in ("floor", "ceil", "round")},
     "integer_pow": (lambda x: lax.integer_pow(x, -3), A),
     "log2": (jnp.log2, A + 1),
 }
