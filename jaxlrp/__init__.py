@@ -10,9 +10,12 @@ from jaxlrp import (
     concepts,
     deep_taylor,
     errors,
+    evaluation,
     primitives,
     rules,
+    similarity,
     targets,
+    text,
 )
 from jaxlrp._audit import Audit, audit
 from jaxlrp._custom import custom_lrp, register_rule, route
@@ -34,6 +37,7 @@ __all__ = [
     "custom_lrp",
     "deep_taylor",
     "errors",
+    "evaluation",
     "lrp",
     "lrp_each",
     "parameter_relevance",
@@ -43,6 +47,8 @@ __all__ = [
     "relprop",
     "route",
     "rules",
+    "similarity",
     "targets",
+    "text",
     "value_and_lrp",
 ]
