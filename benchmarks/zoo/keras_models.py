@@ -321,7 +321,7 @@ HUB_IMAGES: dict[str, Build] = {
         stackwise_depth=[1, 1],
         stackwise_strides=[1, 2],
         stackwise_num_filters=[16, 32],
-        block_type="dark",
+        block_type="dark_block",
     ),
     "HGNetV2": _image(
         "HGNetV2",
