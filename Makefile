@@ -3,6 +3,7 @@
 # make docs     build the site         make bench   time against a gradient
 # make peers    compare with peers      make examples pruning, gamma sweep
 # make zoo      models of many libraries: writes docs/coverage.md
+# make faithfulness  trains small networks, compares explanations: docs/faithfulness.md
 # make sentences  why two sentences are similar, with a pretrained model
 # make hub      the examples of the Hugging Face hub, with tiny models
 # make clean    remove what these made
@@ -22,7 +23,8 @@ KERAS_VENV ?= .venv-zoo-keras
 # More arguments for pytest, e.g. PYTEST_ARGS="-k conservation".
 PYTEST_ARGS ?= -n 2 --dist worksteal
 
-.PHONY: test demo examples sentences hub bench peers zoo docs lint format types build clean
+.PHONY: test demo examples sentences hub bench faithfulness peers zoo docs lint format
+.PHONY: types build clean
 
 test: $(VENV)/.test $(VENV)/.weights
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -48,6 +50,9 @@ hub: $(ZOO_VENV)/.zoo
 
 bench: $(VENV)/.demo
 	$(BIN)/python -m benchmarks.gradient_ratio
+
+faithfulness: $(VENV)/.test
+	$(BIN)/python -m benchmarks.faithfulness
 
 # zennit and LXT ask for torchvision, of which they need names only: --no-deps.
 PEERS = captum==0.9.0 lxt==2.1 zennit==0.5.1

@@ -195,12 +195,16 @@ def environment(rounds: int, tiny: bool) -> dict[str, Any]:
 
 
 def write(path: Path, record: Any) -> None:
+    """Writes what JSON can hold."""
+    write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
     """The file is there whole or as it was before."""
-    text = json.dumps(record, indent=1) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text)
+        part.write_bytes(content)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -322,6 +322,10 @@ HUB_IMAGES: dict[str, Build] = {
         stackwise_strides=[1, 2],
         stackwise_num_filters=[16, 32],
         block_type="dark_block",
+        stage_type="csp",
+        bottle_ratio=[0.5, 1.0],
+        block_ratio=[1.0, 0.5],
+        expand_ratio=[2.0, 1.0],
     ),
     "HGNetV2": _image(
         "HGNetV2",
