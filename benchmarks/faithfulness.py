@@ -492,16 +492,17 @@ TRIED = """## What was tried
 - Most of the gain on images is the baseline's. A pixel that equals the baseline
   changes nothing when it is replaced, and has relevance only in methods that know the
   baseline.
-- On the ViT integrated gradients win over every LRP, though the gradient itself is next
-  to nothing. Tried in place of AttnLRP's rules, on 50 examples of one network, where it
-  has 4.5 against the baseline and integrated gradients have 7.2: a Taylor expansion of
-  normalisers (4.3), of activations (4.6), both factors of attention in full (4.8), all
-  of it, which is the gradient (1.9), noise (4.6). Along the path AttnLRP has 4.6, with
-  Taylor on normalisers 3.3, on activations 4.4, on both 6.5, and with both factors of
-  attention in full as well it is integrated gradients. So it is not attention's rule but
-  that the way from the baseline adds up to the difference, which identity on activations
-  and held normalisers give up. A rule against a reference, with `(y - y0) / (x - x0)` at
-  each activation and normaliser, would have that at one point: not built yet.
+- On the ViT integrated gradients win over every LRP, though the gradient itself is
+  next to nothing. Tried in place of AttnLRP's rules, on 50 examples of one network,
+  where it has 4.5 against the baseline and integrated gradients have 7.2: a Taylor
+  expansion of normalisers (4.3), of activations (4.6), both factors of attention in
+  full (4.8), all of it, which is the gradient (1.9), noise (4.6). Along the path
+  AttnLRP has 4.6, with Taylor on normalisers 3.3, on activations 4.4, on both 6.5,
+  and with both factors of attention in full as well it is integrated gradients. So it
+  is not attention's rule but that the way from the baseline adds up to the
+  difference, which identity on activations and held normalisers give up. A rule
+  against a reference, with `(y - y0) / (x - x0)` at each activation and normaliser,
+  would have that at one point: not built yet.
 - In text all kinds of LRP find the evidence, and the gradient does not: behind a
   normalisation it is orthogonal to what it is multiplied with.
 """
