@@ -15,7 +15,8 @@ from typing import Any
 from jax import Array
 
 from jaxlrp import _compat, _control, _linear, _pointwise, _symbols
-from jaxlrp._operations import hold, zero_beside
+from jaxlrp._facts import is_constant, is_real
+from jaxlrp._operations import held_constant, hold, zero_beside
 from jaxlrp._program import Equation, Value
 from jaxlrp._run import Environment, Observe, Run, run_equations, shadow_of, take_in
 from jaxlrp._steps import Reading, Step
@@ -68,6 +69,8 @@ def _do(step: Step, env: Environment, run: Run) -> None:
         # What lies inside the step stays there: others may have given it a rule.
         run_step = _run_blindly if step.role == "unreached" else run_equations
         results = run_step(step.equations, {}, env.read)
+        if is_constant(step.main.scope, run.composite.constants):
+            results = [held_constant(y) if is_real(y) else y for y in results]
         env.values.update(zip(step.outputs, results, strict=True))
         return
     seen = env if run.observe is None else _observed_inputs(step, env, run.observe)

@@ -6,6 +6,7 @@ One pass forwards over a program. It is abstract: shapes, no numbers.
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -130,8 +131,22 @@ def analyse(
     for equation in program.equations:
         operands = [of(atom, facts) for atom in equation.inputs]
         results = _equation_facts(equation, operands, memo)
+        if is_constant(equation.scope, memo.get("constants", ())):
+            pairs = zip(results, equation.outputs, strict=True)
+            results = [_as_constant(f, v) for f, v in pairs]
         facts.update(zip(equation.outputs, results, strict=True))
     return facts
+
+
+def is_constant(scope: str, constants: Sequence[str]) -> bool:
+    """Does a composite hold what is computed in this scope?"""
+    return any(fnmatch.fnmatchcase(scope, pattern) for pattern in constants)
+
+
+def _as_constant(f: Facts, value: Value) -> Facts:
+    if not f.carries:
+        return f
+    return Facts(cut=True, varies=all_axes(value.aval), nonnegative=f.nonnegative)
 
 
 def _equation_facts(

@@ -72,9 +72,10 @@ def read(
     Raises:
       UnexplainedPrimitiveError: where relevance meets a primitive without a rule.
     """
-    by_scope = by_scope or any(a.scope is not None for a in composite.assignments)
+    by_scope = by_scope or bool(_patterns(composite))
     by_depth = any(a.depth is not None for a in composite.assignments)
     memo: dict = {"strict": strict, "by_scope": by_scope, "by_depth": by_depth}
+    memo["constants"] = composite.constants
     program = flatten(jaxpr, keep=keep)
     inputs = [
         _facts.input_facts(v.aval, a)
@@ -95,9 +96,15 @@ def read(
     return reading
 
 
+def _patterns(composite: Composite) -> set[str]:
+    """The scopes that a composite speaks of."""
+    own = {a.scope for a in composite.assignments if a.scope is not None}
+    return own | set(composite.constants)
+
+
 def _check_scopes(composite: Composite, reading: Reading) -> None:
     """Raises for a scope pattern that matches no step."""
-    patterns = {a.scope for a in composite.assignments if a.scope is not None}
+    patterns = _patterns(composite)
     if not patterns:
         return
     scopes = sorted(set(_scopes(reading)))

@@ -377,3 +377,44 @@ def test_relevance_that_is_the_output_is_the_target_all(role, rule):
     )
     scale = np.abs(multiple).max()
     np.testing.assert_allclose(plain / scale, multiple / scale, rtol=1e-4, atol=1e-5)
+
+
+# ---- scopes that are held ----------------------------------------------------------
+
+
+def routed(x, w):
+    with jax.named_scope("router"):
+        weights = jax.nn.softmax(x @ w)
+    return jnp.tanh((weights[:, None] * w.T) @ x)
+
+
+def test_what_a_held_scope_computes_is_a_constant():
+    """As if the program stopped the gradient there; shapes, loops and jit as usual."""
+    rng = np.random.default_rng(1)
+    x, w = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((3,), (3, 4)))
+
+    def stopped(x, w):
+        weights = jax.lax.stop_gradient(jax.nn.softmax(x @ w))
+        return jnp.tanh((weights[:, None] * w.T) @ x)
+
+    for base in (composites.AttnLRP(), composites.EpsilonPlus()):
+        expected = jaxlrp.lrp(stopped, base, argnums=0)(x, w)
+        held = base.hold("*router*")
+        for explain in (jaxlrp.lrp(routed, held, argnums=0),):
+            np.testing.assert_allclose(explain(x, w), expected, rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(jax.jit(explain)(x, w), expected, rtol=1e-5)
+    looped = lambda x: jax.lax.fori_loop(0, 2, lambda _, h: routed(h, w)[:3], x)  # noqa: E731
+    by_hand = lambda x: stopped(stopped(x, w)[:3], w)[:3]  # noqa: E731
+    held = composites.AttnLRP().hold("*router*")
+    found = jaxlrp.lrp(looped, held, target="all")(x)
+    expected = jaxlrp.lrp(by_hand, composites.AttnLRP(), target="all")(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert "constant     [scope=*router*]" in str(held)
+
+
+def test_a_held_scope_that_is_not_there_is_an_error():
+    held = composites.AttnLRP().hold("*rooter*")
+    with pytest.raises(ValueError, match="rooter.*matches none"):
+        jaxlrp.lrp(routed, held, argnums=0)(jnp.ones(3), jnp.ones((3, 4)))
+    with pytest.raises(TypeError, match="scope: got 3"):
+        composites.AttnLRP().hold(3)

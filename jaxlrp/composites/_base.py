@@ -206,10 +206,12 @@ class Composite:
     Attributes:
       name: what it is called when printed.
       assignments: the lines; the last that matches wins.
+      constants: globs of named scopes whose results count as constants.
     """
 
     name: str
     assignments: tuple[Assignment, ...] = ()
+    constants: tuple[str, ...] = ()
 
     def on(
         self,
@@ -257,6 +259,34 @@ class Composite:
             )
         return dataclasses.replace(self, assignments=(*self.assignments, line))
 
+    def hold(self, scope: str) -> Composite:
+        """This composite, under which what is computed in some scopes is a constant.
+
+        No relevance goes there, and nothing is lost: what a constant is multiplied
+        with takes all, and what it is added to shares as with a bias.
+
+        Args:
+          scope: a glob for the named scopes (`jax.named_scope`, Flax Linen module
+            paths), as `"*router*"` or `"*/gate"`.
+
+        Returns:
+          A new composite.
+
+        Examples:
+          >>> import jax, jax.numpy as jnp, jaxlrp
+          >>> def f(x):
+          ...     with jax.named_scope("mix"):
+          ...         weight = x.sum()
+          ...     return weight * x
+          >>> attn = jaxlrp.composites.AttnLRP()
+          >>> x = jnp.array([1.0, 2.0])
+          >>> jaxlrp.lrp(f, attn.hold("mix"), target="all")(x).round(2).tolist()
+          [3.0, 6.0]
+        """
+        if not isinstance(scope, str):
+            raise TypeError(f"scope: got {scope!r}, expected a glob, a str")
+        return dataclasses.replace(self, constants=(*self.constants, scope))
+
     def named(self, name: str) -> Composite:
         """The same composite under another name."""
         return dataclasses.replace(self, name=name)
@@ -284,6 +314,7 @@ class Composite:
             f"  {a.role:<12} {a.rule}" + (f"  [{c}]" if (c := a.condition()) else "")
             for a in self.assignments
         ]
+        lines += [f"  constant     [scope={scope}]" for scope in self.constants]
         return "\n".join([self.name, *lines])
 
 
@@ -292,4 +323,4 @@ jax.tree_util.register_dataclass(
     ["rule"],
     ["role", "first", "scope", "primitive", "depth", "activated"],
 )
-jax.tree_util.register_dataclass(Composite, ["assignments"], ["name"])
+jax.tree_util.register_dataclass(Composite, ["assignments"], ["name", "constants"])

@@ -92,26 +92,39 @@ def _with_gamma(composite: Composite, convolution: Any, dense: Any) -> Composite
     )
 
 
-def MambaLRP() -> Composite:  # noqa: N802
-    """For selective state-space models: gates as constants, the rest split evenly.
+def MambaLRP(coefficients: str | None = None) -> Composite:  # noqa: N802
+    """For selective state-space models: what steers the state is constant.
 
     LRP-0 on layers; activations, SiLU among them, pass relevance unchanged; normalisers
     are constants. A factor known to be nonnegative counts as a gate, so that the step
     `softplus(dt)` and the decay `exp(dt a)` are held and the state takes all
     (`SignalTakesAll`). Products of two signals, as `y * silu(z)`, are split evenly.
 
-    Not covered: the paper holds the input-dependent matrices `B` and `C` as well. No
-    structure tells them from signals, so they get half of the relevance here, unless
-    the model holds them itself, by `jax.lax.stop_gradient`.
+    Args:
+      coefficients: a glob for the named scopes in which `B`, `C` and the step are made
+        of the input, the model's `x_proj`: they are constants, as in the paper. By
+        default `B` and `C` get half of the relevance: no structure tells them from
+        signals.
 
     Source: Rezaei Jafari et al. 2024, "MambaLRP: explaining selective state space
     sequence models".
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> def f(u):  # one step
+      ...     with jax.named_scope("x_proj"):
+      ...         b, c = u.sum(), u[0]
+      ...     return c * (b * u)
+      >>> mamba = jaxlrp.composites.MambaLRP("x_proj")
+      >>> jaxlrp.lrp(f, mamba, target="all")(jnp.array([1.0, 2.0])).round(2).tolist()
+      [3.0, 6.0]
     """
-    return (
+    composite = (
         Composite("MambaLRP")
         .on("layer", rules.LRP0())
         .on("product", rules.SignalTakesAll())
     )
+    return composite if coefficients is None else composite.hold(coefficients)
 
 
 def DynamicLRP(  # noqa: N802
