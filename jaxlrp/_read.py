@@ -7,12 +7,13 @@ composite's assignment that applies. It is pure and abstract: no array is touche
 
 The order in which roles are claimed:
 
-1. look-ups by integers that are attributed
-2. softmax and its kin: an exponential, its sum, and the division or logarithm
-3. layers: a contraction with one active operand, and the affine chain behind it
-4. averages: a sum over axes, and the constant scale behind it
-5. activations: an elementwise region between one value and its last nonlinear result
-6. everything else, equation by equation
+1. what the composite holds, by scope: constants
+2. look-ups by integers that are attributed
+3. softmax and its kin: an exponential, its sum, and the division or logarithm
+4. layers: a contraction with one active operand, and the affine chain behind it
+5. averages: a sum over axes, and the constant scale behind it
+6. activations: an elementwise region between one value and its last nonlinear result
+7. everything else, equation by equation
 """
 
 from __future__ import annotations
@@ -184,6 +185,8 @@ def _claim(
     for i, equation in enumerate(program.equations):
         if _refusal(equation, facts):
             claims.role[i] = "unexplained"
+        if _facts.is_constant(equation.scope, composite.constants):
+            claims.role[i] = "constant"
     units = claim_symbols(claims)
     units |= claim_softmax(claims, composite)
     units |= claim_norms(claims, composite)
@@ -292,6 +295,9 @@ def _single(
     """A step of one equation."""
     signals = tuple(dict.fromkeys(claims.active_inputs(equation)))
     kind = claims.entry(equation).kind
+    if claims.role.get(index) == "constant":
+        blind = kind in (Kind.CONTROL, Kind.CALL, Kind.REFUSED)
+        return Step("unreached" if blind else "inactive", (equation,), ())
     opaque = kind in (Kind.CONTROL, Kind.CALL, Kind.REFUSED)
     if opaque or (kind is Kind.CUSTOM and claims.entry(equation).shadows):
         signals += symbols_of(equation, claims)

@@ -412,6 +412,29 @@ def test_what_a_held_scope_computes_is_a_constant():
     assert "constant     [scope=*router*]" in str(held)
 
 
+def test_a_held_scope_may_begin_behind_a_layer_or_inside_an_activation():
+    x, w = jnp.array([1.0, -2.0, 0.5]), jnp.arange(9.0).reshape(3, 3) / 4
+
+    def f(x):
+        h = x @ w
+        with jax.named_scope("shift"):
+            shifted = h + 0.5
+        y = jax.nn.sigmoid(x)
+        with jax.named_scope("inner"):
+            inner = y * x
+        with jax.named_scope("loop"):
+            steps = jax.lax.while_loop(lambda v: v.sum() < 9, lambda v: v * v + 1, x)
+        with jax.named_scope("host"):
+            host = jax.pure_callback(np.sin, x, x, vmap_method="sequential")
+        return (shifted + inner + steps + host) * x
+
+    held = composites.AttnLRP()
+    for scope in ("shift", "inner", "loop", "host"):
+        held = held.hold(scope)
+    found = jaxlrp.lrp(f, held, target="all")(x)
+    np.testing.assert_allclose(found, f(x), rtol=1e-5)
+
+
 def test_a_held_scope_that_is_not_there_is_an_error():
     held = composites.AttnLRP().hold("*rooter*")
     with pytest.raises(ValueError, match="rooter.*matches none"):
