@@ -15,7 +15,15 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxlrp import _compat
-from jaxlrp._program import Atom, Equation, Program, Value, aval_of, flatten
+from jaxlrp._program import (
+    Atom,
+    Equation,
+    Program,
+    Value,
+    aval_of,
+    flatten,
+    is_real,
+)
 from jaxlrp.primitives import Entry, Kind, lookup
 
 
@@ -87,12 +95,6 @@ def _is_nonnegative(literal: Any) -> bool:
         return bool(np.all(np.asarray(literal) >= 0))
     except (TypeError, ValueError):  # a key, say
         return False
-
-
-def is_real(aval: Any) -> bool:
-    """Can a value of this type carry relevance: floating or complex?"""
-    dtype = getattr(aval, "dtype", None)
-    return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
 
 
 def is_symbol(aval: Any) -> bool:

@@ -257,7 +257,7 @@ def _is_opaque(eqn: Any) -> bool:
 def _is_cut(jaxpr: Any, constants: int) -> bool:
     """Are all results made of the operands by ways that pass no relevance?"""
     inputs = _compat.open_jaxpr(jaxpr)[0].invars
-    real = [i >= constants and _is_real(v) for i, v in enumerate(inputs)]
+    real = [i >= constants and is_real(v.aval) for i, v in enumerate(inputs)]
     results = _passed(jaxpr, [(r, r) for r in real])
     return any(made for made, _ in results) and not any(act for _, act in results)
 
@@ -282,7 +282,7 @@ def _passed(jaxpr: Any, inputs: Sequence[tuple[bool, bool]]) -> list[tuple[bool,
             inert = entry is not None and entry.kind is Kind.INERT
             made = any(m for m, _ in operands)
             passes = any(a for _, a in operands) and not inert
-            results = [(made, passes and _is_real(v)) for v in eqn.outvars]
+            results = [(made, passes and is_real(v.aval)) for v in eqn.outvars]
         known.update(zip(eqn.outvars, results, strict=True))
     return [read(v) for v in open_.outvars]
 
@@ -290,8 +290,9 @@ def _passed(jaxpr: Any, inputs: Sequence[tuple[bool, bool]]) -> list[tuple[bool,
 _NOTHING = (False, False)
 
 
-def _is_real(variable: Any) -> bool:
-    dtype = getattr(variable.aval, "dtype", None)
+def is_real(aval: Any) -> bool:
+    """Can a value of this type carry relevance: floating or complex?"""
+    dtype = getattr(aval, "dtype", None)
     return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
 
 
