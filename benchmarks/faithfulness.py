@@ -180,7 +180,9 @@ def _against(at: Setting, composite: Composite, nodes: int = 1) -> Explain:
     return explain
 
 
-def other(name: str, attribute: Callable[..., Any], **options: Any) -> Method:
+def other(
+    name: str, attribute: Callable[..., Any], side: str = "other", **options: Any
+) -> Method:
     """A method of `jaxlrp.attribution`, with the attribution of the input's shape."""
 
     def make(at: Setting) -> Explain:
@@ -193,7 +195,7 @@ def other(name: str, attribute: Callable[..., Any], **options: Any) -> Method:
 
         return explain
 
-    return Method(name, "other", make)
+    return Method(name, side, make)
 
 
 def attended(
@@ -230,6 +232,7 @@ GENERAL = (
     Method("random", "other", _random),
     other("gradient x input", attribution.gradient_x_input),
     other("integrated gradients", attribution.integrated_gradients, baseline=None),
+    other("DeepLIFT", attribution.deep_lift, "jaxlrp", baseline=None),
     other(
         "SmoothGrad x input",
         attribution.smoothgrad,
@@ -266,6 +269,7 @@ ATTENTION = (
     lrp("CPLRPGamma", composites.CPLRPGamma()),
     lrp("AttnLRP", compat.lxt.AttnLRP(), "LXT"),
     lrp("CP-LRP", compat.lxt.CPLRP(), "LXT"),
+    lrp("CP-LRP, gates held", compat.lxt.CPLRP(hold_gates=True), "LXT"),
     lrp("CP-LRP, gamma", compat.lxt.CPLRPGamma(), "LXT"),
     lrp("plain", composites.DynamicLRP(), "dynamicLRP"),
     lrp("gamma", composites.DynamicLRP(gamma=0.05), "dynamicLRP"),
@@ -476,7 +480,9 @@ Means over examples of all three, with 1.96 standard errors. Half of the example
 choose: the numbers of the search, and which method of a side is its best. The other
 half is shown.
 
-*Against the baseline* is LRP of the difference to what units are replaced by, `d` in
+*DeepLIFT* is `attribution.deep_lift`: difference quotients to the baseline, step by
+step, through attention, gates and normalisers too, at the price of two forward passes
+and one backward. *Against the baseline* is LRP of the difference to what units are replaced by, `d` in
 `f(baseline + d)`: what equals the baseline has no relevance. *Along the path* is its
 mean over six points on the way there, LRP in the place of integrated gradients'
 gradient. *Searched*: one compiled program tries 48 settings of gamma by depth, by

@@ -121,11 +121,11 @@ def run(
 
     given = (list(test_constants), list(constants), list(constant_shadows), hoisted)
     parts = Loop(test, move, recompute, explain, checkpoints)
-    return _loop(parts, given, list(carry), list(shadows))
+    return reversible(parts, given, list(carry), list(shadows))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _loop(
+def reversible(
     loop: Loop, given: Any, carry: list[Any], shadows: list[Any]
 ) -> tuple[list[Any], list[Any]]:
     return _forward(loop, given, carry, shadows)[0]
@@ -260,7 +260,7 @@ class Segments(NamedTuple):
         return at, self.first + done, jnp.minimum(self.stride, self.steps - done)
 
 
-_loop.defvjp(_forward, _backward)
+reversible.defvjp(_forward, _backward)
 
 
 # ---- the parts of a tree that have a derivative ------------------------------------

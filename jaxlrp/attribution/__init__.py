@@ -13,6 +13,7 @@ from jaxlrp.attribution.cam import grad_cam
 from jaxlrp.attribution.gradients import gradient, gradient_x_input, saliency
 from jaxlrp.attribution.guided import deconvnet, guided_backprop
 from jaxlrp.attribution.paths import expected_gradients, integrated_gradients
+from jaxlrp.attribution.references import deep_lift
 from jaxlrp.attribution.relevancy import attention_relevancy
 from jaxlrp.attribution.smoothing import smoothgrad
 from jaxlrp.attribution.windows import occlusion
@@ -21,6 +22,7 @@ __all__ = [
     "attention_relevancy",
     "attention_rollout",
     "deconvnet",
+    "deep_lift",
     "expected_gradients",
     "grad_cam",
     "gradient",
