@@ -60,7 +60,7 @@ PEERS = captum==0.9.0 lxt==2.1 zennit==0.5.1
 peers:
 	$(MAKE) VENV=$(PEERS_VENV) $(PEERS_VENV)/bin/python
 	$(PEERS_VENV)/bin/python -m pip install -qq torch==2.13.0
-	$(MAKE) VENV=$(PEERS_VENV) $(PEERS_VENV)/.peers
+	$(MAKE) VENV=$(PEERS_VENV) $(PEERS_VENV)/.peers $(PEERS_VENV)/.demo
 	$(PEERS_VENV)/bin/python -m pip install -qq --no-deps $(PEERS)
 	$(PEERS_VENV)/bin/python -m benchmarks.peers $(PEERS_ARGS)
 

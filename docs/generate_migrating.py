@@ -58,8 +58,10 @@ def f(params, x):
     return jax.nn.relu(h).mean((1, 2)) @ params["weights"]
 ```
 
-`make peers` runs zennit, captum and LXT beside this package on networks with fresh
-random weights and prints how far apart the relevances are.
+`make peers` runs zennit, captum and LXT themselves beside this package and prints how
+far apart the relevances are: every rule on networks with fresh random weights; LXT's
+patches on Hugging Face's GPT-2, Qwen3 and Gemma 3; and on the trained networks of
+[Faithfulness](faithfulness.md) (a CNN, a ViT, BERT, LLaMA) the methods of its tables.
 """
 
 

@@ -1,25 +1,15 @@
-"""Relevances of other packages beside ours, on the same networks.
+"""All rules and composites of zennit, captum and LXT on small random networks.
 
-    make peers
-    python -m benchmarks.peers --seed 7 --only zennit
-
-Builds small networks in PyTorch with fresh random weights, and the same in JAX on those
-weights; runs every rule and composite of zennit, captum and LXT and what
-`jaxlrp.compat` has under its name, in float64; prints a table in markdown of the
-largest difference relative to the largest relevance. Fails where that exceeds the
-limit, 1e-9 but where a row says why not. `make peers` installs what it needs.
+They are built in PyTorch with fresh random weights, and in JAX on those weights.
 """
 
-from benchmarks import torchvision_stub  # noqa: F401 - before what imports torchvision
+from benchmarks.peers import torchvision_stub  # noqa: F401 - before what imports torchvision
 
 # isort: split
-import argparse
+import contextlib
 import dataclasses
 import functools
-import sys
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -29,7 +19,7 @@ import torch
 from captum.attr import LRP
 from captum.attr._utils import lrp_rules as captum_rules
 from jax import lax
-from lxt.efficient import monkey_patch_zennit, patches
+from lxt.efficient import patches
 from torch import nn
 from zennit import composites as zennit_composites
 from zennit import rules as zennit_rules
@@ -39,34 +29,11 @@ from zennit.core import Stabilizer
 from zennit.layer import Sum
 
 import jaxlrp
+from benchmarks.peers.cases import Case
+from benchmarks.peers.patching import GAMMA_REASON, patched_zennit
 from jaxlrp.compat import captum, lxt, zennit
 
-LIMIT = 1e-9
 Weights = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """One rule of a peer, and ours.
-
-    Attributes:
-      peer: the package.
-      network: which network.
-      name: the rule or composite.
-      theirs: works out the peer's relevance.
-      ours: works out ours.
-      limit: how large the relative difference may be.
-      reason: why, where that is not `LIMIT`.
-    """
-
-    peer: str
-    network: str
-    name: str
-    theirs: Callable[[], np.ndarray]
-    ours: Callable[[], np.ndarray]
-    limit: float = LIMIT
-    reason: str = ""
-
 
 # Networks in PyTorch
 
@@ -475,19 +442,17 @@ def captum_cases(networks: dict[str, Pair]) -> Iterator[Case]:
 def by_lxt(pair: Pair, composite: Any = None) -> np.ndarray:
     """A gradient times the input; zennit's rules patched if there is a composite."""
     x = pair.x.clone().requires_grad_()
-    if composite is not None:
-        monkey_patch_zennit()
-        composite.register(pair.theirs)
-    output = pair.theirs(x)
-    output.backward(hot(output))
-    if composite is not None:
-        composite.remove()
+    with contextlib.ExitStack() as stack:
+        if composite is not None:
+            stack.enter_context(patched_zennit())
+            stack.enter_context(composite.context(pair.theirs))
+        output = pair.theirs(x)
+        output.backward(hot(output))
     assert x.grad is not None
     return (x * x.grad).detach().numpy()
 
 
 def lxt_cases(networks: dict[str, Pair]) -> Iterator[Case]:
-    """Last: one of its patches changes zennit for good."""
     for name, ours in (("attnlrp", lxt.AttnLRP()), ("cp", lxt.CPLRP())):
         pair = networks[f"vit-{name}"]
         yield Case(
@@ -508,57 +473,20 @@ def lxt_cases(networks: dict[str, Pair]) -> Iterator[Case]:
         functools.partial(by_lxt, pair, gamma),
         functools.partial(pair.relevance, lxt.CPLRPGamma(0.25, 0.05)),
         1e-6,
-        "each layer's relevance is divided by its input plus 1e-10 there",
+        GAMMA_REASON,
     )
 
-
-# The table
 
 PEERS = {"zennit": zennit_cases, "captum": captum_cases, "lxt": lxt_cases}
 
 
-def compared(case: Case) -> float:
-    """The largest difference, relative to the peer's largest relevance."""
-    theirs = case.theirs()
-    ours = case.ours()
-    if theirs.shape != ours.shape:
-        raise AssertionError(f"{case.name}: shapes {theirs.shape} and {ours.shape}")
-    return float(np.abs(theirs - ours).max() / np.abs(theirs).max())
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000)
-    parser.add_argument("--only", nargs="+", choices=PEERS, default=list(PEERS))
-    given = parser.parse_args(arguments)
-    torch.manual_seed(given.seed)
-    torch.set_default_dtype(torch.float64)
-    jax.config.update("jax_enable_x64", True)
+def cases(seed: int, only: Iterable[str]) -> Iterator[Case]:
+    """Everything of these peers."""
+    torch.manual_seed(seed)
     networks = pairs()
     for name, pair in networks.items():
-        if (apart := pair.same_output()) > 1e-12:
+        if not (apart := pair.same_output()) <= 1e-12:
             raise AssertionError(f"the two {name} differ by {apart:.1e}")
-    print(f"seed {given.seed}\n")
-    print("| peer | network | rule | difference | limit | |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    failed = 0
-    with warnings.catch_warnings():
-        # torch warns of backward hooks on inputs that need no gradient.
-        warnings.simplefilter("ignore")
-        for peer in PEERS:
-            for case in PEERS[peer](networks) if peer in given.only else ():
-                difference = compared(case)
-                over = not difference <= case.limit
-                failed += over
-                note = ("TOO LARGE " if over else "") + case.reason
-                print(
-                    f"| {case.peer} | {case.network} | `{case.name}` "
-                    f"| {difference:.1e} | {case.limit:.0e} | {note} |",
-                    flush=True,
-                )
-    print(f"\n{failed} too large" if failed else "\nall within their limits")
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    for peer, found in PEERS.items():
+        if peer in only:
+            yield from found(networks)

@@ -1,0 +1,1 @@
+"""Relevances of other packages beside ours, on the same networks."""
