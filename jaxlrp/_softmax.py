@@ -26,8 +26,9 @@ def claim_softmax(claims: Claims, composite: Composite) -> dict[int, Step]:
         if not claims.active_inputs(equation) or not claims.entry(equation).exponential:
             continue
         members = _members(i, claims)
+        roles = _divided_last(i, members, claims)
         for j in members:
-            claims.role.setdefault(j, "softmax")
+            claims.role.setdefault(j, roles.get(j, "softmax"))
         if members:
             steps |= _whole(i, members, claims, composite)
     return steps
@@ -73,6 +74,9 @@ def _members(index: int, claims: Claims) -> set[int]:
             continue
         scales, behind = _follow(j, claims)
         ends = {k for k in behind if _is_end(equations[k], numerators, scales, claims)}
+        if not ends:
+            last = _weighted(found, claims)
+            ends = {k for k in behind if _is_end(equations[k], last, scales, claims)}
         if ends:
             members |= {j, *ends, *(k for k in behind if _is_light(k, claims))}
             members.update(*(_of_logarithm(k, claims) for k in ends))
@@ -82,6 +86,36 @@ def _members(index: int, claims: Claims) -> set[int]:
     if shift is not None and _is_light(shift, claims, actives=2):
         members.add(shift)
     return members | {index, *(j for j in found if _is_light(j, claims))}
+
+
+def _heads(found: set[int], claims: Claims) -> set[int]:
+    """The contractions among equations."""
+    equations = claims.program.equations
+    return {j for j in found if claims.entry(equations[j]).kind is Kind.CONTRACTION}
+
+
+def _weighted(found: set[int], claims: Claims) -> set[Value]:
+    """What the contractions among equations make: `exp(x) @ v`."""
+    return set().union(*(_follow(j, claims)[0] for j in _heads(found, claims)))
+
+
+def _divided_last(index: int, members: set[int], claims: Claims) -> dict[int, str]:
+    """Roles in `(e @ v) / sum(e)`, a softmax whose division comes last.
+
+    The sum is `e @ 1`. It hands on the part of its relevance that `e @ v` hands to `e`,
+    by the same rule, and nothing is held of the quotient: that is softmax's derivative.
+    """
+    equations = claims.program.equations
+    found = _follow(index, claims)[1]
+    weighted = _weighted(found, claims)
+    read = {j: claims.active_inputs(equations[j]) for j in members}
+    ends = {j for j in members if not weighted.isdisjoint(read[j])}
+    if not ends:
+        return {}
+    actives = {len(claims.active_inputs(equations[j])) for j in _heads(found, claims)}
+    sums = {j for j in members if claims.entry(equations[j]).sums}
+    part = "bilinear" if 2 in actives else "softmax"
+    return dict.fromkeys(ends, "gradient") | dict.fromkeys(sums, part)
 
 
 def _of_logarithm(end: int, claims: Claims) -> set[int]:

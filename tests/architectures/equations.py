@@ -17,13 +17,16 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from tests.architectures.mixtures import Experts
 from tests.architectures.transformers import (
     Language,
+    Pair,
     Stack,
     Text,
     Translation,
     Vision,
     buckets,
+    slopes,
 )
 
 Params = Mapping[str, Any]
@@ -37,6 +40,10 @@ class Node:
     sources: Sequence[Node] = ()
     share: Callable[[np.ndarray], Sequence[np.ndarray]] = lambda _: ()
     relevance: Any = 0.0
+    constant: bool = False
+
+    def __post_init__(self) -> None:
+        self.constant |= bool(self.sources) and all(s.constant for s in self.sources)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +108,32 @@ def moved(x: Node, move: Callable[[np.ndarray], np.ndarray], back: Any) -> Node:
     return Node(move(x.value), [x], lambda r: [back(r)])
 
 
-def contracted(spec: str, a: Node, b: Node, shares: tuple[float, float]) -> Node:
-    """`R_a = share sum a b R / z` (AttnLRP, proposition 3.3: half to each)."""
+def reshaped(x: Node, *shape: int) -> Node:
+    return moved(x, lambda v: v.reshape(shape), lambda r: r.reshape(x.value.shape))
+
+
+def written(x: Node, new: Node, place: int) -> Node:
+    """One token of `x` is replaced: what was there gets nothing."""
+    z = x.value.copy()
+    z[:, place] = new.value[:, 0]
+
+    def share(r: np.ndarray) -> list[np.ndarray]:
+        kept = r.copy()
+        kept[:, place] = 0.0
+        return [kept, r[:, place, None]]
+
+    return Node(z, [x, new], share)
+
+
+def contracted(
+    spec: str, a: Node, b: Node, shares: tuple[float, float] = (0.5, 0.5)
+) -> Node:
+    """`R_a = share sum a b R / z` (AttnLRP, proposition 3.3: half to each).
+
+    Beside a constant the other operand takes all: the product is a linear layer.
+    """
+    if a.constant or b.constant:
+        shares = (float(b.constant), float(a.constant))
     left, right, out = spec.replace("->", ",").split(",")
     z = np.einsum(spec, a.value, b.value)
 
@@ -148,6 +179,11 @@ def normalised(x: Node, kind: str, p: Params) -> Node:
 def activated(x: Node, f: Callable[[np.ndarray], np.ndarray], passes: bool) -> Node:
     """Identity."""
     return Node(f(x.value), [x], lambda r: [r if passes else 0.0 * r])
+
+
+def unit(x: Node) -> Node:
+    """The divisor, a norm over the last axis, is a constant."""
+    return scaled(x, 1 / np.linalg.norm(x.value, axis=-1, keepdims=True))
 
 
 def multiplied(a: Node, b: Node, shares: tuple[float, float]) -> Node:
@@ -198,12 +234,7 @@ def attention(
     memory = x if memory is None else memory
 
     def heads(node: Node, *shape: int) -> Node:
-        old = node.value.shape
-        return moved(
-            node,
-            lambda v: v.reshape(*old[:2], *shape),
-            lambda r: r.reshape(old),
-        )
+        return reshaped(node, *node.value.shape[:2], *shape)
 
     q = heads(linear(x, p["query"]), s.heads, dim)
     k = heads(linear(memory, p["key"]), groups, dim)
@@ -214,18 +245,33 @@ def attention(
     if theta:
         q, k = rotated(q, theta), rotated(k, theta)
     q = heads(q, groups, s.heads // groups, dim)
-    scores = contracted("btgrd,bsgd->bgrts", q, k, (0.5, 0.5))
-    scores = scaled(scores, dim**-0.5 if s.scale is None else s.scale)
-    if s.cap:
-        capped = scaled(scores, 1 / s.cap)
-        scores = scaled(activated(capped, np.tanh, passes=True), s.cap)
+    scale = dim**-0.5 if s.scale is None else s.scale
+    h = mixed(q, k, v, scale, s.cap, added, seen, method)
+    return linear(heads(h, s.heads * dim), p["out"])
+
+
+def mixed(
+    q: Node,
+    k: Node,
+    v: Node,
+    scale: float,
+    cap: float,
+    added: np.ndarray | None,
+    seen: np.ndarray | None,
+    method: Method,
+) -> Node:
+    """Values mixed by attention weights; queries in groups with one key and value."""
+    scores = scaled(contracted("btgrd,bsgd->bgrts", q, k), scale)
+    if cap:
+        capped = scaled(scores, 1 / cap)
+        scores = scaled(activated(capped, np.tanh, passes=True), cap)
     if added is not None:
+        groups = k.value.shape[2]
         scores = shifted(scores, added.reshape(groups, -1, *added.shape[1:]))
     seen = np.full((1, 1), True) if seen is None else seen
     p_node = weights(scores, seen, method)
     shares = (0.5, 0.5) if method.attention else (0.0, 1.0)
-    h = contracted("bgrts,bsgd->btgrd", p_node, v, shares)
-    return linear(heads(h, s.heads * dim), p["out"])
+    return contracted("bgrts,bsgd->btgrd", p_node, v, shares)
 
 
 def feed_forward(s: Stack, method: Method, p: Params, x: Node) -> Node:
@@ -251,6 +297,8 @@ def blocks(
         place = buckets(steps, steps, s.relative, not s.causal)
         added = p["relative"]["embedding"][place].transpose(2, 0, 1)
     age = np.arange(steps)[:, None] - np.arange(steps)[None]
+    if s.alibi:
+        added = -slopes(s.heads)[:, None, None] * age
     for i in range(s.layers):
         local = s.window and (i + 1) % s.period
         seen = age >= 0 if s.causal else np.full(age.shape, True)
@@ -268,6 +316,10 @@ def blocks(
         def think(h: Node, mine=mine) -> Node:
             return feed_forward(s, method, mine["mlp"], h)
 
+        if s.where == "parallel":
+            h = normalised(x, s.norm, mine["norm"])
+            x = add(x, attend(h), think(h))
+            continue
         x = part(s, mine, x, "attention", attend)
         if s.cross:
             x = part(s, mine, x, "cross", look)
@@ -296,6 +348,8 @@ def at(x: Node, place: int) -> Node:
 
 
 def language(c: Language, method: Method, p: Params, x: Node) -> Node:
+    if c.normed:
+        x = normalised(x, c.stack.norm, p["embed_norm"])
     if c.scaled:
         x = scaled(x, math.sqrt(c.stack.width))
     if c.positions:
@@ -318,9 +372,9 @@ def text(c: Text, method: Method, p: Params, x: Node) -> Node:
     return linear(h, p["head"])
 
 
-def vision(c: Vision, method: Method, p: Params, x: Node) -> Node:
-    patch, kernel = c.patch, p["patches"]["kernel"]
-    n, side = len(x.value), c.size // c.patch
+def embedded_patches(patch: int, p: Params, x: Node) -> Node:
+    n, side = len(x.value), x.value.shape[1] // patch
+    kernel = p["patches"]["kernel"]
 
     def cut(v: np.ndarray) -> np.ndarray:
         v = v.reshape(n, side, patch, side, patch, 3).transpose(0, 1, 3, 2, 4, 5)
@@ -331,11 +385,36 @@ def vision(c: Vision, method: Method, p: Params, x: Node) -> Node:
         return r.reshape(x.value.shape)
 
     flat = {**p["patches"], "kernel": kernel.reshape(-1, kernel.shape[-1])}
-    embedded = linear(moved(x, cut, back), flat)
-    cls = np.broadcast_to(p["cls"], (n, 1, c.stack.width))
-    tokens = moved(embedded, lambda v: np.concatenate([cls, v], 1), lambda r: r[:, 1:])
+    return linear(moved(x, cut, back), flat)
+
+
+def vision(c: Vision, method: Method, p: Params, x: Node) -> Node:
+    cls = np.broadcast_to(p["cls"], (len(x.value), 1, c.stack.width))
+    tokens = moved(
+        embedded_patches(c.patch, p, x),
+        lambda v: np.concatenate([cls, v], 1),
+        lambda r: r[:, 1:],
+    )
     tokens = shifted(tokens, p["positions"])
     return linear(at(blocks(c.stack, method, p["blocks"], tokens), 0), p["head"])
+
+
+def pair(c: Pair, method: Method, p: Params, x: Mapping[str, Node]) -> Node:
+    s = c.image.stack
+    image = embedded_patches(c.image.patch, p, x["image"])
+    image = blocks(s, method, p["image"], shifted(image, p["image_positions"]))
+    probe = np.broadcast_to(p["probe"], (len(image.value), 1, s.width))
+    probe = Node(probe, constant=True)
+    h = attention(s, method, p["pool"], probe, image, 0.0, None, None)
+    think = feed_forward(
+        s, method, p["pool_mlp"], normalised(h, "layer", p["LayerNorm_0"])
+    )
+    image = unit(at(add(h, think), 0))
+    text = blocks(s, method, p["text"], shifted(x["ids"], p["text_positions"]))
+    text = unit(linear(at(text, -1), p["text_head"]))
+    shares = (0.5, 0.5) if method.attention else (1.0, 1.0)
+    cosine = contracted("id,jd->ij", image, text, shares)
+    return shifted(scaled(cosine, np.exp(p["scale"])), p["bias"])
 
 
 def translation(
@@ -344,3 +423,41 @@ def translation(
     memory = blocks(c.encoder, method, p["encoder"], x["source"])
     y = at(blocks(c.decoder, method, p["decoder"], x["ids"], memory), -1)
     return linear(y, p["head"])
+
+
+def mixture(c: Experts, method: Method, p: Params, x: Node) -> Node:
+    """The chosen experts of each token, weighed by the router.
+
+    The router's weights of these are divided by their sum, a constant. What they are
+    multiplied with gets half (AttnLRP), or all: they are attention's, to experts.
+    """
+    shape, s = x.value.shape, c.stack
+    tokens = reshaped(x, -1, s.width)
+    up, gate, down = (
+        Node(p[f"{name}_kernel"], constant=True) for name in ("up", "gate", "down")
+    )
+    h = activated(
+        contracted("td,edh->teh", tokens, gate), ACTIVATIONS[s.activation], method.gates
+    )
+    shares = (0.5, 0.5) if method.gates else (0.0, 1.0)
+    h = multiplied(h, contracted("td,edh->teh", tokens, up), shares)
+    h = contracted("teh,ehd->ted", h, down)
+    router = linear(tokens, p["router"])
+    router = weights(router, np.full(router.value.shape, True), method)
+    least = np.sort(router.value, -1)[:, -c.chosen, None]
+    chosen = np.where(router.value >= least, router.value, 0.0)
+    weight = scaled(router, (chosen > 0) / chosen.sum(-1, keepdims=True))
+    shares = (0.5, 0.5) if method.attention else (0.0, 1.0)
+    return reshaped(contracted("te,ted->td", weight, h, shares), *shape)
+
+
+def experts(c: Experts, method: Method, p: Params, x: Node) -> Node:
+    s, steps = c.stack, x.value.shape[1]
+    past = np.tril(np.full((steps, steps), True))
+    for i in range(s.layers):
+        h = normalised(x, "rms", p[f"RMSNorm_{2 * i}"])
+        mine = p[f"Attention_{i}"]
+        x = add(x, attention(s, method, mine, h, None, s.theta, past, None))
+        h = normalised(x, "rms", p[f"RMSNorm_{2 * i + 1}"])
+        x = add(x, mixture(c, method, p[f"Mixture_{i}"], h))
+    return linear(at(normalised(x, "rms", p[f"RMSNorm_{2 * s.layers}"]), -1), p["head"])

@@ -35,14 +35,15 @@ class Stack:
       groups: heads of keys and values; None is as many as queries.
       dim: width of a head; None is `width // heads`.
       norm: `layer`, `rms`, or `unit` (RMS whose scale is an offset from one).
-      where: norms before the parts (`pre`), after the sum (`post`), or before and
-        after the parts (`both`).
+      where: norms before the parts (`pre`), after the sum (`post`), before and after
+        the parts (`both`), or one before both parts, which are added (`parallel`).
       activation: of the feed-forward part.
       gated: is the activation multiplied by a second projection?
       bias: have projections biases? `keyless`: all but the keys.
       causal: do positions see only those before?
       cross: is there attention to a memory?
       relative: buckets of the relative position bias, or 0 (T5).
+      alibi: do scores fall with distance, in each head by its own slope (ALiBi)?
       theta: base of the rotary embedding, or 0.
       local: base of the rotary embedding in layers with a window.
       window: of local attention, or 0.
@@ -67,6 +68,7 @@ class Stack:
     causal: bool = False
     cross: bool = False
     relative: int = 0
+    alibi: bool = False
     theta: float = 0.0
     local: float = 0.0
     window: int = 0
@@ -113,6 +115,11 @@ def buckets(queries: int, keys: int, count: int, both: bool) -> np.ndarray:
     ratio = np.log(np.maximum(offset, 1) / near) / np.log(128 / near)
     far = np.minimum(near + (ratio * (half - near)).astype(int), half - 1)
     return start + np.where(offset < near, offset, far)
+
+
+def slopes(heads: int) -> np.ndarray:
+    """How fast the scores of each head fall with distance, a geometric series."""
+    return 2.0 ** (-8.0 / heads * np.arange(1, heads + 1))
 
 
 class Attention(nn.Module):
@@ -175,6 +182,9 @@ class Block(nn.Module):
     def __call__(self, x, memory=None, mask=None, added=None):
         s = self.stack
         attend = Attention(s, self.theta, name="attention")
+        if s.where == "parallel":
+            h = norm(s.norm, "norm")(x)
+            return x + attend(h, None, mask, added) + FeedForward(s, name="mlp")(h)
         x = self.part(x, "attention", lambda h: attend(h, None, mask, added))
         if s.cross:
             look = Attention(s, name="cross")
@@ -205,6 +215,8 @@ class Blocks(nn.Module):
             added = table(buckets(steps, steps, s.relative, not s.causal))
             added = added.transpose(2, 0, 1)
         age = np.arange(steps)[:, None] - np.arange(steps)[None]
+        if s.alibi:
+            added = jnp.asarray(-slopes(s.heads)[:, None, None] * age, x.dtype)
         for i in range(s.layers):
             local = s.window and (i + 1) % s.period
             seen = age >= 0 if s.causal else np.full(age.shape, True)
@@ -249,6 +261,7 @@ class Language:
       vocabulary: of the tokens.
       length: of the text.
       positions: of the learned position embedding, or 0.
+      normed: are embeddings normalised (BLOOM)?
       scaled: are embeddings multiplied by the root of their width (Gemma)?
       cap: of the scores, or 0 (Gemma 2).
       tied: are the scores made with the embeddings?
@@ -258,6 +271,7 @@ class Language:
     vocabulary: int
     length: int
     positions: int = 0
+    normed: bool = False
     scaled: bool = False
     cap: float = 0.0
     tied: bool = True
@@ -271,6 +285,8 @@ class Decoder(nn.Module):
         c = self.config
         embed = Embed(c.vocabulary, c.stack.width, name="embed")
         x = embed(ids)
+        if c.normed:
+            x = norm(c.stack.norm, "embed_norm")(x)
         if c.scaled:
             x = x * math.sqrt(c.stack.width)
         if c.positions:
@@ -343,6 +359,28 @@ GEMMA2 = dataclasses.replace(
     qk_norm=False,
     cap=50.0,
 )
+MISTRAL = dataclasses.replace(
+    LLAMA,
+    width=4096,
+    layers=32,
+    hidden=14336,
+    theta=1e4,
+    local=1e4,
+    window=4096,
+    period=33,
+)
+FALCON = Stack(
+    4544,
+    32,
+    71,
+    18176,
+    groups=1,
+    where="parallel",
+    bias=False,
+    causal=True,
+    theta=1e4,
+)
+BLOOM = Stack(1024, 24, 16, 4096, activation="gelu_tanh", causal=True, alibi=True)
 GPT2 = Stack(768, 12, 12, 3072, activation="gelu_tanh", causal=True)
 SMALL = {"width": 16, "layers": 1, "heads": 4, "hidden": 24}
 
@@ -679,6 +717,33 @@ ARCHITECTURES = (
         Language(small(QWEN, **_LLAMA_SMALL), 29, 6),
         Language(QWEN, 151936, 2048),
         596.05,
+        note=ATTENTION,
+    ),
+    Architecture(
+        "Mistral-7B",
+        "decoders",
+        language,
+        Language(small(MISTRAL, **_LLAMA_SMALL, window=3), 29, 6, tied=False),
+        Language(MISTRAL, 32000, 8192, tied=False),
+        7241.7,
+        note=ATTENTION,
+    ),
+    Architecture(
+        "Falcon-7B",
+        "decoders",
+        language,
+        Language(small(FALCON), 29, 6),
+        Language(FALCON, 65024, 2048),
+        6921.7,
+        note=ATTENTION,
+    ),
+    Architecture(
+        "BLOOM-560M",
+        "decoders",
+        language,
+        Language(small(BLOOM), 29, 6, normed=True),
+        Language(BLOOM, 250880, 2048, normed=True),
+        559.21,
         note=ATTENTION,
     ),
     Architecture(
