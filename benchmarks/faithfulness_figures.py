@@ -649,6 +649,7 @@ TEXT_METHODS = {
     "AttnLRP": ("jaxlrp", "AttnLRP"),
     "CPLRP": ("jaxlrp", "CPLRP"),
     "AttnLRP, along the path": ("jaxlrp", "AttnLRP, along the path"),
+    "DeepLIFT": ("jaxlrp", "DeepLIFT"),
     "integrated gradients": INTEGRATED,
     "gradient x input": GRADIENT,
     "attention rollout": ("other", "attention rollout"),

@@ -18,6 +18,7 @@ from jaxlrp import (
     text,
 )
 from jaxlrp._audit import Audit, audit
+from jaxlrp._beside import value_grad_and_lrp
 from jaxlrp._custom import custom_lrp, register_rule, route
 from jaxlrp._each import lrp_each
 from jaxlrp._parameters import parameter_relevance
@@ -51,4 +52,5 @@ __all__ = [
     "targets",
     "text",
     "value_and_lrp",
+    "value_grad_and_lrp",
 ]

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxlrp import _compat
 from jaxlrp._backward import Evaluated, Traced, backward
@@ -202,13 +203,23 @@ def backward_at(
         arrays = {n: (taps.get(n), looped.get(n, [])) for n in numbers.values()}
         return dataclasses.replace(run, visits=Visits(visit, numbers, arrays))
 
-    taps = {numbers[a]: jnp.zeros(s.shape, s.dtype) for a, s in captured.items()}
+    taps = {numbers[a]: _zeros(s, s.dtype) for a, s in captured.items()}
     once = backward(traced, with_visits, taps)
 
     def by_name(collected: Mapping[int, Array]) -> dict[str, Array]:
         return {s.name: collected[numbers[s.address]] for s in question.captured}
 
     return once, by_name
+
+
+def _zeros(site: Site, dtype: Any) -> Array:
+    """Zeros beside what a site holds, on the devices where its values are."""
+    sharding = site.value.aval.sharding
+    if not any(sharding.spec):
+        return jnp.zeros(site.shape, dtype)
+    spec = PartitionSpec(*[None] * len(site.lengths), *sharding.spec)
+    with jax.sharding.use_abstract_mesh(sharding.mesh):
+        return jnp.zeros(site.shape, dtype, device=NamedSharding(sharding.mesh, spec))
 
 
 def relevances(
@@ -255,7 +266,7 @@ def values_and_gradients(
       was not taken both are zero.
     """
     numbers = {s.address: i for i, s in enumerate(sites)}
-    zeros = {numbers[s.address]: jnp.zeros(s.shape, s.value.aval.dtype) for s in sites}
+    zeros = {numbers[s.address]: _zeros(s, s.value.aval.dtype) for s in sites}
 
     def visit(number: int, arrays: Any, x: Array, shadow: Any) -> tuple[Array, Any]:
         return expose(x, *arrays), shadow

@@ -10,9 +10,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
+from jax.extend.core import Literal
+
 from jaxlrp import _compat, _facts, rules
 from jaxlrp._facts import Facts
-from jaxlrp._program import Program, Value
+from jaxlrp._program import Equation, Program, Value, flatten
 from jaxlrp._steps import Reading, Step
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import lookup
@@ -42,6 +44,8 @@ def finish(
         if isinstance(v, Value) and facts[v].carries:
             receives |= {v} if r else set()
             shadowed |= {v} if s else set()
+    # What is read by anything but a ReLU, so that relevance may arrive below zero.
+    below: set[Value] = {v for v in program.outputs if isinstance(v, Value)}
     done: list[Step] = []
     for step in reversed(steps):
         if alive.isdisjoint(step.outputs) and not any(
@@ -66,8 +70,42 @@ def finish(
             for v in e.inputs
             if isinstance(v, Value) and v not in inner
         )
+        below.update(_read_below(step, rule))
+        arriving = below | shadowed  # beside zeros, too, relevance passes a ReLU
+        if step.layer is not None and arriving.isdisjoint(step.outputs):
+            step = dataclasses.replace(step, rectified=True)
         done.append(step)
     return Reading(program, facts, tuple(reversed(done)), frozenset(shadowed))
+
+
+def _read_below(step: Step, rule: Rule | None) -> set[Value]:
+    """The operands to which relevance may go where they are negative."""
+    cuts = step.role == "activation" and not step.by_relevance(rule)
+    return {
+        v
+        for e in step.equations
+        for v in e.inputs
+        if isinstance(v, Value)
+        and not (cuts and is_rectifier(e) and (step.plain or step.root is not v))
+    }
+
+
+def is_rectifier(equation: Equation) -> bool:
+    """Is it `max(x, 0)`, as it stands or as `jax.nn.relu`?"""
+    body = _compat.called_jaxpr(dict(equation.params))
+    if body is not None and len(equation.inputs) == 1:
+        inner = flatten(body, keep=False)
+        if len(inner.equations) == 1 and not inner.constants:
+            (only,) = inner.equations
+            return only.outputs == inner.outputs and is_rectifier(only)
+        return False
+    entry = lookup(equation.primitive)
+    if entry is None or not entry.bounds:
+        return False
+    literals = [a.val if isinstance(a, Literal) else None for a in equation.inputs]
+    # A minimum with zero is negative where its operand is.
+    grows = entry.nonnegative([v is not None for v in literals], equation.params)
+    return grows and entry.homogeneous(literals)
 
 
 def _is_blind(

@@ -1,8 +1,8 @@
 """Calls that cannot be read, and fused attention among them.
 
 A function with a derivative of its own (`jax.custom_vjp`, `jax.custom_jvp`) in which
-something cannot be read, a kernel or a callback, is kept whole. Its derivative is what
-is known of it: relevance is gradient x input.
+something cannot be read, a kernel or a callback, is kept whole, as is attention in a
+loop over chunks. Its derivative is what is known of it: relevance is gradient x input.
 
 Attention is no such function by its numbers alone: of `softmax(q k^T) v` half goes to
 the values and a quarter to queries and keys, which the derivative would give the whole
@@ -11,19 +11,16 @@ each. Such a call is taken for attention by its shapes and its name.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from jaxlrp import _compat, _facts, rules
+from jaxlrp import _compat, rules
 from jaxlrp._claims import Claims
 from jaxlrp._operations import divided, held_constant
-from jaxlrp._program import Equation, Value, aval_of
+from jaxlrp._program import Equation, Value, attention_places, aval_of
 from jaxlrp._run import Environment, detached
 from jaxlrp._steps import Step
 from jaxlrp.composites import Composite
-
-_NAME = re.compile(r"attention|attn|(^|_)mha(_|$)|(^|_)mqa(_|$)|flash", re.IGNORECASE)
 
 
 def opaque_step(
@@ -44,20 +41,12 @@ def opaque_step(
 def attention_operands(equation: Equation) -> tuple[int, int, int] | None:
     """The positions of queries, keys and values, if the call is attention.
 
-    Its first three real operands have the shapes of those and its first result that
-    of the output, and it, a kernel in it or a scope around it is called attention.
+    It has the shapes, and it, a kernel in it or a scope around it is called attention.
     """
-    avals = [aval_of(v) for v in equation.inputs]
-    real = [i for i, a in enumerate(avals) if _facts.is_real(a) and len(a.shape) > 2]
-    if len(real) < 3 or not equation.outputs:
-        return None
-    q, k, v = (avals[i].shape for i in real[:3])
-    out = equation.outputs[0].aval.shape
-    fits = q[-1] == k[-1] and k[:-1] == v[:-1] and out == (*q[:-1], v[-1])
+    operands = [aval_of(v) for v in equation.inputs]
+    results = [v.aval for v in equation.outputs]
     names = (equation.scope, *_compat.names_of(equation.params))
-    if not fits or not any(_NAME.search(name) for name in names):
-        return None
-    return real[0], real[1], real[2]
+    return attention_places(operands, results, names)
 
 
 def fused_attention(step: Step, rule: Any, env: Environment) -> Any:

@@ -20,12 +20,13 @@ from jaxlrp._run import (
     bind,
     detached,
     observed_share,
-    run_equations,
     shared,
     take_in,
+    values_of,
 )
 from jaxlrp._steps import LayerForm, Link, Step
 from jaxlrp.errors import RuleError
+from jaxlrp.primitives import lookup
 from jaxlrp.primitives.structural import Atom, Layout, is_kernels
 from jaxlrp.rules import Layer, Share
 
@@ -38,10 +39,14 @@ def layer(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     x, shadow = env.read(signal), env.shadow(signal)
     if isinstance(rule, rules.Detach):
         return detached(step, env)
-    (y,) = run_equations(step.equations, {}, env.read)
+    values = values_of(step.equations, {}, env.read)
+    y = values[step.outputs[0]]
     if isinstance(rule, rules.LRP0 | rules.Taylor):
         return [y], [None]
-    unit = _unit(form, x, y, shadow, env)
+    unit = _unit(step, form, x, y, shadow, env)
+    product = values[form.head.outputs[0]]
+    own = functools.partial(_contributions, form, product, env)
+    unit = dataclasses.replace(unit, contributed=own)
     apart = run.parameters and rule.needs_shadow
     shares = rule.shares(_with_weights_held(unit) if apart else unit)
     _check_shares(shares, y, rule, step)
@@ -49,7 +54,8 @@ def layer(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         shares = [*shares, *_of_weights(rule, unit)]
     if run.observe is not None:
         shares = [observed_share(s, step, run.observe) for s in shares]
-    y, out_shadow = shared(y, shares, env.wants_shadow(step.outputs[0]))
+    wanted = env.wants_shadow(step.outputs[0])
+    y, out_shadow = shared(y, shares, wanted, step.rectified)
     return [y], [out_shadow]
 
 
@@ -58,7 +64,8 @@ def _with_weights_held(unit: Layer) -> Layer:
     kernel, bias = held_constant(unit.fold())
     if kernel is None:
         return unit
-    return _recomputed(dataclasses.replace(unit, fold=lambda: (kernel, bias)))
+    held = dataclasses.replace(unit, fold=lambda: (kernel, bias), contributed=None)
+    return _recomputed(held)
 
 
 def _recomputed(unit: Layer) -> Layer:
@@ -83,7 +90,8 @@ def _of_weights(rule: Any, unit: Layer) -> list[Share]:
     x = held_constant(unit.x)
     held = _with_weights_held(unit)
     ones = jnp.ones_like(x)
-    alone = dataclasses.replace(held, x=x, shadow=ones, linear=linear)
+    own = {"evenly": None, "summed": None}
+    alone = dataclasses.replace(held, x=x, shadow=ones, linear=linear, **own)
     shares = rule.shares(_recomputed(alone))
     if bias is None:
         return list(shares)
@@ -111,17 +119,26 @@ def _check_shares(shares: Any, y: Array, rule: Any, step: Step) -> None:
                 raise RuleError(f"rule {rule!r} returned a {name} of {shape} {where}")
 
 
+def _contributions(form: LayerForm, z: Array, env: Environment) -> Array:
+    """The chain behind the head's product `z`, without its shifts."""
+    for link in form.links:
+        if link.kind == "shift":
+            sign = _sign_of(link, z.dtype) if link.position == 1 else None
+            z = z if sign is None else sign * z
+        else:
+            z = _apply(link.equation, link.position, z, env)
+    return z
+
+
 def _unit(
-    form: LayerForm, x: Array, y: Array, shadow: Array | None, env: Environment
+    step: Step, form: LayerForm, x: Array, y: Array, shadow: Any, env: Environment
 ) -> Layer:
     """The layer as its rule sees it."""
     contract = _bound(form.head)
     folds = form.kernel is not None
     fold = functools.partial(_folded, form, env) if folds else _no_weights
 
-    def linear(x: Array, kernel: Any) -> Array:
-        operands = [x] if kernel is None else [x, kernel]
-        (z,) = contract(*(operands if form.position == 0 else operands[::-1]))
+    def behind(z: Array) -> Array:
         for link in form.links:
             moves = link.kind in ("structural", "total")
             if moves or (link.kind == "scale" and not folds):
@@ -129,6 +146,26 @@ def _unit(
             elif link.kind == "scale" and len(link.equation.inputs) == 1:
                 z = lax.convert_element_type(z, link.equation.outputs[0].aval.dtype)
         return z
+
+    def linear(x: Array, kernel: Any) -> Array:
+        operands = [x] if kernel is None else [x, kernel]
+        (z,) = contract(*(operands if form.position == 0 else operands[::-1]))
+        return behind(z)
+
+    def evenly(x: Array) -> Array:
+        if not folds:
+            return linear(x, None)
+        like = aval_of(form.head.inputs[1 - form.position])
+        thin = _with_ones(form, 1 - form.position, x, like.shape)
+        return (
+            linear(x, jnp.ones(like.shape, like.dtype))
+            if thin is None
+            else (behind(thin))
+        )
+
+    def summed(kernel: Array) -> Array:
+        thin = _with_ones(form, form.position, kernel, x.shape)
+        return linear(jnp.ones_like(x), kernel) if thin is None else behind(thin)
 
     signal = form.head.inputs[form.position]
     return Layer(
@@ -139,7 +176,45 @@ def _unit(
         fold=fold,
         nonnegative=_facts.of(signal, env.reading.facts).nonnegative,
         features=_features(form),
+        rectified=step.rectified,
+        evenly=evenly,
+        summed=summed,
+        in_kernel=functools.partial(_in_kernel, form, x.ndim),
     )
+
+
+def _with_ones(
+    form: LayerForm, ones: int, x: Array, other: tuple[int, ...]
+) -> Array | None:
+    """The head's product with an operand of ones, if its entry knows a short way.
+
+    Not where the result is laid out over devices along axes that it would not have.
+    """
+    entry = lookup(form.head.primitive)
+    (result,) = form.head.outputs
+    if entry is None or entry.with_ones is None or any(result.aval.sharding.spec):
+        return None
+    return entry.with_ones(form.head.params, ones, x, other, result.aval.shape)
+
+
+def _in_kernel(form: LayerForm, ndim: int, bound: Array) -> Array | None:
+    """An array that broadcasts to the signal, along the kernel's axes that it meets."""
+    entry = lookup(form.head.primitive)
+    if entry is None or entry.input_axes is None:
+        return None
+    kernel = 1 - form.position
+    ndims = [len(aval_of(v).shape) for v in form.head.inputs]
+    axes = entry.input_axes(form.head.params, kernel, tuple(ndims))
+    bound = bound.reshape((1,) * (ndim - bound.ndim) + bound.shape)
+    varies = [i for i, n in enumerate(bound.shape) if n != 1]
+    if any(i not in axes for i in varies):
+        return None
+    order = sorted(varies, key=lambda i: axes[i])
+    shape = [1] * ndims[kernel]
+    for i in varies:
+        shape[axes[i]] = bound.shape[i]
+    kept = bound.reshape([bound.shape[i] for i in varies])
+    return lax.transpose(kept, [varies.index(i) for i in order]).reshape(shape)
 
 
 def _features(form: LayerForm) -> tuple[int, ...]:

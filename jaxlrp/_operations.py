@@ -331,7 +331,7 @@ def sift(
 def _sift_backward(axes: tuple[int, ...], residuals: Any, cs: Any) -> Any:
     y, keep = residuals
     c, r = cs
-    size = jnp.abs(_arrived(y, c, r))
+    size = _whole(jnp.abs(_arrived(y, c, r)), axes)
     apart = jnp.moveaxis(size, axes, tuple(range(-len(axes), 0)))
     flat = apart.reshape(*apart.shape[: apart.ndim - len(axes)], -1)
     n = flat.shape[-1]
@@ -339,9 +339,24 @@ def _sift_backward(axes: tuple[int, ...], residuals: Any, cs: Any) -> Any:
     # By position: a size that is worked out twice need not equal itself under jit.
     order = jnp.argsort(jnp.argsort(-flat, axis=-1), axis=-1)
     chosen = (order <= rank).reshape(apart.shape)
-    mask = jnp.moveaxis(chosen, tuple(range(-len(axes), 0)), axes)
+    mask = _like(jnp.moveaxis(chosen, tuple(range(-len(axes), 0)), axes), c)
     passed = [jnp.where(mask, v, jnp.zeros_like(v)) for v in (c, r)]
     return *passed, _compat.no_cotangent(keep)
+
+
+def _whole(x: Array, axes: tuple[int, ...]) -> Array:
+    """`x`, whole along `axes` on each device, as JAX's sorts want it."""
+    spec = jax.typeof(x).sharding.spec
+    if not any(spec[axis] for axis in axes):
+        return x
+    kept = [None if i in axes else s for i, s in enumerate(spec)]
+    return jax.sharding.reshard(x, jax.sharding.PartitionSpec(*kept))
+
+
+def _like(x: Array, y: Array) -> Array:
+    """`x` on the devices as `y` is, where that is explicit."""
+    spec = jax.typeof(y).sharding.spec
+    return jax.sharding.reshard(x, spec) if any(spec) else x
 
 
 sift.defvjp(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -246,12 +247,50 @@ def _is_opaque(eqn: Any) -> bool:
     """Has it a derivative of its own, and something in it that cannot be read?
 
     Or does nothing pass it when it is read? A rounding with the derivative of the
-    identity is such a function.
+    identity is such a function. Or is it attention by chunks in a loop? What joins
+    these is no softmax that can be read.
     """
     body = _compat.called_jaxpr(eqn.params) if eqn.primitive in _OWN else None
     if body is None:
         return False
-    return _is_unreadable(body) or _is_cut(body, eqn.params.get("num_consts", 0))
+    if _is_unreadable(body) or _is_cut(body, eqn.params.get("num_consts", 0)):
+        return True
+    operands, results = ([v.aval for v in vs] for vs in (eqn.invars, eqn.outvars))
+    places = attention_places(operands, results, _compat.names_of(eqn.params))
+    return places is not None and _has_loop(body)
+
+
+_ATTENTION = re.compile(
+    r"attention|attn|(^|_)mha(_|$)|(^|_)mqa(_|$)|flash", re.IGNORECASE
+)
+
+
+def attention_places(
+    operands: Sequence[Any], results: Sequence[Any], names: Sequence[str]
+) -> tuple[int, int, int] | None:
+    """The positions of queries, keys and values, if a call is attention.
+
+    Its first three real operands have the shapes of those and its first result that
+    of the output, and one of `names` is attention's.
+    """
+    real = [i for i, a in enumerate(operands) if is_real(a) and len(a.shape) > 2]
+    if len(real) < 3 or not results:
+        return None
+    q, k, v = (operands[i].shape for i in real[:3])
+    fits = q[-1] == k[-1] and k[:-1] == v[:-1]
+    fits = fits and results[0].shape == (*q[:-1], v[-1])
+    if not fits or not any(_ATTENTION.search(name) for name in names):
+        return None
+    return real[0], real[1], real[2]
+
+
+def _has_loop(jaxpr: Any) -> bool:
+    for eqn in _compat.open_jaxpr(jaxpr)[0].eqns:
+        if eqn.primitive in (P.scan_p, P.while_p):
+            return True
+        if any(map(_has_loop, jaxprs_in_params(eqn.params))):
+            return True
+    return False
 
 
 def _is_cut(jaxpr: Any, constants: int) -> bool:

@@ -173,12 +173,18 @@ def _reciprocal_scale(zero: Array, aux: tuple[Array]) -> tuple[Array]:
 
 
 def shared(
-    y: Array, shares: Sequence[Share], wants_shadow: bool
+    y: Array, shares: Sequence[Share], wants_shadow: bool, rectified: bool = False
 ) -> tuple[Array, Array | None]:
-    """`y` with its relevance cut into shares, and its shadow."""
+    """`y` with its relevance cut into shares, and its shadow.
+
+    In front of a ReLU its result is kept in the place of `y`: the network keeps that
+    anyway, and where they differ nothing arrives.
+    """
     hs = tuple(s.surrogate for s in shares)
-    aux = tuple((s.z, s.epsilon, s.part) for s in shares)
-    how = tuple((s.per, s.form) for s in shares)
+    kept = lax.max(y, lax.full_like(y, 0)) if rectified else y
+    zs = [kept if s.z is y and not s.per else s.z for s in shares]
+    aux = kept, tuple((z, s.epsilon, s.part) for z, s in zip(zs, shares, strict=True))
+    how = tuple((s.per, s.form, s.side) for s in shares)
     shadow = None
     if wants_shadow:
         plain = functools.partial(_plain_scales, how)
@@ -186,25 +192,34 @@ def shared(
     return route(functools.partial(_multiple_scales, how), y, hs, aux), shadow
 
 
-def _multiple_scales(how: Any, y: Array, aux: Any) -> list[Array]:
+def _multiple_scales(how: Any, _: Array, aux: Any) -> list[Array]:
     """`part * y / s(z)`: what arrives is a multiplier, `R = y c`.
 
     Where `z = 0` all contributions are zero, and the factor is too: `y / epsilon` could
     overflow before it meets them.
     """
     scales = []
-    for (per, form), (z, epsilon, part) in zip(how, aux, strict=True):
+    y, parts = aux
+    for (per, form, side), (z, epsilon, part) in zip(how, parts, strict=True):
         scale = wide(y) / denominator(z, epsilon, per, form)
-        scales.append(_part(jnp.where(z == 0, 0, scale), part))
+        none = (z == 0) | _other_side(y, side) if side else z == 0
+        scales.append(_part(jnp.where(none, 0, scale), part))
     return scales
 
 
-def _plain_scales(how: Any, y: Array, aux: Any) -> list[Array]:
+def _plain_scales(how: Any, _: Array, aux: Any) -> list[Array]:
     """`part / s(z)`: what arrives is relevance."""
-    return [
-        _part(1 / denominator(z, epsilon, per, form), part)
-        for (per, form), (z, epsilon, part) in zip(how, aux, strict=True)
-    ]
+    scales = []
+    y, parts = aux
+    for (per, form, side), (z, epsilon, part) in zip(how, parts, strict=True):
+        scale = 1 / denominator(z, epsilon, per, form)
+        scale = jnp.where(_other_side(y, side), 0, scale) if side else scale
+        scales.append(_part(scale, part))
+    return scales
+
+
+def _other_side(y: Array, side: int) -> Array:
+    return y <= 0 if side > 0 else y >= 0
 
 
 def _part(scale: Array, part: Any) -> Array:

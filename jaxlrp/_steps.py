@@ -97,6 +97,7 @@ class Step:
       columns: for a look-up, which columns of its index are symbols, if not all are.
       bodies: for control flow, the readings of its bodies.
       plain: the local derivative already is the role's rule.
+      rectified: no relevance arrives where the result is negative.
     """
 
     role: str
@@ -111,6 +112,7 @@ class Step:
     columns: tuple[int, ...] = ()
     bodies: tuple[Reading, ...] = ()
     plain: bool = False
+    rectified: bool = False
 
     @property
     def main(self) -> Equation:

@@ -164,6 +164,10 @@ class Entry:
       squares: given the parameters, is the contraction of `x` with itself a sum of
         squares, each element meeting itself?
       kernel_axes: for a contraction, which axes of the result belong to the kernel.
+      input_axes: for a contraction, which axes of the signal meet which of the kernel.
+      with_ones: for a contraction, given its parameters, the position of an operand
+        that is all ones, the other operand, the shape of the ones and that of the
+        result: the result, at less than a contraction; None where that is not known.
       rule: a rule of its own, for kind CUSTOM.
       shadows: the rule hands relevance to shadows, not as a multiplier.
       candidates: for a selection, given its parameters, operand and a fill value: the
@@ -200,6 +204,8 @@ class Entry:
     role: str = ""
     squares: Callable[[Params], bool] = never
     kernel_axes: Callable[..., Any] | None = None
+    input_axes: Callable[..., Any] | None = None
+    with_ones: Callable[..., Any] | None = None
     rule: Callable[..., Any] | None = None
     shadows: bool = False
     candidates: Callable[..., Any] | None = None

@@ -6,6 +6,10 @@ bilinear products, as in attention.
 
 from __future__ import annotations
 
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.extend.core import primitives
+
 from jaxlrp.primitives._book import (
     Entry,
     Kind,
@@ -34,6 +38,68 @@ def dot_kernel_axes(params: Params, kernel: int, ndims: tuple[int, int]) -> dict
     }
 
 
+def dot_input_axes(params: Params, kernel: int, ndims: tuple[int, int]) -> dict:
+    """`{axis of the signal: axis of the kernel}` of the axes that meet.
+
+    >>> numbers = (((1,), (0,)), ((), ()))
+    >>> dot_input_axes({"dimension_numbers": numbers}, 1, (2, 2))
+    {1: 0}
+    """
+    contracting, batch = params["dimension_numbers"]
+    signal = 1 - kernel
+    pairs = ((contracting[signal], contracting[kernel]), (batch[signal], batch[kernel]))
+    return {x: w for xs, ws in pairs for x, w in zip(xs, ws, strict=True)}
+
+
+def conv_input_axes(params: Params, kernel: int, ndims: tuple[int, int]) -> dict:
+    """`{feature axis of the image: input feature axis of the kernel}`; no groups."""
+    if kernel == 0 or not _is_plain(params):
+        return {}
+    numbers = params["dimension_numbers"]
+    return {numbers.lhs_spec[1]: numbers.rhs_spec[1]}
+
+
+def _is_plain(params: Params) -> bool:
+    return params["feature_group_count"] == params["batch_group_count"] == 1
+
+
+def _dot_as_ones(
+    params: Params, ones: int, x: Array, other: tuple[int, ...], shape: tuple[int, ...]
+) -> Array:
+    """A product in which the operand at `ones`, of the shape `other`, is all ones."""
+    contracting, batch = params["dimension_numbers"]
+    k = 1 - ones
+    free = [i for i in range(x.ndim) if i not in contracting[k] and i not in batch[k]]
+    rest = [n for i, n in enumerate(other) if i not in contracting[ones]]
+    added = len(rest) - len(batch[ones])
+    total = lax.transpose(
+        x.sum(contracting[k], keepdims=True), [*batch[k], *free, *contracting[k]]
+    )
+    kept = [total.shape[i] for i in range(len(batch[k]) + len(free))]
+    start = len(batch[k]) if k == 1 else len(kept)
+    kept[start:start] = [1] * added
+    dtype = params["preferred_element_type"] or x.dtype
+    return jnp.broadcast_to(total.reshape(kept), shape).astype(dtype)
+
+
+def _conv_as_ones(
+    params: Params, ones: int, x: Array, other: tuple[int, ...], shape: tuple[int, ...]
+) -> Array | None:
+    """As for `dot_general`: what is summed is summed first, one feature is left."""
+    if not _is_plain(params):
+        return None
+    numbers = params["dimension_numbers"]
+    specs = (numbers.lhs_spec, numbers.rhs_spec)
+    kept = list(other)
+    # Of an image of ones, one example is all; of a kernel, one feature.
+    kept[specs[ones][0]] = kept[specs[ones][1]] = 1
+    total = x.sum(specs[1 - ones][1], keepdims=True)
+    operands = [total, total]
+    operands[ones] = jnp.ones(kept, x.dtype)
+    (y,) = [primitives.conv_general_dilated_p.bind(*operands, **params)]
+    return jnp.broadcast_to(y, shape)
+
+
 def _meets_itself(params: Params) -> bool:
     """The same axes are contracted, and the same are batched, in both operands."""
     contracting, batch = params["dimension_numbers"]
@@ -57,6 +123,8 @@ enter(
         role="dense",
         squares=_meets_itself,
         kernel_axes=dot_kernel_axes,
+        input_axes=dot_input_axes,
+        with_ones=_dot_as_ones,
     ),
 )
 enter(
@@ -67,6 +135,8 @@ enter(
         nonnegative=all_nonnegative,
         role="convolution",
         kernel_axes=conv_kernel_axes,
+        input_axes=conv_input_axes,
+        with_ones=_conv_as_ones,
     ),
 )
 enter(

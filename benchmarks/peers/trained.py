@@ -35,7 +35,6 @@ from benchmarks.peers import ports, units
 from benchmarks.peers.cases import LIMIT, Case
 from benchmarks.peers.patching import Gamma, at_class
 from benchmarks.peers.ports import Port
-from jaxlrp import rules
 from jaxlrp.compat import lxt
 
 Attribute = Callable[[Setting], np.ndarray]
@@ -248,23 +247,10 @@ def runs(name: str) -> tuple[Run, ...]:
             *captum_runs(build),
         )
     build = functools.partial(ports.llama, config=module.config)
-    held = lxt.CPLRP(hold_gates=True)
-    gamma = held.on("dense", rules.GeneralizedGamma(0.05))
     return (
         lxt_run("AttnLRP", build, lxt_llama.attnLRP),
-        lxt_run(
-            "CP-LRP",
-            build,
-            lxt_llama.cp_LRP,
-            ours=faithfulness.lrp("", held, "LXT"),
-        ),
-        lxt_run(
-            "CP-LRP, gamma",
-            build,
-            lxt_llama.cp_LRP,
-            gamma=True,
-            ours=faithfulness.lrp("", gamma, "LXT"),
-        ),
+        lxt_run("CP-LRP", build, lxt_llama.cp_LRP),
+        lxt_run("CP-LRP, gamma", build, lxt_llama.cp_LRP, gamma=True),
         *captum_runs(build),
     )
 

@@ -40,9 +40,9 @@ CHECKPOINTS = 16
 def evaluate(reading: Reading, inputs: Sequence[Any], references: Any) -> Pairs:
     """Evaluates a reading.
 
-    What relevance cannot pass (an index, what `stop_gradient` holds) is a constant: both
-    inputs get that of the explained one. A maximum is none, though softmax holds it:
-    with that of the other, `exp(x0 - max(x))` could be of any size.
+    What relevance cannot pass (an index, what `stop_gradient` holds) is a constant:
+    both inputs get that of the explained one. A maximum is none, though softmax holds
+    it: with that of the other, `exp(x0 - max(x))` could be of any size.
 
     Args:
       reading: what to evaluate.

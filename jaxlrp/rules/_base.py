@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 
@@ -24,6 +25,10 @@ STABILISERS = ("sign", "plain", "clip", "zeros")
 """
 
 
+_OFTEN = 16
+"""A weight that is used so often is worked out again."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Share:
     """A part of the output's relevance, and the surrogate that distributes it.
@@ -38,6 +43,7 @@ class Share:
       part: a factor; a scalar or of `h`'s shape.
       per: axes; epsilon is in units of the root mean square of `z` over them.
       form: the stabiliser's form, one of `STABILISERS`.
+      side: of the relevance, all (0) or that of positive (1) or negative (-1) outputs.
     """
 
     surrogate: Array
@@ -46,6 +52,7 @@ class Share:
     part: Any = 1.0
     per: tuple[int, ...] = ()
     form: str = "sign"
+    side: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +67,13 @@ class Layer:
       fold: works out (kernel, bias), which not every rule asks for.
       nonnegative: is `x >= 0` known from the structure of the program?
       features: the axes of `y` that belong to the kernel.
+      rectified: is it known that no relevance arrives where `y < 0`, as in front of a
+        ReLU?
+      contributed: works out `contributions`, from the layer's own product.
+      evenly: `evenly(x)` is `linear(x, ones)`, at less than a product.
+      summed: `summed(kernel)` is `linear(ones, kernel)`, at less than a product.
+      in_kernel: lays an array that broadcasts to `x` out along the kernel's axes, where
+        the two meet; None where it varies along others.
     """
 
     x: Array
@@ -69,6 +83,18 @@ class Layer:
     fold: Callable[[], tuple[Array | None, Array | None]]
     nonnegative: bool
     features: tuple[int, ...]
+    rectified: bool = False
+    contributed: Callable[[], Array] | None = None
+    evenly: Callable[[Array], Array] | None = None
+    summed: Callable[[Any], Array] | None = None
+    in_kernel: Callable[[Any], Array | None] | None = None
+
+    @functools.cached_property
+    def contributions(self) -> Array:
+        """`W x`: the output without the bias, at no product of its own."""
+        if self.contributed is None:
+            return self.linear(self.x, self.kernel)
+        return self.contributed()
 
     @functools.cached_property
     def _folded(self) -> tuple[Array | None, Array | None]:
@@ -90,16 +116,49 @@ class Layer:
             raise TypeError("this rule needs weights, and a sum or average has none")
         return self.kernel
 
+    def weighted(self, x: Array, change: Callable[[Array], Array]) -> Array:
+        """`change(W) x`, for a map of the weights, element by element.
+
+        Where a weight is used often it is worked out again in the reverse pass: keeping
+        changed weights costs memory, changing them costs little beside the product.
+        """
+        weights = self.weights()
+        if self.y.size < _OFTEN * math.prod(self.y.shape[i] for i in self.features):
+            return self.linear(x, change(weights))
+
+        def again(x: Array) -> Array:
+            kernel, _ = self.fold()
+            assert kernel is not None
+            return self.linear(x, change(kernel))
+
+        return jax.checkpoint(again)(x)
+
     def plus_bias(self, z: Array, change: Callable[[Array], Array]) -> Array:
         """`z + change(b)`, or `z` for a layer without a bias."""
         return z if self.bias is None else z + change(self.bias)
 
+    def even(self, x: Array) -> Array:
+        """`sum_j x_j` over the connected inputs of each output."""
+        if self.evenly is not None:
+            return self.evenly(x)
+        ones = None if self.kernel is None else jnp.ones_like(self.kernel)
+        return self.linear(x, ones)
+
+    def sums(self, kernel: Array) -> Array:
+        """`sum_j w_ij` of a kernel over the connected inputs of each output."""
+        if self.summed is not None:
+            return self.summed(kernel)
+        return self.linear(jnp.ones_like(self.x), kernel)
+
+    def count(self) -> Array:
+        """The number of connected inputs of each output; padding is none."""
+        return held_constant(self.even(jnp.ones_like(self.x)))
+
     def spread(self, carrier: Array) -> Array:
         """`sum_j carrier_j / n`, over the `n` connected inputs of each output."""
-        ones = None if self.kernel is None else jnp.ones_like(self.kernel)
-        count = held_constant(self.linear(jnp.ones_like(self.x), ones))
+        count = self.count()
         some = jnp.where(count == 0, jnp.ones_like(count), count)
-        return self.linear(carrier, ones) / some
+        return self.even(carrier) / some
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -39,23 +41,57 @@ equal parts, so that the rule conserves exactly; `absolute`: the bias keeps
 """
 
 
+def _parts(layer: Layer) -> tuple[Array, Array]:
+    """The sums of the positive and of the negative contributions, `p` and `n`.
+
+    Both of one product more, `p = W+ x` behind `x >= 0`, else `u = |W| |x|`:
+    `p + n = z`, `p - n = u`. What differences leave of a sum that has no contributions
+    is rounding; it counts as none.
+    """
+    if not _cancels_well(layer):
+        return _positive_part(layer), _negative_part(layer)
+    z = layer.contributions
+    if layer.nonnegative:
+        p = layer.weighted(layer.x, positive)
+        return p, _beyond(z - p, p)
+    u = layer.weighted(jnp.abs(layer.x), jnp.abs)
+    return _beyond((z + u) / 2, u), _beyond((z - u) / 2, u)
+
+
+_MANY = 64
+"""Of so many contributions hardly ever nearly all have one sign."""
+
+
+def _cancels_well(layer: Layer) -> bool:
+    """Are differences of sums exact enough? Not of a few, nor in low precision."""
+    outputs = math.prod(layer.y.shape[i] for i in layer.features)
+    many = layer.weights().size >= _MANY * outputs
+    return many and jnp.finfo(layer.x.dtype).bits >= 32
+
+
+def _beyond(part: Array, size: Array) -> Array:
+    """The part, where it is more than the rounding of sums of this size."""
+    noise = 64 * float(jnp.finfo(part.dtype).eps) * size
+    return jnp.where(jnp.abs(part) > noise, part, jnp.zeros_like(part))
+
+
 def _positive_part(layer: Layer) -> Array:
     """`W+ x+ + W- x-`, the sum of the positive contributions."""
-    w = layer.weights()
     if layer.nonnegative:
-        return layer.linear(layer.x, positive(w))
-    return layer.linear(positive(layer.x), positive(w)) + layer.linear(
-        negative(layer.x), negative(w)
+        return layer.weighted(layer.x, positive)
+    if _cancels_well(layer):
+        return _parts(layer)[0]
+    return layer.weighted(positive(layer.x), positive) + layer.weighted(
+        negative(layer.x), negative
     )
 
 
 def _negative_part(layer: Layer) -> Array:
     """`W- x+ + W+ x-`, the sum of the negative contributions."""
-    w = layer.weights()
     if layer.nonnegative:
-        return layer.linear(layer.x, negative(w))
-    return layer.linear(positive(layer.x), negative(w)) + layer.linear(
-        negative(layer.x), positive(w)
+        return layer.weighted(layer.x, negative)
+    return layer.weighted(positive(layer.x), negative) + layer.weighted(
+        negative(layer.x), positive
     )
 
 
@@ -142,7 +178,7 @@ class Biased(Stabilised):
         if layer.bias is None or self.bias == "ignore":
             z = total
         elif self.bias == "absolute":
-            z, own = total, jnp.abs(layer.linear(layer.x, layer.kernel))
+            z, own = total, jnp.abs(layer.contributions)
             part = part * own / denominator(own + jnp.abs(layer.bias), self.epsilon)
         else:
             z = total + (change(layer.bias) if self.bias != "whole" else layer.bias)
@@ -179,7 +215,7 @@ class Epsilon(Biased):
             if self.bias != "share":
                 return (self._share(layer, layer.y, layer.y),)
             return self._cut(layer, layer.y, _unchanged)
-        return self._cut(layer, layer.linear(layer.x, layer.kernel), _unchanged)
+        return self._cut(layer, layer.contributions, _unchanged)
 
 
 @rule
@@ -244,8 +280,8 @@ class Gamma(Biased):
     gamma: Any = 0.25
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
-        w, gamma = layer.weights(), jnp.asarray(self.gamma, layer.y.dtype)
-        h = layer.linear(layer.x, w + gamma * positive(w))
+        gamma = jnp.asarray(self.gamma, layer.y.dtype)
+        h = layer.weighted(layer.x, lambda w: w + gamma * positive(w))
         return self._cut(layer, h, lambda b: b + gamma * positive(b))
 
 
@@ -266,18 +302,34 @@ class GeneralizedGamma(Biased):
     gamma: Any = 0.25
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
-        w, x, y = layer.weights(), layer.x, layer.y
+        x, y = layer.x, layer.y
         gamma = jnp.asarray(self.gamma, y.dtype)
+        if layer.nonnegative and layer.rectified and self.bias != "absolute":
+            # Relevance comes where z > 0 only: one product, there and back.
+            h = layer.weighted(x, lambda w: w + gamma * positive(w))
+            return self._cut(layer, h, lambda b: b + gamma * positive(b))
         # p = (z + |W||x|) / 2 and n = (z - |W||x|) / 2: one more contraction, not four.
-        size = layer.linear(x if layer.nonnegative else jnp.abs(x), jnp.abs(w))
-        z = layer.linear(x, w)
+        size = layer.weighted(x if layer.nonnegative else jnp.abs(x), jnp.abs)
+        z = layer.contributions
         p, n = (z + size) / 2, (z - size) / 2
-        sign = z if self.bias == "absolute" else y
-        above, below = (sign > 0).astype(y.dtype), (sign < 0).astype(y.dtype)
-        return (
-            *self._cut(layer, z + gamma * p, lambda b: b + gamma * positive(b), above),
-            *self._cut(layer, z + gamma * n, lambda b: b + gamma * negative(b), below),
-        )
+        # Below zero nothing but the signs change; the denominator is of either side.
+        above = self._cut(layer, z + gamma * p, lambda b: b + gamma * positive(b))
+        below = self._cut(layer, z + gamma * n, lambda b: b + gamma * negative(b))
+        if self.bias == "absolute":
+            up, down = (z > 0).astype(y.dtype), (z < 0).astype(y.dtype)
+            return (*_times(above, up), *_times(below, down))
+        either = jnp.where(y > 0, above[0].z, below[0].z)
+        return (*_on_side(above, 1, either), *_on_side(below, -1, either))
+
+
+def _times(shares: Sequence[Share], part: Array) -> list[Share]:
+    return [dataclasses.replace(s, part=s.part * part) for s in shares]
+
+
+def _on_side(shares: Sequence[Share], side: int, z: Array) -> list[Share]:
+    """Of positive or of negative outputs alone, the first with that denominator."""
+    first, *others = (dataclasses.replace(s, side=side) for s in shares)
+    return [dataclasses.replace(first, z=z), *others]
 
 
 @rule
@@ -309,9 +361,10 @@ class AlphaBeta(Biased):
             )
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
+        p, n = _parts(layer)
         return (
-            *self._cut(layer, _positive_part(layer), positive, self.alpha),
-            *self._cut(layer, _negative_part(layer), negative, -self.beta),
+            *self._cut(layer, p, positive, self.alpha),
+            *self._cut(layer, n, negative, -self.beta),
         )
 
 
@@ -331,7 +384,7 @@ class ZPlus(Biased):
     def shares(self, layer: Layer) -> tuple[Share, ...]:
         if self.split:
             return self._cut(layer, _positive_part(layer), positive)
-        h = layer.linear(layer.x, positive(layer.weights()))
+        h = layer.weighted(layer.x, positive)
         return self._cut(layer, h, positive)
 
 
@@ -352,9 +405,8 @@ class WSquare(Biased):
         return True
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
-        square = layer.weights() ** 2
-        total = layer.linear(jnp.ones_like(layer.x), square)
-        carried = layer.linear(_shadow(layer), square)
+        total = layer.sums(layer.weights() ** 2)
+        carried = layer.weighted(_shadow(layer), jnp.square)
         return self._cut(layer, total, jnp.square, carried=carried)
 
 
@@ -375,10 +427,8 @@ class Flat(Stabilised):
         return True
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
-        ones = None if layer.kernel is None else jnp.ones_like(layer.kernel)
-        count = layer.linear(jnp.ones_like(layer.x), ones)
-        h = layer.linear(_shadow(layer), ones)
-        return (self._share(layer, h, count),)
+        h = layer.even(_shadow(layer))
+        return (self._share(layer, h, layer.count()),)
 
 
 @rule
@@ -402,18 +452,32 @@ class ZBox(Stabilised):
         return True
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
-        w, x, shadow = layer.weights(), layer.x, _shadow(layer)
-        plus, minus = positive(w), negative(w)
+        x, shadow = layer.x, _shadow(layer)
+        low, high = (self._inside(layer, bound) for bound in (self.low, self.high))
+        if low is not None and high is not None:
 
-        def box(x: Array, carrier: Array) -> Array:
+            def box(w: Array) -> Array:
+                return low * positive(w) + high * negative(w)
+
+            own = layer.contributions
+            total = own - layer.sums(box(layer.weights()))
+            return (self._share(layer, own - layer.weighted(shadow, box), total),)
+
+        def bounds(carrier: Array) -> Array:
             low = jnp.asarray(self.low, x.dtype) * carrier
             high = jnp.asarray(self.high, x.dtype) * carrier
-            return (
-                layer.linear(x, w) - layer.linear(low, plus) - layer.linear(high, minus)
-            )
+            return layer.weighted(low, positive) + layer.weighted(high, negative)
 
-        total = box(x, jnp.ones_like(x))
-        return (self._share(layer, box(x, shadow), total),)
+        own = layer.contributions
+        total = own - bounds(jnp.ones_like(x))
+        return (self._share(layer, own - bounds(shadow), total),)
+
+    def _inside(self, layer: Layer, bound: Any) -> Array | None:
+        """A bound along the kernel's axes, where that says all of it."""
+        bound = jnp.asarray(bound, layer.x.dtype)
+        if bound.size == 1:
+            return bound.reshape(())
+        return None if layer.in_kernel is None else layer.in_kernel(bound)
 
 
 @rule

@@ -339,6 +339,40 @@ def fused(q, k, v, seen, added):
     return flash_attention(q, k, v, jnp.asarray(seen, q.dtype), added)
 
 
+@jax.custom_vjp
+def chunked_attention(q, k, v, seen, added):
+    """Chunk by chunk of the keys with a running maximum, as kernels do it."""
+
+    def step(carry, chunk):
+        mixed, top, total = carry
+        k, v, seen, added = chunk
+        s = jnp.einsum("bthd,bshd->bhts", q, repeated(k)) / math.sqrt(DIM) + added
+        s = jnp.where(seen[:, None] > 0, s, -1e30)
+        new = jnp.maximum(top, s.max(-1))
+        e, old = jnp.exp(s - new[..., None]), jnp.exp(top - new)
+        more = jnp.einsum("bhts,bshd->bhtd", e, repeated(v))
+        return (mixed * old[..., None] + more, new, total * old + e.sum(-1)), None
+
+    def chunks(x, axis):
+        shape = (*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
+        return jnp.moveaxis(jnp.reshape(x, shape), axis, 0)
+
+    like = jnp.zeros((BATCH, HEADS, STEPS, DIM), q.dtype)
+    start = like, like[..., 0] - 1e30, like[..., 0]
+    xs = chunks(k, 1), chunks(v, 1), chunks(seen, 2), chunks(added, 2)
+    (mixed, _, total), _ = jax.lax.scan(step, start, xs)
+    return jnp.swapaxes(mixed / total[..., None], 1, 2)
+
+
+chunked_attention.defvjp(
+    lambda *operands: (chunked_attention(*operands), operands), _derivative
+)
+
+
+def chunked(q, k, v, seen, added):
+    return chunked_attention(q, k, v, jnp.asarray(seen, q.dtype), jnp.asarray(added))
+
+
 FORMS = (
     lowest,
     infinite,
@@ -365,6 +399,7 @@ FORMS = (
     cached,
     rolling,
     fused,
+    chunked,
     linen,
     linen_weights,
     nnx_weights,
