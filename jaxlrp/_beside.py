@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jaxlrp._transform import ArgNums, _wraps, value_and_lrp
+import jax
+from jax.extend.core import Literal
+
+from jaxlrp._program import flatten
+from jaxlrp._run import values_of
+from jaxlrp._transform import (
+    ArgNums,
+    _arrays_of,
+    _as_array,
+    _is_array,
+    _wraps,
+    value_and_lrp,
+)
 from jaxlrp.attribution import _call
 from jaxlrp.composites import Composite
 
@@ -61,8 +73,7 @@ def value_grad_and_lrp(
         checkpoints=checkpoints,
     )
 
-    @_wraps(f)
-    def explained(*args: Any, **kwargs: Any) -> Any:
+    def both(*args: Any, **kwargs: Any) -> Any:
         value, relevance = explain(*args, **kwargs)
         call = _call.bind(f, args, kwargs, argnums, has_aux)
         out, _, pull = _call.vjp(call)
@@ -70,4 +81,38 @@ def value_grad_and_lrp(
         gradient = call.restore(_call.as_inputs(slopes, call.xs))
         return value, gradient, relevance
 
+    @_wraps(f)
+    def explained(*args: Any, **kwargs: Any) -> Any:
+        leaves, tree = jax.tree.flatten((args, kwargs))
+        traced = [i for i, leaf in enumerate(leaves) if _is_array(leaf)]
+        results: list[Any] = []
+
+        def flat(*arrays: Any) -> list[Any]:
+            full = list(leaves)
+            for i, array in zip(traced, arrays, strict=True):
+                full[i] = array
+            args, kwargs = jax.tree.unflatten(tree, full)
+            found, restore = _arrays_of(both(*args, **kwargs))
+            results[:] = [restore]
+            return found
+
+        arrays = [_as_array(leaves[i]) for i in traced]
+        once = _written_once(jax.make_jaxpr(flat)(*arrays))
+        return results[0](once(arrays))
+
     return explained
+
+
+def _written_once(jaxpr: Any) -> Callable[[list[Any]], list[Any]]:
+    """A jaxpr as a function that works out equal equations once.
+
+    XLA does so too, but not before it has rewritten them, each for its own users.
+    """
+    program = flatten(jaxpr, keep=False)
+
+    def run(inputs: list[Any]) -> list[Any]:
+        given = dict(zip(program.inputs, inputs, strict=True))
+        values = values_of(program.equations, {**given, **dict(program.constants)})
+        return [v.val if isinstance(v, Literal) else values[v] for v in program.outputs]
+
+    return run

@@ -190,12 +190,14 @@ def given_to_bodies(params: Mapping[str, Any]) -> slice:
     return slice(None)
 
 
-def no_cotangent(tree: Any) -> Any:
-    """What a `custom_vjp` returns for operands that receive nothing: None for each.
+SENDS_ZEROS = jax.__version_info__ < (0, 11)
+"""JAX 0.10 mistakes the shape of a None from a `custom_vjp` for a scan's stacked
+result: it gets zeros, and differentiates on with them."""
 
-    JAX 0.10 mistakes the shape of a None for a scan's stacked result: zeros there.
-    """
-    if jax.__version_info__ >= (0, 11):
+
+def no_cotangent(tree: Any) -> Any:
+    """What a `custom_vjp` returns for operands that receive nothing: None for each."""
+    if not SENDS_ZEROS:
         return jax.tree.map(lambda _: None, tree)
 
     def zero(x: Any) -> Any:

@@ -88,7 +88,6 @@ def narrow(c: Array, dtype: Any) -> Array:
     return lax.convert_element_type(c, dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def route(scales: Callable[..., Sequence[Array]], y: Array, hs: Any, aux: Any) -> Array:
     """The value `y`; its multiplier goes to the surrogates: `c_h = scale_h c_y`.
 
@@ -103,6 +102,14 @@ def route(scales: Callable[..., Sequence[Array]], y: Array, hs: Any, aux: Any) -
     Returns:
       `y`.
     """
+    if _compat.SENDS_ZEROS and jax.tree.leaves(hs):
+        # Held, or the zeros would be sent through what these are made of.
+        return _route(scales, held_constant(y), hs, held_constant(aux))
+    return _route(scales, y, hs, aux)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _route(scales: Callable, y: Array, hs: Any, aux: Any) -> Array:
     return y
 
 
@@ -116,7 +123,7 @@ def _route_backward(scales: Callable, residuals: Any, c: Array) -> Any:
     return _compat.no_cotangent(y), given, _compat.no_cotangent(aux)
 
 
-route.defvjp(_route_forward, _route_backward)
+_route.defvjp(_route_forward, _route_backward)
 
 
 def divided(y: Array, by: Any) -> Array:
@@ -128,11 +135,24 @@ def divided(y: Array, by: Any) -> Array:
         return route(_inverse_of, y, (y,), (by,))
     if by in (0, 1):
         return y
-    return route(functools.partial(_inverse, by), y, (y,), ())
+    return _scaled_back(1 / by, y)
 
 
-def _inverse(by: Any, y: Array, aux: Any) -> tuple[Array]:
-    return (lax.full_like(y, 1 / by),)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _scaled_back(scale: float, y: Array) -> Array:
+    """The value `y`, whose multiplier is scaled. Nothing is kept between the passes."""
+    return y
+
+
+def _scaled_back_forward(scale: float, y: Array) -> Any:
+    return y, None
+
+
+def _scaled_back_backward(scale: float, _: None, c: Array) -> Any:
+    return (c * jnp.asarray(scale, c.dtype),)
+
+
+_scaled_back.defvjp(_scaled_back_forward, _scaled_back_backward)
 
 
 def _inverse_of(y: Array, aux: Any) -> tuple[Array]:

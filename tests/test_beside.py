@@ -56,6 +56,18 @@ def test_there_is_one_forward_pass(composite, passes):
     assert len(re.findall(r"= \S+ dot\(", text)) == passes * len(W)
 
 
+def test_there_is_one_forward_pass_through_a_normalisation():
+    def f(ws, x):
+        for w in ws[:-1]:
+            x = x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-6)
+            x = jnp.tanh(x @ w)
+        return x @ ws[-1]
+
+    both = jaxlrp.value_grad_and_lrp(f)
+    text = jax.jit(both).lower(W, jnp.ones((64, 8))).compile().as_text()
+    assert len(re.findall(r"= \S+ dot\(", text)) == 3 * len(W)
+
+
 def test_what_is_no_number_has_no_gradient():
     f = lambda table, ids: table[ids].sum()  # noqa: E731
     with pytest.raises(TypeError, match="argument 1 is attributed: got dtype int32"):

@@ -219,6 +219,12 @@ LAYERS = {
         (1, 2, 3, 3),
         lambda x: conv(x, draw(3, 2, 3, 3)).transpose(0, 2, 3, 1) * draw(3) + draw(3),
     ),
+    "many inputs": ((2, 80), lambda x: x @ draw(80, 3) + draw(3)),
+    "many rows": ((3, 20, 70), lambda x: (x @ draw(70, 3) + draw(3)) * draw(3, seed=5)),
+    "conv of many channels": (
+        (2, 4, 4, 8),
+        lambda x: batch_norm(conv(x, draw(3, 3, 8, 3), numbers=NHWC), 3),
+    ),
     "conv flattened": (
         (2, 3, 3, 2),
         lambda x: (conv(x, draw(2, 2, 2, 3), numbers=NHWC) + draw(3)).reshape(2, -1),
@@ -287,6 +293,75 @@ def test_known_signs_give_the_same_numbers(layer):
             explain(known, x, r), explain(f, x, r), strict=True
         ):
             np.testing.assert_allclose(special, general, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", ["bias", "many rows", "conv of many channels"])
+def test_in_front_of_a_relu_nothing_arrives_below_zero(layer):
+    matrix, bias, _, _, _ = relevances(layer)
+    with jax.enable_x64(True):
+        shape, f = LAYERS[layer]
+        x = jnp.abs(draw(*shape, seed=9))
+        at = np.asarray(x).ravel()
+        arriving = plus(matrix @ at + bias)
+
+        def rectified(x):
+            return jax.nn.relu(f(jax.nn.relu(x)))
+
+        @jax.jit
+        def explain(x):
+            return {
+                key: jaxlrp.lrp(rectified, composites.Uniform(rule), target="all")(x)
+                for key, (rule, _) in RULES.items()
+                if not rule.needs_shadow
+            }
+
+        explained = explain(x)
+    for key, found in explained.items():
+        expected = RULES[key][1](matrix, bias, at, arriving)
+        np.testing.assert_allclose(
+            np.ravel(found), expected, rtol=0, atol=1e-7 * np.abs(expected).max()
+        )
+
+
+@pytest.mark.parametrize("layer", ["many inputs", "conv of many channels"])
+def test_in_single_precision_parts_that_cancel_are_exact_enough(layer):
+    matrix, bias, x, r, _ = relevances(layer)
+    shape, f = LAYERS[layer]
+    for key in ("alpha-beta", "z-plus", "generalised gamma"):
+        rule, formula = RULES[key]
+        composite = composites.Uniform(rule)
+        single = jnp.asarray(x.reshape(shape), jnp.float32)
+        out = jax.eval_shape(f, single).shape
+        relevance = jnp.asarray(r.reshape(out), jnp.float32)
+        found = jaxlrp.relprop(f, single, composite=composite)[1](relevance)
+        expected = formula(matrix, bias, x, r)
+        error = np.abs(np.ravel(found) - expected).max() / np.abs(expected).max()
+        assert error < 1e-5, key
+
+
+def test_sums_of_which_nothing_is_left_receive_nothing():
+    w = jnp.abs(draw(80, 4)).astype(jnp.float32)  # no negative contribution at all
+    x = jnp.abs(draw(5, 80)).astype(jnp.float32)
+    composite = composites.Uniform(rules.AlphaBeta(2.0, 1.0))
+    for f in (lambda x: x @ w, lambda x: jax.nn.relu(x) @ w):
+        found = jax.jit(jaxlrp.lrp(f, composite, target="all"))(x)
+        expected = 2 * x * (w @ (jnp.ones((4, 5))))[:, :].T
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_box_bounds_may_differ_by_channel():
+    matrix, bias, x, r, _ = relevances("conv NHWC batch norm")
+    with jax.enable_x64(True):
+        shape, f = LAYERS["conv NHWC batch norm"]
+        low, high = jnp.array([-3.0, -2.0]), jnp.array([2.0, 4.0])
+        composite = composites.Uniform(rules.ZBox(low, high))
+        at = jnp.asarray(x.reshape(shape))
+        pull = jaxlrp.relprop(f, at, composite=composite)[1]
+        found = pull(jnp.asarray(r).reshape(jax.eval_shape(f, at).shape))
+        bounds = (np.broadcast_to(v, shape).ravel() for v in (low, high))
+        np.testing.assert_allclose(
+            np.ravel(found), z_box(matrix, bias, x, r, *bounds), rtol=1e-6, atol=1e-8
+        )
 
 
 def test_box_bounds_may_differ_by_element():
