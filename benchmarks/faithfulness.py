@@ -282,21 +282,16 @@ ATTENTION = (
 )
 
 
-GAMMAS = {
-    "ViT": compat.lxt.CPLRPGamma(),
-    "encoder": compat.lxt.CPLRPGamma(),
-    "decoder": compat.lxt.CPLRP(hold_gates=True).on(
-        "dense", rules.GeneralizedGamma(0.05)
-    ),
-}
-"""LXT's gamma on top of its rules for each kind of transformer."""
+GATED = compat.lxt.CPLRP(hold_gates=True).on("dense", rules.GeneralizedGamma(0.05))
+"""LXT's gamma on top of its rules for a decoder of gated units."""
 
 
 def methods(name: str) -> tuple[Method, ...]:
     """Those that are compared on a network."""
     if name == "CNN":
         return (*GENERAL, *CONVOLUTIONAL)
-    return (*GENERAL, *ATTENTION, lrp("CP-LRP, gamma", GAMMAS[name], "LXT"))
+    gamma = GATED if name == "decoder" else compat.lxt.CPLRPGamma()
+    return (*GENERAL, *ATTENTION, lrp("CP-LRP, gamma", gamma, "LXT"))
 
 
 # ---- measures --------------------------------------------------------------------

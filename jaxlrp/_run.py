@@ -15,8 +15,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.extend.core import Literal
 
-from jaxlrp._operations import denominator, route, wide, zero_beside
-from jaxlrp._program import Equation, Value
+from jaxlrp._operations import (
+    denominator,
+    held_constant,
+    route,
+    wide,
+    zero_beside,
+)
+from jaxlrp._program import Equation, Value, is_real
 from jaxlrp._steps import Reading, Step
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Share
@@ -236,9 +242,5 @@ def observed_share(share: Share, step: Step, observe: Observe) -> Share:
 def detached(step: Step, env: Environment) -> Any:
     """No relevance passes."""
     results = run_equations(step.equations, {}, env.read)
-    routed = [route(_no_scales, y, (), ()) for y in results]
-    return routed, [lax.full_like(y, 0) for y in routed]
-
-
-def _no_scales(y: Array, aux: Any) -> tuple[Array, ...]:
-    return ()
+    held = [held_constant(y) if is_real(y) else y for y in results]
+    return held, [lax.full_like(y, 0) for y in held]

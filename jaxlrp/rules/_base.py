@@ -122,9 +122,11 @@ class Layer:
         Where a weight is used often it is worked out again in the reverse pass: keeping
         changed weights costs memory, changing them costs little beside the product.
         """
-        weights = self.weights()
-        if self.y.size < _OFTEN * math.prod(self.y.shape[i] for i in self.features):
-            return self.linear(x, change(weights))
+        others = (n for i, n in enumerate(self.y.shape) if i not in self.features)
+        # A batch may be of any size, when it is exported.
+        if math.prod(n for n in others if isinstance(n, int)) < _OFTEN:
+            return self.linear(x, change(self.weights()))
+        self.weights()  # or an error
 
         def again(x: Array) -> Array:
             kernel, _ = self.fold()

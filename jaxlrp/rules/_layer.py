@@ -64,7 +64,8 @@ _MANY = 64
 
 def _cancels_well(layer: Layer) -> bool:
     """Are differences of sums exact enough? Not of a few, nor in low precision."""
-    outputs = math.prod(layer.y.shape[i] for i in layer.features)
+    features = (layer.y.shape[i] for i in layer.features)
+    outputs = math.prod(n for n in features if isinstance(n, int))
     many = layer.weights().size >= _MANY * outputs
     return many and jnp.finfo(layer.x.dtype).bits >= 32
 
