@@ -1,7 +1,8 @@
 # make test     run the tests          make lint    formatter and linter
 # make demo     run the example        make types   type checker
-# make docs     build the site         make bench   time against a gradient
+# make docs     build the site         make bench   cost in gradients: docs/performance.md
 # make peers    compare with peers      make examples pruning, gamma sweep
+# make bench-peers  peers' time beside ours, then that page
 # make zoo      models of many libraries: writes docs/coverage.md
 # make faithfulness  trains small networks, compares explanations: docs/faithfulness.md
 # make sentences  why two sentences are similar, with a pretrained model
@@ -53,7 +54,12 @@ hub: $(ZOO_VENV)/.zoo
 	$(ZOO_VENV)/bin/python -m examples.hub --tiny
 
 bench: $(VENV)/.demo
-	$(BIN)/python -m benchmarks.gradient_ratio
+	$(BIN)/python -m benchmarks.performance $(BENCH_ARGS)
+
+bench-peers: peers-venv $(VENV)/.demo
+	OMP_WAIT_POLICY=passive \
+	    $(PEERS_VENV)/bin/python -m benchmarks.peers_speed $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.performance --page
 
 faithfulness: $(VENV)/.test
 	$(BIN)/python -m benchmarks.faithfulness
@@ -62,12 +68,14 @@ faithfulness: $(VENV)/.test
 # zennit and LXT ask for torchvision, of which they need names only: --no-deps.
 PEERS = captum==0.9.0 lxt==2.1 zennit==0.5.1
 
-peers:
+peers: peers-venv
+	$(PEERS_VENV)/bin/python -m benchmarks.peers $(PEERS_ARGS)
+
+peers-venv:
 	$(MAKE) VENV=$(PEERS_VENV) $(PEERS_VENV)/bin/python
 	$(PEERS_VENV)/bin/python -m pip install -qq torch==2.13.0
 	$(MAKE) VENV=$(PEERS_VENV) $(PEERS_VENV)/.peers $(PEERS_VENV)/.demo
 	$(PEERS_VENV)/bin/python -m pip install -qq --no-deps $(PEERS)
-	$(PEERS_VENV)/bin/python -m benchmarks.peers $(PEERS_ARGS)
 
 # Models of the project's own, then those of other libraries, then the page. A library
 # is one process: what it compiles is freed with it. A model that fails is told of, the

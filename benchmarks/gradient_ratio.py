@@ -11,18 +11,20 @@ slows down slows down both; the ratio is that of the medians.
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
 import jaxlrp
+from benchmarks import hlo
 from benchmarks.models import MODELS, Network
 from jaxlrp import composites, rules
 
@@ -33,13 +35,17 @@ COMPOSITES: dict[str, Any] = {
     "epsilon-plus": composites.EpsilonPlus(),
     "epsilon-plus-flat": composites.EpsilonPlusFlat(),
     "epsilon-gamma-box": composites.EpsilonGammaBox(-3.0, 3.0),
+    "epsilon-alpha2-beta1": composites.EpsilonAlpha2Beta1(),
     "attnlrp": composites.AttnLRP(),
+    "cplrp": composites.CPLRP(),
 }
 # Which composites suit a model; all others can be asked for.
-_IMAGE = ("default", "epsilon", "epsilon-plus-flat", "epsilon-gamma-box")
-SUITED = {"vgg16": _IMAGE, "resnet18": _IMAGE}
-SUITED |= {
-    name: ("default", "epsilon", "attnlrp") for name in MODELS if name not in SUITED
+_ONE_PASS = ("default", "lrp0", "epsilon")
+_SPLIT = ("epsilon-plus-flat", "epsilon-gamma-box", "epsilon-alpha2-beta1")
+SUITED = {
+    name: _ONE_PASS
+    + (_SPLIT if name in ("vgg16", "resnet18", "resnet50") else ("attnlrp", "cplrp"))
+    for name in MODELS
 }
 
 
@@ -47,32 +53,37 @@ SUITED |= {
 class Cost:
     """What one compiled function costs; times in seconds, memory in bytes.
 
-    `temporary` is None where the backend does not tell.
+    `contractions` are those of the optimised program, and `flops` what XLA counts in
+    it, a loop's body once each. What the backend does not tell is None.
     """
 
     run: float
     temporary: int | None
     trace: float
     compile: float
+    contractions: int
+    flops: float | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
+    """What was asked of a model, beside the gradient of the same."""
+
     model: str
     composite: str
     gradient: Cost
     relevance: Cost
 
 
-def gradient(apply: Callable) -> Callable:
-    """All scores, and the gradient of each example's highest one."""
+def gradient(apply: Callable, target: str = "max") -> Callable:
+    """All scores, and the gradient of each example's highest one, or of `"all"`."""
 
-    def highest(params, x):
+    def explained(params, x):
         scores = apply(params, x)
-        return scores.max(-1).sum(), scores
+        return (scores.max(-1) if target == "max" else scores).sum(), scores
 
     def value_and_gradient(params, x):
-        (_, scores), slope = jax.value_and_grad(highest, argnums=1, has_aux=True)(
+        (_, scores), slope = jax.value_and_grad(explained, argnums=1, has_aux=True)(
             params, x
         )
         return scores, slope
@@ -80,9 +91,9 @@ def gradient(apply: Callable) -> Callable:
     return value_and_gradient
 
 
-def relevance(apply: Callable, composite: Any) -> Callable:
-    """All scores, and the relevance of the input for each example's highest one."""
-    return jaxlrp.value_and_lrp(apply, composite, argnums=1)
+def relevance(apply: Callable, composite: Any, target: str = "max") -> Callable:
+    """All scores, and the relevance of the input for the same as `gradient`'s."""
+    return jaxlrp.value_and_lrp(apply, composite, argnums=1, target=target)
 
 
 def _seconds(function: Callable, *args) -> tuple[float, Any]:
@@ -91,71 +102,95 @@ def _seconds(function: Callable, *args) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def _trace(build: Callable[[], Callable], args) -> tuple[float, Any]:
-    """Tracing and lowering: the faster of two, with new functions each time."""
-    first, _ = _seconds(lambda: jax.jit(build()).lower(*args))
-    second, lowered = _seconds(lambda: jax.jit(build()).lower(*args))
-    return min(first, second), lowered
-
-
-def _temporary(compiled: Any) -> int | None:
-    analysis = compiled.memory_analysis()
-    return None if analysis is None else int(analysis.temp_size_in_bytes)
+def _alternating(names: Sequence[str], rounds: int) -> Iterator[str]:
+    """All names in each round, starting at another one each time."""
+    for i in range(rounds):
+        shift = i % len(names)
+        yield from names[shift:]
+        yield from names[:shift]
 
 
 def measure(
-    builders: Mapping[str, Callable[[], Callable]], args: Sequence[Any], rounds: int
+    builders: Mapping[str, Callable[[], Callable]],
+    args: Sequence[Any],
+    rounds: int,
+    compiles: int = 1,
 ) -> dict[str, Cost]:
-    """The cost of every function that `builders` build, rounds interleaved."""
-    programs, traces, compiles = {}, {}, {}
-    for name, build in builders.items():
-        traces[name], lowered = _trace(build, args)
-        compiles[name], programs[name] = _seconds(lowered.compile)
-        jax.block_until_ready(programs[name](*args))
-    runs: dict[str, list[float]] = {name: [] for name in builders}
+    """The cost of every function that `builders` build, rounds interleaved.
+
+    Tracing, with lowering, is the faster of two; with more `compiles` it is their
+    median, and so is compiling. Functions are built anew each time.
+    """
     names = list(builders)
-    for i in range(rounds):
-        shift = i % len(names)
-        for name in names[shift:] + names[:shift]:
-            seconds, _ = _seconds(
-                lambda: jax.block_until_ready(programs[name](*args))  # noqa: B023
-            )
-            runs[name].append(seconds)
+    traces: dict[str, list[float]] = {name: [] for name in names}
+    compilations: dict[str, list[float]] = {name: [] for name in names}
+    runs: dict[str, list[float]] = {name: [] for name in names}
+    programs: dict[str, Any] = {}
+    for name in _alternating(names, max(2, compiles)):
+        build = builders[name]
+        seconds, lowered = _seconds(lambda: jax.jit(build()).lower(*args))  # noqa: B023
+        traces[name].append(seconds)
+        if len(compilations[name]) < compiles:
+            seconds, programs[name] = _seconds(lowered.compile)
+            compilations[name].append(seconds)
+    for name in names:
+        jax.block_until_ready(programs[name](*args))
+    for name in _alternating(names, rounds):
+        seconds, _ = _seconds(
+            lambda: jax.block_until_ready(programs[name](*args))  # noqa: B023
+        )
+        runs[name].append(seconds)
+    middle = min if compiles == 1 else statistics.median
     return {
         name: Cost(
-            statistics.median(runs[name]),
-            _temporary(programs[name]),
-            traces[name],
-            compiles[name],
+            run=statistics.median(runs[name]),
+            temporary=hlo.temporary(programs[name]),
+            trace=middle(traces[name]),
+            compile=statistics.median(compilations[name]),
+            contractions=hlo.contractions(programs[name].as_text()),
+            flops=hlo.flops(programs[name]),
         )
         for name in names
     }
 
 
 def rows(
-    model: str, network: Network, composite_names: Sequence[str], rounds: int
+    model: str,
+    network: Network,
+    chosen: Mapping[str, Any],
+    rounds: int,
+    *,
+    target: str = "max",
+    compiles: int = 1,
 ) -> list[Row]:
+    """A row for each of the `chosen` composites."""
     apply, params, x = network
     args = (params, x)
     # JAX's own start and what it remembers of the network's inner functions belong to
     # neither side.
-    jax.jit(gradient(apply)).lower(*args)
-    builders: dict[str, Callable[[], Callable]] = {"gradient": lambda: gradient(apply)}
-    for name in composite_names:
-        builders[name] = lambda name=name: relevance(apply, COMPOSITES[name])
-    costs = measure(builders, args, rounds)
-    return [
-        Row(model, name, costs["gradient"], costs[name]) for name in composite_names
-    ]
+    jax.jit(gradient(apply, target)).lower(*args)
+    builders: dict[str, Callable[[], Callable]] = {
+        "gradient": lambda: gradient(apply, target)
+    }
+    for name, composite in chosen.items():
+        builders[name] = functools.partial(relevance, apply, composite, target)
+    costs = measure(builders, args, rounds, compiles)
+    return [Row(model, name, costs["gradient"], costs[name]) for name in chosen]
+
+
+def ratio(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part is not None and whole else None
 
 
 def _ratio(part: float | None, whole: float | None) -> str:
-    return f"{part / whole:.2f}" if part is not None and whole else "–"
+    found = ratio(part, whole)
+    return "–" if found is None else f"{found:.2f}"
 
 
 HEADER = """\
-| model | composite | gradient, ms | time | its MB | memory | trace | compile | both |
-| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
+| model | composite | gradient, ms | time | its MB | memory | contractions | flops \
+| trace | compile | both |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
 
 
 def line(row: Row) -> str:
@@ -168,6 +203,8 @@ def line(row: Row) -> str:
         _ratio(cost.run, base.run),
         memory,
         _ratio(cost.temporary, base.temporary),
+        f"{cost.contractions} / {base.contractions}",
+        _ratio(cost.flops, base.flops),
         _ratio(cost.trace, base.trace),
         _ratio(cost.compile, base.compile),
         _ratio(cost.trace + cost.compile, base.trace + base.compile),
@@ -182,12 +219,24 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def device() -> str:
+    """The accelerator's kind, or the processor's name."""
+    kind = jax.devices()[0].device_kind
+    if kind != "cpu":
+        return kind
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    names = [line.partition(":")[2] for line in lines if line.startswith("model name")]
+    return " ".join((names or [platform.processor() or "CPU"])[0].split())
+
+
 def environment(rounds: int, tiny: bool) -> dict[str, Any]:
     return {
         "jaxlrp": jaxlrp.__version__,
         "jax": jax.__version__,
         "python": platform.python_version(),
-        "device": jax.devices()[0].device_kind,
+        "backend": jax.default_backend(),
+        "device": device(),
         "cores": cores(),
         "rounds": rounds,
         "tiny": tiny,
@@ -249,8 +298,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(HEADER, flush=True)
     table: list[Row] = []
     for model in options.models:
-        names = options.composites or SUITED[model]
-        for row in rows(model, MODELS[model](options.tiny), names, options.rounds):
+        chosen = {c: COMPOSITES[c] for c in options.composites or SUITED[model]}
+        for row in rows(model, MODELS[model](options.tiny), chosen, options.rounds):
             print(line(row), flush=True)
             table.append(row)
         jax.clear_caches()

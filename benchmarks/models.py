@@ -98,12 +98,32 @@ class BasicBlock(nn.Module):
         return nn.relu(x + h)
 
 
+class Bottleneck(nn.Module):
+    """Its stride is that of the 3x3 convolution; four times as many features leave."""
+
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x):
+        conv = functools.partial(nn.Conv, use_bias=False)
+        norm = functools.partial(nn.BatchNorm, use_running_average=True)
+        strides, wide = (self.stride, self.stride), 4 * self.features
+        h = nn.relu(norm()(conv(self.features, (1, 1))(x)))
+        h = conv(self.features, (3, 3), strides=strides, padding=1)(h)
+        h = norm()(conv(wide, (1, 1))(nn.relu(norm()(h))))
+        if x.shape != h.shape:
+            x = norm()(conv(wide, (1, 1), strides=strides)(x))
+        return nn.relu(x + h)
+
+
 class ResNet(nn.Module):
-    """Basic blocks behind a stem; the stem is small where images are."""
+    """Blocks behind a stem; the stem is small where images are."""
 
     stages: Sequence[tuple[int, int]]
     classes: int
     large_stem: bool = True
+    block: type[nn.Module] = BasicBlock
 
     @nn.compact
     def __call__(self, x):
@@ -117,7 +137,7 @@ class ResNet(nn.Module):
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for i, (features, blocks) in enumerate(self.stages):
             for j in range(blocks):
-                x = BasicBlock(features, stride=2 if i and not j else 1)(x)
+                x = self.block(features, stride=2 if i and not j else 1)(x)
         return nn.Dense(self.classes)(x.mean((1, 2)))
 
 
@@ -211,7 +231,8 @@ class LlamaBlock(nn.Module):
 class Llama(nn.Module):
     """Causal decoder: RMS norm, rotary, grouped queries and gated units.
 
-    The scores are those of the token behind the last one.
+    The scores are those of the token behind the last one. `scan` loops over blocks
+    whose weights are stacked, in place of one block after the other.
     """
 
     width: int
@@ -220,11 +241,77 @@ class Llama(nn.Module):
     hidden: int
     layers: int
     vocabulary: int
+    scan: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        sizes = (self.width, self.heads, self.groups, self.hidden)
+        if self.scan:
+            block = nn.scan(
+                lambda block, x, _: (block(x), None),
+                variable_axes={"params": 0},
+                split_rngs={"params": True},
+                length=self.layers,
+            )
+            x, _ = block(LlamaBlock(*sizes), x, None)
+        else:
+            for _ in range(self.layers):
+                x = LlamaBlock(*sizes)(x)
+        return nn.Dense(self.vocabulary, use_bias=False)(nn.RMSNorm()(x)[:, -1])
+
+
+class MambaBlock(nn.Module):
+    """A causal depthwise convolution, a selective scan over time, a gate."""
+
+    inner: int
+    state: int
+    rank: int
+    window: int = 4
+
+    @nn.compact
+    def __call__(self, x):
+        h = nn.Dense(2 * self.inner, use_bias=False)(x)
+        u, gate = jnp.split(h, 2, -1)
+        u = nn.Conv(
+            self.inner,
+            (self.window,),
+            padding=[(self.window - 1, 0)],
+            feature_group_count=self.inner,
+        )(u)
+        u = nn.silu(u)
+        h = nn.Dense(self.rank + 2 * self.state, use_bias=False)(u)
+        step, into, out = jnp.split(h, [self.rank, self.rank + self.state], -1)
+        step = nn.softplus(nn.Dense(self.inner)(step))
+        ones, shape = nn.initializers.ones, (self.inner, self.state)
+        decay = -jnp.exp(self.param("log_decay", ones, shape))
+        skip = self.param("skip_scale", ones, (self.inner,))
+
+        def advance(state, now):
+            step, u, into, out = now
+            state = jnp.exp(step[..., None] * decay) * state
+            state = state + (step * u)[..., None] * into[..., None, :]
+            return state, jnp.einsum("bdn,bn->bd", state, out)
+
+        start = jnp.zeros((len(x), *shape), u.dtype)
+        over_time = [v.swapaxes(0, 1) for v in (step, u, into, out)]
+        _, y = jax.lax.scan(advance, start, tuple(over_time))
+        y = (y.swapaxes(0, 1) + skip * u) * nn.silu(gate)
+        return nn.Dense(x.shape[-1], use_bias=False)(y)
+
+
+class Mamba(nn.Module):
+    """Selective state spaces, each behind an RMS norm; scores of the last token."""
+
+    state: int
+    rank: int
+    layers: int
+    vocabulary: int
 
     @nn.compact
     def __call__(self, x):
         for _ in range(self.layers):
-            x = LlamaBlock(self.width, self.heads, self.groups, self.hidden)(x)
+            block = MambaBlock(2 * x.shape[-1], self.state, self.rank)
+            x = x + block(nn.RMSNorm()(x))
         return nn.Dense(self.vocabulary, use_bias=False)(nn.RMSNorm()(x)[:, -1])
 
 
@@ -256,11 +343,27 @@ def resnet18(tiny: bool = False) -> Network:
     return network(ResNet(stages, 1000), 1, 224, 224, 3, gain=2.0)
 
 
+def resnet50(tiny: bool = False) -> Network:
+    stages = ((64, 3), (128, 4), (256, 6), (512, 3))
+    if tiny:
+        return network(
+            ResNet(((4, 1), (6, 1)), 5, block=Bottleneck), 1, 16, 16, 3, gain=2.0
+        )
+    return network(ResNet(stages, 1000, block=Bottleneck), 1, 224, 224, 3, gain=2.0)
+
+
 def vit(tiny: bool = False) -> Network:
     """ViT-S/16."""
     if tiny:
         return network(ViT(4, 8, 2, 2, 5), 1, 8, 8, 3)
     return network(ViT(16, 384, 6, 12, 1000), 1, 224, 224, 3)
+
+
+def vit_b(tiny: bool = False) -> Network:
+    """ViT-B/16."""
+    if tiny:
+        return network(ViT(4, 12, 3, 2, 5), 1, 8, 8, 3)
+    return network(ViT(16, 768, 12, 12, 1000), 1, 224, 224, 3)
 
 
 def bert(tiny: bool = False) -> Network:
@@ -284,11 +387,35 @@ def lstm(tiny: bool = False) -> Network:
     return network(Recurrent(nn.OptimizedLSTMCell, 256, 10), 1, 200, 256)
 
 
+def mamba(tiny: bool = False) -> Network:
+    """4 layers of Mamba-130m: width 768, 16 states, 128 tokens."""
+    if tiny:
+        return network(Mamba(3, 2, 2, 7), 1, 5, 4)
+    return network(Mamba(16, 48, 4, 50280), 1, 128, 768)
+
+
+def deep(tiny: bool = False, *, scan: bool = False) -> Network:
+    """24 layers of width 512, 8 heads in 4 groups, 128 tokens."""
+    if tiny:
+        return network(Llama(8, 4, 2, 12, 3, 7, scan), 1, 5, 8)
+    return network(Llama(512, 8, 4, 1376, 24, 1000, scan), 1, 128, 512)
+
+
 MODELS: dict[str, Callable[[bool], Network]] = {
     "vgg16": vgg16,
     "resnet18": resnet18,
+    "resnet50": resnet50,
     "vit": vit,
+    "vit-b": vit_b,
     "bert": bert,
     "llama": llama,
     "lstm": lstm,
+    "mamba": mamba,
 }
+"""Networks of usual size."""
+
+DEEP: dict[str, Callable[[bool], Network]] = {
+    "unrolled": deep,
+    "scan": functools.partial(deep, scan=True),
+}
+"""One deep transformer, one layer after the other and by a loop over them."""

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 from jax.extend.core import Literal
 
+from jaxlrp import _compat
 from jaxlrp._program import flatten
-from jaxlrp._run import values_of
 from jaxlrp._transform import (
     ArgNums,
     _arrays_of,
@@ -108,11 +108,19 @@ def _written_once(jaxpr: Any) -> Callable[[list[Any]], list[Any]]:
 
     XLA does so too, but not before it has rewritten them, each for its own users.
     """
-    program = flatten(jaxpr, keep=False)
+    program = flatten(jaxpr, keep=False, apart=False)
 
     def run(inputs: list[Any]) -> list[Any]:
-        given = dict(zip(program.inputs, inputs, strict=True))
-        values = values_of(program.equations, {**given, **dict(program.constants)})
-        return [v.val if isinstance(v, Literal) else values[v] for v in program.outputs]
+        values = dict(zip(program.inputs, inputs, strict=True))
+        values |= dict(program.constants)
+
+        def read(atom: Any) -> Any:
+            return atom.val if isinstance(atom, Literal) else values[atom]
+
+        for e in program.equations:
+            with _compat.equation_context(e.source, e.context, e.scope):
+                results = e.bound()(*map(read, e.inputs))
+            values.update(zip(e.outputs, results, strict=True))
+        return [read(v) for v in program.outputs]
 
     return run

@@ -107,18 +107,21 @@ class Program:
         return equation.scope.removeprefix(self.scope).strip("/")
 
 
-def flatten(jaxpr: Any, scope: str = "", keep: bool = True) -> Program:
+def flatten(
+    jaxpr: Any, scope: str = "", keep: bool = True, apart: bool = True
+) -> Program:
     """The program of a jaxpr, its calls written out and dead equations dropped.
 
     Args:
       jaxpr: open or closed.
       scope: the named scopes around all of it.
       keep: keep large calls that are repeated; else all are written out.
+      apart: equal equations of different scopes are not one.
     """
     kept = _repeated(jaxpr) if keep else set()
     open_, consts = _compat.open_jaxpr(jaxpr)
     inputs = tuple(Value(v.aval) for v in open_.invars)
-    sheet = _Sheet(kept, [], [], {})
+    sheet = _Sheet(kept, [], [], {}, apart)
     outputs = _write_out(open_, consts, inputs, scope, None, sheet)
     live = _live(sheet.equations, outputs)
     return Program(inputs, tuple(sheet.constants), live, tuple(outputs), scope)
@@ -133,12 +136,14 @@ class _Sheet:
       constants: so far.
       equations: so far.
       known: the results of equations by what they compute.
+      apart: does their scope tell them apart?
     """
 
     kept: set[int]
     constants: list[tuple[Value, Any]]
     equations: list[Equation]
     known: dict[Any, tuple[Value, ...]]
+    apart: bool
 
 
 def _write_out(
@@ -178,7 +183,7 @@ def _write_out(
             )
             environment.update(zip(eqn.outvars, outs, strict=True))
             continue
-        key = _key(eqn, operands, inner_scope)
+        key = _key(eqn, operands, inner_scope if sheet.apart else "")
         outputs = sheet.known.get(key) if key is not None else None
         if outputs is None:
             outputs = tuple(Value(v.aval) for v in eqn.outvars)

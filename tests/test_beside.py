@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import jaxlrp
 from jaxlrp import attribution, composites
@@ -66,6 +67,32 @@ def test_there_is_one_forward_pass_through_a_normalisation():
     both = jaxlrp.value_grad_and_lrp(f)
     text = jax.jit(both).lower(W, jnp.ones((64, 8))).compile().as_text()
     assert len(re.findall(r"= \S+ dot\(", text)) == 3 * len(W)
+
+
+class Attending(nn.Module):
+    """Its modules make scopes, which tell nothing apart here."""
+
+    @nn.compact
+    def __call__(self, x):
+        h = nn.LayerNorm()(x)
+        x = x + nn.MultiHeadDotProductAttention(2)(h)
+        return nn.Dense(3)(x.mean(-2))
+
+
+def test_there_is_one_forward_pass_through_attention():
+    module, x = Attending(), jnp.ones((2, 5, 8))
+    params = module.init(jax.random.key(0), x)
+
+    def products(f):
+        text = jax.jit(f).lower(params, x).compile().as_text()
+        return len(re.findall(r"= \S+ dot\(", text))
+
+    def highest(params, x):
+        return module.apply(params, x).max(-1).sum()
+
+    both = jaxlrp.value_grad_and_lrp(module.apply)
+    apart = jax.value_and_grad(highest, argnums=1), jaxlrp.value_and_lrp(module.apply)
+    assert products(both) == sum(map(products, apart)) - products(module.apply)
 
 
 def test_what_is_no_number_has_no_gradient():

@@ -46,7 +46,23 @@ def test_table_and_file_have_a_row_for_each_composite(capsys, tmp_path):
             assert row[side]["run"] > 0
             assert row[side]["trace"] > 0
             assert row[side]["compile"] > 0
+            assert row[side]["contractions"] == (8 if row["model"] == "vgg16" else 6)
+            assert row[side]["flops"] > 0
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_relevance_is_of_all_scores_or_of_the_highest_ones():
+    w = np.array([[1.0, 3.0], [2.0, -1.0]])
+    f = lambda w, x: x @ w  # noqa: E731
+    x = np.array([[1.0, 2.0], [2.0, 1.0]])
+    _, highest = gradient_ratio.gradient(f)(w, x)
+    _, whole = gradient_ratio.gradient(f, "all")(w, x)
+    np.testing.assert_allclose(highest, [[1.0, 2.0], [3.0, -1.0]])
+    np.testing.assert_allclose(whole, [[4.0, 1.0], [4.0, 1.0]])
+    for target, slope in (("max", highest), ("all", whole)):
+        lrp0 = gradient_ratio.COMPOSITES["lrp0"]
+        _, found = gradient_ratio.relevance(f, lrp0, target)(w, x)
+        np.testing.assert_allclose(found, x * slope, rtol=1e-6)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
