@@ -183,7 +183,7 @@ def _write_out(
             )
             environment.update(zip(eqn.outvars, outs, strict=True))
             continue
-        key = _key(eqn, operands, inner_scope if sheet.apart else "")
+        key = _key(eqn, operands, inner_scope if sheet.apart else None)
         outputs = sheet.known.get(key) if key is not None else None
         if outputs is None:
             outputs = tuple(Value(v.aval) for v in eqn.outvars)
@@ -206,12 +206,13 @@ def _write_out(
     return [read(v) for v in jaxpr.outvars]
 
 
-def _key(eqn: Any, operands: Sequence[Atom], scope: str) -> Any | None:
+def _key(eqn: Any, operands: Sequence[Atom], scope: str | None) -> Any | None:
     """What an equation computes; None where that cannot be told or has effects.
 
-    Literals by what they print as: 0.0 and -0.0 are equal, but not the same.
+    Literals by what they print as: 0.0 and -0.0 are equal, but not the same. Where
+    scopes tell apart, so does every place that counts (`iota`) from nothing.
     """
-    if eqn.effects or not operands:
+    if eqn.effects or not (operands or scope is None):
         return None
     inputs = tuple(
         (a.aval, repr(a.val)) if isinstance(a, Literal) else a for a in operands

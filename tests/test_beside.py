@@ -75,7 +75,8 @@ class Attending(nn.Module):
     @nn.compact
     def __call__(self, x):
         h = nn.LayerNorm()(x)
-        x = x + nn.MultiHeadDotProductAttention(2)(h)
+        mask = nn.make_causal_mask(jnp.ones(x.shape[:-1]))
+        x = x + nn.MultiHeadDotProductAttention(2)(h, mask=mask)
         return nn.Dense(3)(x.mean(-2))
 
 
