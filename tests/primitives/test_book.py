@@ -44,7 +44,7 @@ OTHER_VERSIONS = """
 """.split()
 
 # Modules of kernels' own primitives, which never stand in a program.
-KERNELS = re.compile("mosaic|triton|pallas.tpu|thunky")
+KERNELS = re.compile("mosaic|triton|pallas.tpu|pallas.fuser|tpu_custom_call|thunky")
 
 
 def alive():
