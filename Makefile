@@ -25,8 +25,8 @@ KERAS_VENV ?= .venv-zoo-keras
 # More arguments for pytest, e.g. PYTEST_ARGS="-k conservation".
 PYTEST_ARGS ?= -n 2 --dist worksteal
 
-.PHONY: test demo examples sentences hub multiprocess bench faithfulness peers zoo docs lint format
-.PHONY: types build clean
+.PHONY: test demo examples sentences hub multiprocess bench bench-peers faithfulness
+.PHONY: peers peers-venv zoo docs lint format types build clean
 
 test: $(VENV)/.test $(VENV)/.weights
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
