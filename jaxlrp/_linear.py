@@ -43,10 +43,8 @@ def layer(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     y = values[step.outputs[0]]
     if isinstance(rule, rules.LRP0 | rules.Taylor):
         return [y], [None]
-    unit = _unit(step, form, x, y, shadow, env)
     product = values[form.head.outputs[0]]
-    own = functools.partial(_contributions, form, product, env)
-    unit = dataclasses.replace(unit, contributed=own)
+    unit = _unit(step, x, y, shadow, product, env)
     apart = run.parameters and rule.needs_shadow
     shares = rule.shares(_with_weights_held(unit) if apart else unit)
     _check_shares(shares, y, rule, step)
@@ -131,9 +129,11 @@ def _contributions(form: LayerForm, z: Array, env: Environment) -> Array:
 
 
 def _unit(
-    step: Step, form: LayerForm, x: Array, y: Array, shadow: Any, env: Environment
+    step: Step, x: Array, y: Array, shadow: Any, product: Array, env: Environment
 ) -> Layer:
-    """The layer as its rule sees it."""
+    """The layer as its rule sees it; `product` is what its head has made."""
+    form = step.layer
+    assert form is not None
     contract = _bound(form.head)
     folds = form.kernel is not None
     fold = functools.partial(_folded, form, env) if folds else _no_weights
@@ -177,6 +177,7 @@ def _unit(
         nonnegative=_facts.of(signal, env.reading.facts).nonnegative,
         features=_features(form),
         rectified=step.rectified,
+        contributed=functools.partial(_contributions, form, product, env),
         evenly=evenly,
         summed=summed,
         in_kernel=functools.partial(_in_kernel, form, x.ndim),
