@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxlrp import _facts, _targets
+from jaxlrp import _compat, _facts, _targets
 from jaxlrp._evaluate import Run, evaluate
 from jaxlrp._operations import zero_beside
 from jaxlrp._steps import Reading
@@ -78,6 +78,8 @@ def backward(
     outputs = reading.program.outputs
     floats = [i for i, v in enumerate(outputs[:n_out]) if _facts.is_real(v.aval)]
 
+    staged = _compat.is_staged()
+
     def forward(xs: list[Array], zeros: list[Array], taps: Any) -> Any:
         inputs = list(traced.inputs)
         shadows: list[Any] = [None] * len(inputs)
@@ -86,7 +88,9 @@ def backward(
         for i, zero in zip(traced.attributed, zeros, strict=True):
             shadows[i] = zero if wanted[i] else None
         this = run if isinstance(run, Run) else run(taps)
-        outs, out_shadows = evaluate(reading, this, inputs, shadows)
+        this = dataclasses.replace(this, staged=staged)
+        with jax.named_scope("lrp"):  # a profile has it in both passes
+            outs, out_shadows = evaluate(reading, this, inputs, shadows)
         return [(outs[i], out_shadows[i]) for i in floats], outs
 
     zeros = [zero_beside(x) for x in attributed]

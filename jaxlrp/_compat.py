@@ -134,6 +134,14 @@ def is_known(x: Any) -> bool:
     return not isinstance(x, jax.core.Tracer | jax.ShapeDtypeStruct)
 
 
+def is_staged() -> bool:
+    """Is what is computed now traced, to be compiled as a whole?
+
+    Then even what depends on nothing is traced; `grad` and `vmap` alone compute it.
+    """
+    return isinstance(lax.full((), 0.0), jax.core.Tracer)
+
+
 def is_branch(params: Mapping[str, Any]) -> bool:
     """Is it a `cond` or `switch`, by its parameters?"""
     return "branches" in params

@@ -7,14 +7,17 @@ zeros whose cotangent is plain relevance, for rules that are no multiple of the 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 from jax import Array
 
 from jaxlrp import _compat, _control, _linear, _pointwise, _symbols
+from jaxlrp._blocks import Block, arrange, inner_scopes
 from jaxlrp._facts import is_constant, is_real
 from jaxlrp._operations import held_constant, hold, zero_beside
 from jaxlrp._program import Equation, Value
@@ -44,11 +47,13 @@ def evaluate(
         env.values[v] = x
         if shadow is not None:
             env.shadows[v] = shadow
-    for step in reading.steps:
-        main = step.main
-        scope = reading.program.inner_scope(main)
-        with _compat.equation_context(main.source, main.context, scope):
-            _do(step, env, run)
+    watched = run.observe is not None or run.visits is not None
+    apart = watched or not run.staged or bool(run.composite.constants)
+    for item in reading.steps if apart else arrange(reading):
+        if isinstance(item, Block):
+            _do_block(item, env, run)
+        else:
+            _do_in_scope(item, reading.program.inner_scope(item.main), env, run)
     outs = [env.read(v) for v in reading.program.outputs]
     return outs, [
         shadow_of(v, x, wanted, env)
@@ -56,6 +61,42 @@ def evaluate(
             reading.program.outputs, outs, reading.shadowed_outputs, strict=True
         )
     ]
+
+
+def _do_block(block: Block, env: Environment, run: Run) -> None:
+    """Evaluates a block by one function for all blocks of its form."""
+    form = id(env.reading), block.form
+    if form not in run.jitted:
+        inner = dataclasses.replace(run, jitted={})
+
+        def equal_steps(composite: Any, values: Any, shadows: Any) -> Any:
+            own = Environment(env.reading)
+            own.values.update(zip(block.inputs, values, strict=True))
+            pairs = zip(block.inputs, shadows, strict=True)
+            own.shadows.update((v, s) for v, s in pairs if s is not None)
+            this = dataclasses.replace(inner, composite=composite)
+            scopes = inner_scopes(block, env.reading)
+            for step, scope in zip(block.steps, scopes, strict=True):
+                _do_in_scope(step, scope, own, this)
+            return (
+                [own.values[v] for v in block.outputs],
+                [own.shadows.get(v) for v in block.outputs],
+            )
+
+        run.jitted[form] = jax.jit(equal_steps)
+    values = [env.values[v] for v in block.inputs]
+    beside = [env.shadows.get(v) for v in block.inputs]
+    with jax.named_scope(block.scope) if block.scope else contextlib.nullcontext():
+        results, shadows = run.jitted[form](run.composite, values, beside)
+    env.values.update(zip(block.outputs, results, strict=True))
+    pairs = zip(block.outputs, shadows, strict=True)
+    env.shadows.update((v, s) for v, s in pairs if s is not None)
+
+
+def _do_in_scope(step: Step, scope: str, env: Environment, run: Run) -> None:
+    main = step.main
+    with _compat.equation_context(main.source, main.context, scope):
+        _do(step, env, run)
 
 
 def _do(step: Step, env: Environment, run: Run) -> None:

@@ -75,23 +75,26 @@ class Run:
     Attributes:
       composite: the rules, with their hyper-parameters.
       observe: sees every message, or None.
-      jitted: the functions of the bodies that are kept as `jit`, by reading.
+      jitted: the functions of the bodies that are kept as `jit`, by reading, and those
+        of blocks, by form.
       visits: what is done at named values, or None.
       plain: no rules: the derivative is the network's own, JAX's.
       parameters: the relevance of parameters is asked for too: rules whose surrogates
         do not depend on them have to give them their part.
       checkpoints: how many carries of a `while` loop are kept on either level.
       quiet: without effects: what is evaluated has been run before.
+      staged: the evaluation is traced, to be compiled: equal blocks are one function.
     """
 
     composite: Composite
     observe: Observe | None = None
-    jitted: dict[int, Callable[..., Any]] = dataclasses.field(default_factory=dict)
+    jitted: dict[Any, Callable[..., Any]] = dataclasses.field(default_factory=dict)
     visits: Visits | None = None
     plain: bool = False
     parameters: bool = False
     checkpoints: int = 64
     quiet: bool = False
+    staged: bool = False
 
     def inside(self, step: Step, number: int = 0, arrays: Any = None) -> Run:
         """For a body of `step`: with its visits alone, and `arrays` as theirs."""
