@@ -146,8 +146,7 @@ def _last_uses(reading: Reading) -> dict[Value, int]:
     """Which step reads a value last; none after the end reads an output."""
     last: dict[Value, int] = {}
     for i, step in enumerate(reading.steps):
-        for equation in step.equations:
-            last.update((v, i) for v in equation.inputs if isinstance(v, Value))
+        last.update((v, i) for v in step.reads)
     end = len(reading.steps)
     last.update((v, end) for v in reading.program.outputs if isinstance(v, Value))
     return last
@@ -190,6 +189,8 @@ def _signature(step: Step) -> Hashable | None:
         tuple(map(id, step.bodies)),
         step.plain,
         step.rectified,
+        step.kept_on,
+        tuple(map(_equation, step.origin)),
         tuple(map(_equation, step.equations)),
     )
     try:
@@ -250,6 +251,8 @@ def _block(
 
     for kind, step in zip(kinds[start:stop], steps, strict=True):
         form.append(kind)
+        for equation in step.origin:
+            form.append(tuple(map(number, equation.inputs)))
         for equation in step.equations:
             made.update(equation.outputs)
             form.append(tuple(map(number, (*equation.inputs, *equation.outputs))))

@@ -46,6 +46,7 @@ def finish(
             shadowed |= {v} if s else set()
     # What is read by anything but a ReLU, so that relevance may arrive below zero.
     below: set[Value] = {v for v in program.outputs if isinstance(v, Value)}
+    factors: set[Value] = set()
     done: list[Step] = []
     for step in reversed(steps):
         if alive.isdisjoint(step.outputs) and not any(
@@ -70,6 +71,10 @@ def finish(
             for v in e.inputs
             if isinstance(v, Value) and v not in inner
         )
+        if not factors.isdisjoint(step.outputs):
+            step = dataclasses.replace(step, kept_on=True)
+        if step.role in ("product", "bilinear") and len(receivers) > 1:
+            factors.update(receivers)
         below.update(_read_below(step, rule))
         arriving = below | shadowed  # beside zeros, too, relevance passes a ReLU
         if step.layer is not None and arriving.isdisjoint(step.outputs):

@@ -21,6 +21,7 @@ are worked out in the reverse pass, from values that the network keeps anyway.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -194,31 +195,88 @@ def _(primals, tangents):
     return value, ratio * tangents[1]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def secant(f: Callable[..., Array], x: Array, held: Any, epsilon: Any) -> Array:
+@dataclasses.dataclass(frozen=True)
+class Keeping:
+    """What `secant` keeps for the reverse pass.
+
+    Attributes:
+      origin: makes `x` again of `sources`, which are kept in its place; or None.
+      result: `f(x, held)` is kept; else it is worked out again.
+      by_points: `f` takes a scalar `x` as well, since all that is held are scalars.
+    """
+
+    origin: Callable[..., Array] | None = None
+    result: bool = False
+    by_points: bool = False
+
+
+def secant(
+    f: Callable[..., Array],
+    x: Array,
+    held: Any,
+    epsilon: Any,
+    keeping: Keeping = Keeping(),
+    sources: Any = (),
+) -> Array:
     """`y = f(x, held)`, elementwise; the multiplier goes to `x`, times `y / x`.
 
     The identity rule: relevance passes unchanged, `x c_x = y c_y`. Where `x = 0` the
     factor is its limit for `f(0) = 0`, the derivative. `epsilon`, or None, is added to
     the denominator.
     """
+    if _compat.SENDS_ZEROS and keeping.origin is not None:
+        sources = held_constant(sources)
+    return _secant(f, keeping, x, sources, held, epsilon)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _secant(
+    f: Callable, keeping: Keeping, x: Array, sources: Any, held: Any, epsilon: Any
+) -> Array:
     return f(x, held)
 
 
-def _secant_forward(f: Callable, x: Array, held: Any, epsilon: Any) -> Any:
-    return f(x, held), (x, held, epsilon)
-
-
-def _secant_backward(f: Callable, residuals: Any, c: Array) -> Any:
-    x, held, epsilon = residuals
+def _secant_forward(
+    f: Callable, keeping: Keeping, x: Array, sources: Any, held: Any, epsilon: Any
+) -> Any:
     y = f(x, held)
-    _, slope = jax.jvp(lambda x: f(x, held), (_halve(x),), (lax.full_like(x, 1),))
+    at = x if keeping.origin is None else None
+    return y, (at, sources, y if keeping.result else None, held, epsilon)
+
+
+def _secant_backward(f: Callable, keeping: Keeping, residuals: Any, c: Array) -> Any:
+    x, sources, y, held, epsilon = residuals
+    x = x if keeping.origin is None else keeping.origin(*sources)
+    y = f(x, held) if y is None else y
+    if keeping.by_points:
+        slope = _slope_at_zero(f, x, held)
+    else:
+        slope = _slope(f, _halve(x), held)
     factor = _secant_slope(y, x, slope, epsilon)
-    nothing = _compat.no_cotangent((held, epsilon))
+    nothing = _compat.no_cotangent((sources, held, epsilon))
     return narrow(factor * c, x.dtype), *nothing
 
 
-secant.defvjp(_secant_forward, _secant_backward)
+_secant.defvjp(_secant_forward, _secant_backward)
+
+
+def _slope(f: Callable[..., Array], x: Array, held: Any) -> Array:
+    return jax.jvp(lambda x: f(x, held), (x,), (lax.full_like(x, 1),))[1]
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _slope_at_zero(f: Callable[..., Array], x: Array, held: Any) -> Array:
+    """The derivative at zero, one number for all elements; see `_halve`."""
+    return lax.full_like(x, 0) + _slope(f, jnp.zeros((), x.dtype), held)
+
+
+@_slope_at_zero.defjvp
+def _(f, primals, tangents):
+    x, held = primals
+    zero = jnp.zeros((), x.dtype)
+    curvature = _slope(functools.partial(_slope, f), zero, held)
+    of_held = jax.jvp(lambda held: _slope(f, zero, held), (held,), (tangents[1],))[1]
+    return _slope_at_zero(f, x, held), tangents[0] * curvature / 2 + of_held
 
 
 @jax.custom_jvp

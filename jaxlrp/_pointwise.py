@@ -15,6 +15,7 @@ from jaxlrp import _facts, _symbols, rules
 from jaxlrp._finish import passes_shadow, receiving
 from jaxlrp._fused import fused_attention
 from jaxlrp._operations import (
+    Keeping,
     denominator,
     divided,
     hold,
@@ -138,8 +139,32 @@ def activation(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         y = hold(phi, x, constants) if leaks else phi(x, constants)
     else:
         epsilon = rule.epsilon if isinstance(rule, rules.Pass) else None
-        y = secant(phi, x, constants, epsilon)
+        keeping, sources = _keeping(step, phi, env)
+        y = secant(phi, x, constants, epsilon, keeping, sources)
     return [y], _passed_shadows(step, rule, [y], env)
+
+
+def _keeping(
+    step: Step, phi: _Region, env: Environment
+) -> tuple[Keeping, tuple[Any, ...]]:
+    """What is kept of an activation, and what its root is made of again."""
+    entries = [lookup(e.primitive) for e in phi.equations]
+    last = entries[-1]
+    points = all(e is not None and e.kind is Kind.ELEMENTWISE for e in entries)
+    scalars = all(v.aval.shape == () for v in phi.held)
+    made = {v for e in step.origin for v in e.outputs}
+    used = (v for e in step.origin for v in e.inputs if isinstance(v, Value))
+    sources = tuple(v for v in dict.fromkeys(used) if v not in made)
+
+    def origin(*xs: Any) -> Array:
+        return run_equations(step.origin, dict(zip(sources, xs, strict=True)))[0]
+
+    keeping = Keeping(
+        origin if sources else None,
+        result=step.kept_on and last is not None and last.by_result,
+        by_points=points and scalars,
+    )
+    return keeping, tuple(map(env.read, sources))
 
 
 def _region(step: Step, env: Environment) -> tuple[_Region, Array, tuple[Any, ...]]:

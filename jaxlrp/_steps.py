@@ -91,6 +91,7 @@ class Step:
       slot: the composite's assignment that applies, or None for the role's default.
       layer: for layers and averages, the parts.
       root: for units of several equations, the value that relevance goes to.
+      origin: equations of other steps that make the root of less than itself.
       path: for a whole normalisation, the equations on its signal's way.
       held: positions of the last equation's operands that count as constants under
         the rule `Detach` (normaliser, quotient) or `SignalTakesAll` (product).
@@ -98,6 +99,7 @@ class Step:
       bodies: for control flow, the readings of its bodies.
       plain: the local derivative already is the role's rule.
       rectified: no relevance arrives where the result is negative.
+      kept_on: the result is a factor of a product whose reverse pass keeps it.
     """
 
     role: str
@@ -107,12 +109,14 @@ class Step:
     slot: int | None = None
     layer: LayerForm | None = None
     root: Value | None = None
+    origin: tuple[Equation, ...] = ()
     path: tuple[Equation, ...] = ()
     held: tuple[int, ...] = ()
     columns: tuple[int, ...] = ()
     bodies: tuple[Reading, ...] = ()
     plain: bool = False
     rectified: bool = False
+    kept_on: bool = False
 
     @property
     def main(self) -> Equation:
@@ -129,6 +133,14 @@ class Step:
     def outputs(self) -> tuple[Value, ...]:
         """The results."""
         return self.equations[-1].outputs
+
+    @property
+    def reads(self) -> tuple[Value, ...]:
+        """The values of other steps that it reads, in the order of their use."""
+        made = {v for e in self.equations for v in e.outputs}
+        equations = (*self.origin, *self.equations)
+        used = (v for e in equations for v in e.inputs if isinstance(v, Value))
+        return tuple(v for v in dict.fromkeys(used) if v not in made)
 
     def rule(self, composite: Composite) -> Rule | None:
         """The rule that `composite` gives, or None where there is no choice.

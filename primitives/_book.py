@@ -132,6 +132,7 @@ class Entry:
         the identity rule: `phi(x) = phi'(x) x`.
       root: given the parameters, does it turn a statistic (a variance, a sum of
         squares) into a scale, as a root, a power or a reciprocal does?
+      by_result: its derivative is made of its result, which a gradient keeps.
       exponential: an exponential that softmax is made of.
       selects: chooses between cases by a predicate, its first operand.
       subtracts: the second operand from the first.
@@ -182,6 +183,7 @@ class Entry:
     nonnegative: Callable[[Signs, Params], bool] = never
     homogeneous: Callable[[Sequence[Any]], bool] = never
     root: Callable[[Params], bool] = never
+    by_result: bool = False
     exponential: bool = False
     selects: bool = False
     subtracts: bool = False

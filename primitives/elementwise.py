@@ -145,21 +145,21 @@ enter("abs", _elementwise(nonnegative=always, homogeneous=always))
 enter("clamp", _elementwise(nonnegative=_bounds_nonnegative, picks=True, form=_clamp))
 
 # Smooth, of one variable.
-enter("exp exp2", _elementwise(nonnegative=always, exponential=True))
-enter("logistic erfc square cosh", _elementwise(nonnegative=always))
-enter("sqrt rsqrt", _elementwise(nonnegative=always, root=always))
+enter("exp exp2", _elementwise(nonnegative=always, by_result=True, exponential=True))
+enter("logistic", _elementwise(nonnegative=always, by_result=True))
+enter("erfc square cosh", _elementwise(nonnegative=always))
+enter("sqrt rsqrt", _elementwise(nonnegative=always, by_result=True, root=always))
 # Their derivative is zero, their relevance the identity's: a quantised activation.
 enter("floor ceil round", _elementwise(nonnegative=first_nonnegative))
-enter("cbrt", _elementwise(nonnegative=first_nonnegative, root=always))
+enter("cbrt", _elementwise(nonnegative=first_nonnegative, by_result=True, root=always))
 enter("integer_pow", _elementwise(nonnegative=_even_power, root=_reciprocal))
 enter(
     "pow",
     _elementwise(nonnegative=first_nonnegative, root=always, held=argument(0)),
 )
 enter("log log2", _elementwise(logarithm=True))
-enter(
-    "tanh erf asinh atan sinh expm1 log1p", _elementwise(nonnegative=first_nonnegative)
-)
+enter("tanh expm1", _elementwise(nonnegative=first_nonnegative, by_result=True))
+enter("erf asinh atan sinh log1p", _elementwise(nonnegative=first_nonnegative))
 enter("sin tan", _elementwise())
 enter(
     "acos acosh asin atanh cos erf_inv lgamma digamma bessel_i0e "

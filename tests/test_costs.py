@@ -112,7 +112,6 @@ MEMORY = {
     ("BERT", "Default"): 1.25,
     ("BERT", "Epsilon"): 1.30,
     ("LSTM", "Epsilon"): 1.56,
-    ("Mamba", "Epsilon"): 1.23,
 }
 
 

@@ -203,6 +203,55 @@ def test_an_outer_derivative_of_the_secant_at_zero():
     assert_close(slope, expected / (2 * step), 1e-6)
 
 
+KEEPING = {
+    "the result": (ops.Keeping(result=True), ()),
+    "no array": (ops.Keeping(by_points=True), ()),
+    "what it is made of": (ops.Keeping(origin=lambda u, w: u * w), ("u", "w")),
+    "all": (ops.Keeping(lambda u, w: u * w, True, True), ("u", "w")),
+}
+
+
+def kept_by_a_secant(keeping, names):
+    def slope(u, beta):
+        w = jnp.array([1.0, -2.0, 0.7])
+
+        def activation(u):
+            given = tuple({"u": u, "w": w}[name] for name in names)
+            return ops.secant(phi, u * w, beta, None, keeping, given)
+
+        y, pull = jax.vjp(activation, u)
+        return pull(jnp.ones_like(y))[0]
+
+    return slope
+
+
+@pytest.mark.parametrize("what", KEEPING)
+def test_what_the_secant_keeps_changes_no_derivative(what):
+    """Of any order, at zero and elsewhere, and in what the function holds."""
+    (u,) = wide(Y)
+    slope, plain = kept_by_a_secant(*KEEPING[what]), kept_by_a_secant(ops.Keeping(), ())
+    beta = jnp.array(1.5, jnp.float64)
+    at_zero = u.at[0].set(0.0)
+    for order in (slope, jax.jacobian(slope, (0, 1))):
+        expected = plain if order is slope else jax.jacobian(plain, (0, 1))
+        for x in (u, at_zero):
+            jax.tree.map(assert_close, order(x, beta), expected(x, beta))
+
+
+def test_the_secant_keeps_what_it_is_told_to():
+    """The residuals: of `exp(a x)` by scalars, `x` and the result."""
+    u, w = jnp.ones((5, 1)), jnp.ones((1, 7))
+    keeping = ops.Keeping(lambda u, w: u * w, result=True)
+
+    def relevance(u):
+        f = lambda x, _: jnp.exp(x)  # noqa: E731
+        return ops.secant(f, u * w, (), None, keeping, (u, w)).sum()
+
+    _, pull = jax.vjp(relevance, u)
+    kept = sorted(x.shape for x in jax.tree.leaves(pull) if x.size > 1)
+    assert kept.count((5, 7)) == 1  # the result, and not what it is of
+
+
 # ---- taps --------------------------------------------------------------------------
 
 
