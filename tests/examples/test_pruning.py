@@ -14,7 +14,7 @@ from examples import digits, pruning  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def products(tmp_path_factory):
+def products(tmp_path_factory, compiled_well):
     """The folder that a short run leaves, and what it found out."""
     out = tmp_path_factory.mktemp("pruning") / "out"
     short = "--epochs 8 --networks 1 --references 4 --images 200"
