@@ -50,7 +50,6 @@ $(VENV)/.weights: | $(BIN)/python
 	touch $@
 
 hub: $(ZOO_VENV)/.zoo
-	$(ZOO_VENV)/bin/python -m pip install -qq --editable ".[demo]"
 	$(ZOO_VENV)/bin/python -m examples.hub --tiny
 
 bench: $(VENV)/.demo
@@ -96,7 +95,8 @@ REQUIREMENTS = benchmarks/zoo/requirements-zoo
 $(ZOO_VENV)/.zoo: $(REQUIREMENTS).txt $(REQUIREMENTS)-alone.txt
 	$(MAKE) VENV=$(ZOO_VENV) $(ZOO_VENV)/bin/python
 	$(ZOO_VENV)/bin/python -m pip install -qq torch==2.13.0
-	$(ZOO_VENV)/bin/python -m pip install -qq -r $(REQUIREMENTS).txt --editable .
+	$(ZOO_VENV)/bin/python -m pip install -qq -r $(REQUIREMENTS).txt \
+	    --editable ".[demo]"
 	$(ZOO_VENV)/bin/python -m pip install -qq --no-deps -r $(REQUIREMENTS)-alone.txt
 	touch $@
 

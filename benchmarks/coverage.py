@@ -163,11 +163,12 @@ def account(
 def _quick_compilation():
     """For programs that run once: compiling them well takes longer than that."""
     name = "jax_disable_most_optimizations"
+    found = jax.config.read(name)
     jax.config.update(name, True)
     try:
         yield
     finally:
-        jax.config.update(name, False)
+        jax.config.update(name, found)
 
 
 def time_ratio(

@@ -5,6 +5,10 @@ import os
 # Read when JAX starts its backend, so set before any test imports it.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Programs run once or twice here; compiling them well takes longer than that. With 0
+# they are compiled as users compile them.
+QUICK = "jax_disable_most_optimizations"
+os.environ.setdefault(QUICK.upper(), "1")
 DEVICES = "--xla_force_host_platform_device_count"
 if DEVICES not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}=8".strip()
@@ -29,7 +33,9 @@ def jax_config_as_found():
     """Switches that a test flips with `jax.config.update` are flipped back."""
     names = ("jax_enable_x64", "jax_debug_nans", "jax_default_matmul_precision")
     found = {name: getattr(jax.config, name) for name in names}
+    quick = jax.config.read(QUICK)
     yield
+    jax.config.update(QUICK, quick)
     for name, value in found.items():
         if getattr(jax.config, name) != value:
             jax.config.update(name, value)

@@ -58,14 +58,6 @@ RUN = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Programs run once here; compiling them well takes longer than that."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def assert_covered(plan):
     assert plan.rows
     assert plan.unexplained == ()

@@ -76,14 +76,6 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Programs run once here; compiling them well takes longer than that."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.parametrize(("name", "method"), CASES)
 def test_relevance_is_what_the_papers_equations_say(name, method):
     composite, choices = METHODS[method]

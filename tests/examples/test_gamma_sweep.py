@@ -14,7 +14,7 @@ from jaxlrp import composites, rules  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def products(tmp_path_factory):
+def products(tmp_path_factory, compiled_well):
     """The folder that a short run leaves, and what it found out."""
     out = tmp_path_factory.mktemp("sweep") / "out"
     options = gamma_sweep.parse(f"--out={out} --epochs 8 --images 12".split())

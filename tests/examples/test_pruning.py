@@ -14,7 +14,7 @@ from examples import digits, pruning  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def products(tmp_path_factory):
+def products(tmp_path_factory, compiled_well):
     """The folder that a short run leaves, and what it found out."""
     out = tmp_path_factory.mktemp("pruning") / "out"
     short = "--epochs 8 --networks 1 --references 4 --images 200"
@@ -62,10 +62,13 @@ def test_reference_relevance_is_a_mean_over_images(network):
     images = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype(np.float32)
     labels = np.array([3, 1, 4, 1])
     weights, passed = pruning.reference_relevance(apply, 2)(params, images, labels)
-    single = [
-        jaxlrp.parameter_relevance(apply, pruning.COMPOSITE, target=int(k))(params, x)
-        for x, k in zip(images, labels, strict=True)
-    ]
+
+    @jax.jit
+    def explain(params, x, k):
+        relevance = jaxlrp.parameter_relevance(apply, pruning.COMPOSITE, target=k)
+        return relevance(params, x)
+
+    single = [explain(params, x, k) for x, k in zip(images, labels, strict=True)]
     kernels = np.stack([pruning.kernel_of(r, "block1", "conv") for r in single])
     np.testing.assert_allclose(
         pruning.kernel_of(weights, "block1", "conv"),
