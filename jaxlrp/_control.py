@@ -124,6 +124,7 @@ def _shard_map(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> An
 def _remat(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     (reading,) = step.bodies
     params = step.main.params
+    run = dataclasses.replace(run, remat=False)  # the network says it itself
     inputs, entering = _given(step, step.main.inputs, env, run)
     shadows = _there(entering)
     if step.main.effectful and not run.quiet:
@@ -202,11 +203,13 @@ def _scan(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     visits = run.inside(step).visits
     arrays = None if visits is None else visits.arrays
 
+    inner = dataclasses.replace(run, remat=False)
+
     def body(carry: Any, x: Any) -> Any:
         (values, value_shadows), (xs, x_shadows, visited) = carry, x
         outs, given = evaluate(
             reading,
-            run.inside(step, 0, visited),
+            inner.inside(step, 0, visited),
             [*inputs[:consts], *values, *xs],
             [*shadows[:consts], *value_shadows, *x_shadows],
         )
@@ -214,6 +217,8 @@ def _scan(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
         given = _filled(outs, given, [*carried, *asked[carries:]])
         return (outs[:carries], given[:carries]), (outs[carries:], given[carries:])
 
+    if run.remat and not step.main.effectful:
+        body = jax.checkpoint(body, policy=run.policy, prevent_cse=False)
     (values, value_shadows), (ys, y_shadows) = lax.scan(
         body,
         (inputs[consts:split], shadows[consts:split]),
@@ -233,7 +238,7 @@ def _while_loop(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> A
     atoms = step.main.inputs[parts.test_constants :]
     inputs, shadows = _given(step, atoms, env, run)
     _give_carries(inputs, shadows, reading.shadowed_outputs, consts)
-    inside = dataclasses.replace(run.inside(step), quiet=True, jitted={})
+    inside = dataclasses.replace(run.inside(step), quiet=True, remat=False, jitted={})
 
     def explained(
         constants: Sequence[Any],

@@ -14,6 +14,7 @@ from jaxlrp._run import Run
 from jaxlrp._transform import (
     ArgNums,
     _numbers,
+    _policy,
     _positive,
     _wraps,
     as_composite,
@@ -31,6 +32,7 @@ def lrp_each(
     has_aux: bool = False,
     chunk: int = 16,
     checkpoints: int = 64,
+    remat: Any = False,
 ) -> Callable[..., Any]:
     """The relevance of the input for each row of the output, from one evaluation.
 
@@ -48,6 +50,7 @@ def lrp_each(
       has_aux: as for `lrp`.
       chunk: how many rows are sent back at a time. More take more memory.
       checkpoints: as for `lrp`.
+      remat: as for `lrp`.
 
     Returns:
       A function of `f`'s arguments that returns relevances like those of `lrp` with an
@@ -70,7 +73,8 @@ def lrp_each(
     _targets.check(target)
     _numbers(argnums)
     chunk = _positive("chunk", chunk)
-    run = Run(rules, checkpoints=_positive("checkpoints", checkpoints))
+    checkpoints = _positive("checkpoints", checkpoints)
+    run = Run(rules, checkpoints=checkpoints, remat=_policy(remat))
 
     @_wraps(f)
     def explained(*args: Any, **kwargs: Any) -> Any:

@@ -22,6 +22,7 @@ from jaxlrp._facts import is_constant, is_real
 from jaxlrp._operations import held_constant, hold, zero_beside
 from jaxlrp._program import Equation, Value
 from jaxlrp._run import Environment, Observe, Run, run_equations, shadow_of, take_in
+from jaxlrp._segments import Segment, segments
 from jaxlrp._steps import Reading, Step
 
 
@@ -49,11 +50,12 @@ def evaluate(
             env.shadows[v] = shadow
     watched = run.observe is not None or run.visits is not None
     apart = watched or not run.staged or bool(run.composite.constants)
-    for item in reading.steps if apart else arrange(reading):
-        if isinstance(item, Block):
-            _do_block(item, env, run)
-        else:
-            _do_in_scope(item, reading.program.inner_scope(item.main), env, run)
+    items = reading.steps if apart else arrange(reading)
+    if run.remat:
+        for segment in segments(items, reading):
+            _do_segment(segment, env, run)
+    else:
+        _do_all(items, env, run)
     outs = [env.read(v) for v in reading.program.outputs]
     return outs, [
         shadow_of(v, x, wanted, env)
@@ -63,34 +65,55 @@ def evaluate(
     ]
 
 
+def _do_all(items: Sequence[Step | Block], env: Environment, run: Run) -> None:
+    for item in items:
+        if isinstance(item, Block):
+            _do_block(item, env, run)
+        else:
+            _do_in_scope(item, env.reading.program.inner_scope(item.main), env, run)
+
+
 def _do_block(block: Block, env: Environment, run: Run) -> None:
     """Evaluates a block by one function for all blocks of its form."""
     form = id(env.reading), block.form
     if form not in run.jitted:
         inner = dataclasses.replace(run, jitted={})
+        scopes = inner_scopes(block, env.reading)
 
         def equal_steps(composite: Any, values: Any, shadows: Any) -> Any:
-            own = Environment(env.reading)
-            own.values.update(zip(block.inputs, values, strict=True))
-            pairs = zip(block.inputs, shadows, strict=True)
-            own.shadows.update((v, s) for v, s in pairs if s is not None)
+            own = _within(env.reading, block.inputs, values, shadows)
             this = dataclasses.replace(inner, composite=composite)
-            scopes = inner_scopes(block, env.reading)
             for step, scope in zip(block.steps, scopes, strict=True):
                 _do_in_scope(step, scope, own, this)
-            return (
-                [own.values[v] for v in block.outputs],
-                [own.shadows.get(v) for v in block.outputs],
-            )
+            return own.take(block.outputs)
 
         run.jitted[form] = jax.jit(equal_steps)
-    values = [env.values[v] for v in block.inputs]
-    beside = [env.shadows.get(v) for v in block.inputs]
     with jax.named_scope(block.scope) if block.scope else contextlib.nullcontext():
-        results, shadows = run.jitted[form](run.composite, values, beside)
-    env.values.update(zip(block.outputs, results, strict=True))
-    pairs = zip(block.outputs, shadows, strict=True)
-    env.shadows.update((v, s) for v, s in pairs if s is not None)
+        results = run.jitted[form](run.composite, *env.take(block.inputs))
+    env.put(block.outputs, *results)
+
+
+def _do_segment(segment: Segment, env: Environment, run: Run) -> None:
+    """Evaluates a segment, to be worked out again if it is to be."""
+    if not segment.again:
+        return _do_all(segment.items, env, run)
+
+    def again(values: Any, shadows: Any) -> Any:
+        own = _within(env.reading, segment.inputs, values, shadows)
+        _do_all(segment.items, own, dataclasses.replace(run, jitted={}))
+        return own.take(segment.outputs)
+
+    results = jax.checkpoint(again, policy=run.policy)(*env.take(segment.inputs))
+    env.put(segment.outputs, *results)
+
+
+def _within(
+    reading: Reading, inputs: Sequence[Value], values: Any, shadows: Any
+) -> Environment:
+    """An environment of a part of a program, with what that reads."""
+    env = Environment(reading)
+    env.put(inputs, values, shadows)
+    return env
 
 
 def _do_in_scope(step: Step, scope: str, env: Environment, run: Run) -> None:

@@ -83,6 +83,8 @@ class Run:
         do not depend on them have to give them their part.
       checkpoints: how many carries of a `while` loop are kept on either level.
       quiet: without effects: what is evaluated has been run before.
+      remat: what lies between cuts is worked out again in the reverse pass: False,
+        True, or a policy of `jax.checkpoint` that says what of it is kept.
       staged: the evaluation is traced, to be compiled: equal blocks are one function.
     """
 
@@ -94,7 +96,13 @@ class Run:
     parameters: bool = False
     checkpoints: int = 64
     quiet: bool = False
+    remat: bool | Callable[..., bool] = False
     staged: bool = False
+
+    @property
+    def policy(self) -> Callable[..., bool] | None:
+        """What `jax.checkpoint` keeps, or None for nothing."""
+        return None if isinstance(self.remat, bool) else self.remat
 
     def inside(self, step: Step, number: int = 0, arrays: Any = None) -> Run:
         """For a body of `step`: with its visits alone, and `arrays` as theirs."""
@@ -119,6 +127,18 @@ class Environment:
 
     def shadow(self, atom: Any) -> Array | None:
         return None if isinstance(atom, Literal) else self.shadows.get(atom)
+
+    def take(self, values: Sequence[Value]) -> tuple[list[Any], list[Array | None]]:
+        """Values, and the shadows that lie beside them."""
+        return [self.values[v] for v in values], [self.shadows.get(v) for v in values]
+
+    def put(
+        self, values: Sequence[Value], xs: Sequence[Any], shadows: Sequence[Any]
+    ) -> None:
+        """Writes values, and the shadows that lie beside them."""
+        self.values.update(zip(values, xs, strict=True))
+        pairs = zip(values, shadows, strict=True)
+        self.shadows.update((v, s) for v, s in pairs if s is not None)
 
     def wants_shadow(self, value: Value) -> bool:
         return value in self.reading.shadowed

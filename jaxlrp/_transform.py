@@ -264,6 +264,7 @@ def value_and_lrp(
     capture: str | Sequence[str] = (),
     conditions: Mapping[str, Any] | None = None,
     checkpoints: int = 64,
+    remat: Any = False,
 ) -> Callable[..., Any]:
     """Like `lrp`, and the value of `f` beside it, from the same evaluation.
 
@@ -285,7 +286,7 @@ def value_and_lrp(
       True
     """
     explain = _explainer(
-        f, composite, argnums, target, has_aux, capture, conditions, checkpoints
+        f, composite, argnums, target, has_aux, capture, conditions, checkpoints, remat
     )
 
     @_wraps(f)
@@ -304,6 +305,7 @@ def _explainer(
     capture: str | Sequence[str],
     conditions: Mapping[str, Any] | None,
     checkpoints: int,
+    remat: Any,
 ) -> Callable[[tuple, dict], Any]:
     """`value_and_lrp` on packed arguments; what can be checked at once is."""
     rules = as_composite(composite)
@@ -313,7 +315,8 @@ def _explainer(
         raise TypeError(f"f: got {f!r}, expected a function")
     patterns = _patterns(capture)
     masks = _conditions(conditions)
-    run = Run(rules, checkpoints=_positive("checkpoints", checkpoints))
+    checkpoints = _positive("checkpoints", checkpoints)
+    run = Run(rules, checkpoints=checkpoints, remat=_policy(remat))
     asked = bool(patterns or masks)
 
     def explain(args: tuple, kwargs: dict) -> Any:
@@ -359,6 +362,15 @@ def _positive(name: str, value: Any) -> int:
     return value
 
 
+def _policy(remat: Any) -> Any:
+    """`remat`, if it is a bool or a policy of `jax.checkpoint`."""
+    if isinstance(remat, bool) or callable(remat):
+        return remat
+    raise TypeError(
+        f"remat: got {remat!r}, expected a bool or one of jax.checkpoint_policies"
+    )
+
+
 def _conditions(conditions: Any) -> Mapping[str, Any]:
     """`conditions` as a mapping from patterns."""
     masks = {} if conditions is None else conditions
@@ -379,6 +391,7 @@ def lrp(
     capture: str | Sequence[str] = (),
     conditions: Mapping[str, Any] | None = None,
     checkpoints: int = 64,
+    remat: Any = False,
 ) -> Callable[..., Any]:
     """The relevance of `f`'s inputs for its output: Layer-wise Relevance Propagation.
 
@@ -455,7 +468,7 @@ def lrp(
       True
     """
     explain = _explainer(
-        f, composite, argnums, target, has_aux, capture, conditions, checkpoints
+        f, composite, argnums, target, has_aux, capture, conditions, checkpoints, remat
     )
 
     @_wraps(f)
@@ -472,6 +485,7 @@ def relprop(
     composite: Composite | None = None,
     argnums: ArgNums = -1,
     checkpoints: int = 64,
+    remat: Any = False,
 ) -> tuple[Any, Callable[[Any], Any]]:
     """The output of `f`, and a function from the output's relevance to the inputs'.
 
@@ -484,6 +498,7 @@ def relprop(
       composite: as for `lrp`.
       argnums: as for `lrp`.
       checkpoints: as for `lrp`.
+      remat: as for `lrp`.
 
     Returns:
       `(out, relprop_fn)`. `relprop_fn(R_out)` takes a pytree like `out`, of relevances,
@@ -500,7 +515,8 @@ def relprop(
       (2, 2)
     """
     rules = as_composite(composite)
-    run = Run(rules, checkpoints=_positive("checkpoints", checkpoints))
+    checkpoints = _positive("checkpoints", checkpoints)
+    run = Run(rules, checkpoints=checkpoints, remat=_policy(remat))
     traced = trace(f, primals, {}, rules, argnums, False, shadow_outputs=True)
     once = backward(traced, run)
     out = jax.tree.unflatten(traced.out_tree, once.outs)
