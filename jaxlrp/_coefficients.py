@@ -19,9 +19,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from jaxlrp import _compat, _facts
+from jaxlrp._axes import axes_of, every_axis, shape_of
 from jaxlrp._claims import held_operands
 from jaxlrp._facts import Facts
-from jaxlrp._program import Atom, Equation, Program, Value, aval_of, is_elementwise
+from jaxlrp._program import Atom, Equation, Program, Value, is_elementwise
 from jaxlrp.primitives import Entry, Kind, lookup
 
 
@@ -102,7 +103,7 @@ class _Page:
     def axes(self, equation: Equation, position: int) -> dict[int, int]:
         """`{axis of the result: axis of an operand}`, where it is no repetition."""
         own = _spread_of(equation.inputs[position], self.spread)
-        found = _axes(equation, position) or {}
+        found = axes_of(equation, position) or {}
         return {out: axis for out, axis in found.items() if axis in own}
 
 
@@ -111,7 +112,7 @@ def find_coefficients(
 ) -> dict[Equation, int]:
     """The position of the factor that is held, by product; in bodies too."""
     sheet = _Sheet(memo, set(), defaultdict(set), defaultdict(set), {})
-    spread = [_every_axis(v) for v in program.inputs]
+    spread = [every_axis(v) for v in program.inputs]
     _walk_back(program, inputs, spread, [frozenset()] * len(program.outputs), sheet)
     found, queue = set(sheet.found), list(sheet.found)
     while queue:
@@ -133,42 +134,8 @@ def find_coefficients(
 # ---- axes --------------------------------------------------------------------------
 
 
-def _shape(atom: Atom) -> tuple[int, ...]:
-    return getattr(aval_of(atom), "shape", ())
-
-
-def _every_axis(atom: Atom) -> frozenset[int]:
-    return frozenset(range(len(_shape(atom))))
-
-
 def _spread_of(atom: Atom, spread: Mapping[Value, frozenset[int]]) -> frozenset[int]:
-    return spread[atom] if isinstance(atom, Value) else _every_axis(atom)
-
-
-def _axes(equation: Equation, position: int) -> dict[int, int] | None:
-    """`{axis of the result: axis of an operand}`; None where that is not known."""
-    entry = lookup(equation.primitive)
-    if entry is None or not equation.outputs:
-        return None
-    shapes = [_shape(v) for v in equation.inputs]
-    before, after = shapes[position], _shape(equation.outputs[0])
-    if entry.axes is not None:
-        return entry.axes(equation.params, position, shapes, after)
-    if entry.kind is Kind.ELEMENTWISE:
-        # An axis of size one may be repeated.
-        same = len(before) == len(after)
-        return {i: i for i, n in enumerate(after) if before[i] == n} if same else {}
-    if entry.kind is Kind.CONTRACTION and entry.kernel_axes is not None:
-        sizes = tuple(len(shape) for shape in shapes)
-        both = [entry.kernel_axes(equation.params, k, sizes) for k in (0, 1)]
-        return both[position] if len({*both[0], *both[1]}) == len(after) else None
-    if entry.layout is not None and len(shapes) == 1:
-        marks = tuple(((i, n, 1),) for i, n in enumerate(before))
-        layout = entry.layout(equation.params, marks, after)
-        if layout is None:
-            return None
-        return {out: axis for out, atoms in enumerate(layout) for axis, _, _ in atoms}
-    return None
+    return spread[atom] if isinstance(atom, Value) else every_axis(atom)
 
 
 def _spread(
@@ -176,19 +143,19 @@ def _spread(
 ) -> dict[Value, frozenset[int]]:
     """The axes along which each value of a program is no mere repetition."""
     spread = dict(zip(program.inputs, inputs, strict=True))
-    spread.update((v, _every_axis(v)) for v, _ in program.constants)
+    spread.update((v, every_axis(v)) for v, _ in program.constants)
     for equation in program.equations:
-        axes = [_axes(equation, i) for i in range(len(equation.inputs))]
+        axes = [axes_of(equation, i) for i in range(len(equation.inputs))]
         known = [(v, a) for v, a in zip(equation.inputs, axes, strict=True) if a]
         for out in equation.outputs:
-            spread[out] = _every_axis(out)
+            spread[out] = every_axis(out)
             if axes and None not in axes:
                 spread[out] = frozenset(
                     o
                     for v, moved in known
                     for o, axis in moved.items()
                     if axis in _spread_of(v, spread)
-                    or _shape(v)[axis] != _shape(out)[o]
+                    or shape_of(v)[axis] != shape_of(out)[o]
                 )
     return spread
 
@@ -260,16 +227,16 @@ def is_product(equation: Equation, entry: Entry, active: Sequence[bool]) -> bool
     if list(active) != [True, True] or equation.inputs[0] is equation.inputs[1]:
         return False
     if entry.kind is Kind.CONTRACTION:
-        return _axes(equation, 0) is not None
+        return axes_of(equation, 0) is not None
     return entry.kind is Kind.ELEMENTWISE and entry.is_product
 
 
 def _begun(equation: Equation, position: int) -> Marks:
     """The axes that a sum is taken over."""
-    axes = _axes(equation, position)
+    axes = axes_of(equation, position)
     if axes is None:
         return frozenset()
-    gone = _every_axis(equation.inputs[position]) - set(axes.values())
+    gone = every_axis(equation.inputs[position]) - set(axes.values())
     return frozenset(
         _Mark(_Walk(equation, position, axis), axis, "pending") for axis in gone
     )
@@ -311,7 +278,7 @@ def _through_bodies(
     (body,) = bodies
     consts, carries = _compat.loop_split(params, len(equation.outputs))
     split = consts + carries
-    carried = [_every_axis(v) for v in atoms[consts:split]]
+    carried = [every_axis(v) for v in atoms[consts:split]]
     slices = [frozenset(i - 1 for i in axes if i) for axes in spread[split:]]
     spread = [*spread[:consts], *carried, *slices]
     ends = list(given[:carries])
@@ -376,9 +343,9 @@ def _sums(
     ]
     if entry.kind is not Kind.CONTRACTION or entry.input_axes is None:
         return pairs
-    sizes = tuple(len(_shape(v)) for v in equation.inputs)
+    sizes = tuple(len(shape_of(v)) for v in equation.inputs)
     met = entry.input_axes(equation.params, 1, sizes)
-    kept = set((_axes(equation, 0) or {}).values())
+    kept = set((axes_of(equation, 0) or {}).values())
     return pairs + [(a, b) for a, b in met.items() if a not in kept]
 
 

@@ -34,6 +34,7 @@ from jaxlrp._layers import claim_layers
 from jaxlrp._norms import claim_batch_norms, claim_norms
 from jaxlrp._program import Atom, Equation, Program, Value, aval_of, flatten
 from jaxlrp._regions import claim_regions
+from jaxlrp._running import find_running
 from jaxlrp._softmax import claim_softmax
 from jaxlrp._steps import Reading, Step
 from jaxlrp._symbols import claim_symbols, symbols_of
@@ -83,6 +84,8 @@ def read(
         _facts.input_facts(v.aval, a)
         for v, a in zip(program.inputs, active, strict=True)
     ]
+    running = find_running(program, inputs, memo)
+    memo["maxima"], memo["roles"] = running.maxima, running.roles
     if _asks_for_coefficients(composite):
         memo["coefficients"] = find_coefficients(program, inputs, memo)
     if relevant is None:
@@ -159,8 +162,7 @@ def _read_program(
         return _read_program(body, inputs, composite, relevant, shadow_outputs, memo)
 
     facts = _facts.analyse(program, inputs, memo)
-    coefficients = memo.get("coefficients", {})
-    steps = _claim(program, facts, composite, coefficients)
+    steps = _claim(program, facts, composite, memo)
     memo[key] = finish(
         program, facts, steps, composite, relevant, shadow_outputs, memo, read_body
     )
@@ -180,7 +182,7 @@ def _claim(
     program: Program,
     facts: Mapping[Value, Facts],
     composite: Composite,
-    coefficients: Mapping[Equation, int],
+    memo: Mapping[str, Any],
 ) -> list[Step]:
     uses: dict[Value, list[int]] = {}
     for i, equation in enumerate(program.equations):
@@ -197,6 +199,11 @@ def _claim(
             claims.role[i] = "unexplained"
         if _facts.is_constant(equation.scope, composite.constants):
             claims.role[i] = "constant"
+        elif not memo["maxima"].isdisjoint(equation.outputs):
+            claims.role[i] = "maximum"
+        elif equation in memo["roles"]:
+            claims.role[i] = memo["roles"][equation]
+    coefficients = memo.get("coefficients", {})
     units = claim_symbols(claims)
     units |= claim_softmax(claims, composite)
     units |= claim_norms(claims, composite)
@@ -331,6 +338,8 @@ def _single(
     """A step of one equation."""
     signals = tuple(dict.fromkeys(claims.active_inputs(equation)))
     kind = claims.entry(equation).kind
+    if claims.role.get(index) == "maximum":
+        return Step("inactive", (equation,), (), constant=True)
     if claims.role.get(index) == "constant":
         blind = kind in (Kind.CONTROL, Kind.CALL, Kind.REFUSED)
         return Step("unreached" if blind else "inactive", (equation,), ())

@@ -98,6 +98,7 @@ class Step:
       bodies: for control flow, the readings of its bodies.
       plain: the local derivative already is the role's rule.
       rectified: no relevance arrives where the result is negative.
+      constant: its results count as constants, though the input is in them.
     """
 
     role: str
@@ -113,6 +114,7 @@ class Step:
     bodies: tuple[Reading, ...] = ()
     plain: bool = False
     rectified: bool = False
+    constant: bool = False
 
     @property
     def main(self) -> Equation:
