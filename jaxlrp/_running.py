@@ -11,10 +11,11 @@ constant, and what is left is a softmax that is divided last, across loops.
 
 Whether it cancels is a matter of types. A value is a `maximum`; the `argument` of an
 exponential that a maximum is subtracted from; a `weight`, of degree one in `exp(-m)`,
-or a `mix` of values by such; a `factor` between two maxima, or its `exponent`; an
-`inverse` of weights. A weight divided by a weight is a plain value again. A maximum
-from which anything comes that has no type cancels nowhere, nor does one that differs
-among weights that are summed.
+a `total` of these, or a `mix` of values by these; a `factor` between two maxima, or its
+`exponent`; an `inverse` of weights; a `share` of one total in another. A weight or a
+mix that is divided by a total is a plain value again. A maximum from which anything
+comes that has no type cancels nowhere, nor does one that differs among weights that
+are summed.
 """
 
 from __future__ import annotations
@@ -215,8 +216,8 @@ def _join(types: Sequence[Type], sheet: _Sheet) -> Type:
     origins = frozenset[Equation]().union(*(t.origins for t in types))
     along = frozenset[int]().union(*(t.along for t in types))
     kinds = {t.kind for t in types} - {"constant"}
-    if kinds == {"weight", "mix"}:
-        kinds = {"mix"}
+    if len(kinds) > 1 and kinds <= _WEIGHTS:
+        kinds = {_most(kinds)}
     if len(kinds) > 1:
         sheet.escaped.update(origins)
         return PLAIN
@@ -280,14 +281,20 @@ def _is_real(equation: Equation) -> bool:
 def _of_role(entry: Entry | None, kinds: Sequence[str], kind: str) -> str | None:
     """Whether an equation is arithmetic of weights, of a mix, or a sum of weights."""
     assert entry is not None
-    if kind in ("argument", "weight") and entry.kind is Kind.ELEMENTWISE:
+    if entry.sums or entry.kind is Kind.CONTRACTION:
+        if kind == "total" and "weight" in kinds:
+            return "sum"
+        return "mix" if {"inverse", "share"} & set(kinds) else None
+    if entry.kind is not Kind.ELEMENTWISE:
+        return None
+    if kind == "mix" and set(kinds) == {"plain", "weight"}:
+        return None  # a product as any other: of a weight and its value
+    if kind in ("argument", "weight", "total", "share", "inverse"):
         return "weight"
-    if kind == "weight" and (entry.sums or entry.kind is Kind.CONTRACTION):
-        return "sum"
-    if kind in ("plain", "inverse"):
-        return "mix" if "mix" in kinds else "weight"
-    alone = "plain" not in kinds
-    return "mix" if kind == "mix" and alone and entry.kind is Kind.ELEMENTWISE else None
+    mixed = kind == "mix" or {"mix", "share"} & set(kinds)
+    if kind == "plain":
+        return "mix" if mixed else "weight"
+    return "mix" if mixed else None
 
 
 def _kind(equation: Equation, entry: Entry, kinds: Sequence[str]) -> str | None:
@@ -299,9 +306,10 @@ def _kind(equation: Equation, entry: Entry, kinds: Sequence[str]) -> str | None:
     if entry.kind is Kind.SELECTION:
         return "maximum" if kinds == ["maximum"] else None
     if entry.sums:
-        return own[0] if own[0] in ("weight", "mix") else None
+        return {"weight": "total", "total": "total", "mix": "mix"}.get(own[0])
     if entry.kind is Kind.CONTRACTION:
-        return _product(kinds)
+        kind = _product(kinds)
+        return "total" if kind == "weight" else kind
     if entry.kind is not Kind.ELEMENTWISE:
         return None
     if len(kinds) == 1:
@@ -323,7 +331,7 @@ def _kind(equation: Equation, entry: Entry, kinds: Sequence[str]) -> str | None:
 
 def _is_guard(equation: Equation, kinds: Sequence[str]) -> bool:
     """Weights and a tiny number, so that their sum is not zero?"""
-    if sorted(kinds) != ["constant", "weight"]:
+    if "constant" not in kinds or not {"weight", "total"} & set(kinds):
         return False
     other = equation.inputs[kinds.index("constant")]
     return isinstance(other, Literal) and bool(np.all(np.abs(other.val) <= TINY))
@@ -339,25 +347,39 @@ def _sum(equation: Equation, entry: Entry, kinds: Sequence[str]) -> str | None:
         return "argument" if not entry.subtracts or kinds[0] == "argument" else None
     if entry.subtracts:
         return None
-    if pair <= {"weight", "mix"}:
-        return "mix" if "mix" in pair else "weight"
-    return "weight" if _is_guard(equation, kinds) else None
+    if pair <= _WEIGHTS:
+        return _most(pair)
+    return "total" if _is_guard(equation, kinds) else None
+
+
+_WEIGHTS = {"weight", "total", "mix"}
+"""What is of degree one."""
+
+
+def _most(kinds: set[str]) -> str:
+    return "mix" if "mix" in kinds else "total"
 
 
 def _product(kinds: Sequence[str]) -> str | None:
     first, second = sorted(kinds, key=_ORDER.index)
-    if first in ("weight", "mix"):
+    if first in _WEIGHTS:
         if second in ("constant", "factor"):
             return first
-        return {"plain": "mix", "inverse": "plain"}.get(second)
+        if second == "inverse":
+            return "share" if first == "total" else "plain"
+        return "mix" if second == "plain" else None
     if first == "factor":
         return "factor" if second in ("factor", "constant") else None
+    if first == "share":
+        return {"plain": "plain", "constant": "share"}.get(second)
     return first if second == "constant" and first in ("argument", "exponent") else None
 
 
 _ORDER = (
     "weight",
+    "total",
     "mix",
+    "share",
     "factor",
     "argument",
     "exponent",
@@ -370,9 +392,10 @@ _ORDER = (
 
 def _quotient(kinds: Sequence[str]) -> str | None:
     above, below = kinds
-    if below == "weight":
+    if below in ("weight", "total"):
         results = {"weight": "plain", "mix": "plain", "constant": "inverse"}
-        return results.get(above)
+        return results.get(above, "share" if above == "total" else None)
     if below == "constant":
-        return above if above in ("weight", "mix", "argument", "exponent") else None
+        keeps = (*_WEIGHTS, "share", "argument", "exponent")
+        return above if above in keeps else None
     return None

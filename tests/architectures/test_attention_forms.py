@@ -427,6 +427,37 @@ def online_by_hand(q, k, v, seen, added):
     return jnp.einsum("bhtd,bht->bthd", carry[0], 1 / carry[2])
 
 
+def online_divided(q, k, v, seen, added):
+    """The mix is divided in each step, by the sum so far."""
+    start, xs = in_chunks(q, k, v, seen, added)
+
+    def step(carry, chunk):
+        mix, top, total = carry
+        k, v, seen, added = chunk
+        s = jnp.where(seen[:, None], scores(q, k, added), -1e30)
+        new = jnp.maximum(top, s.max(-1))
+        e, kept = jnp.exp(s - new[..., None]), total * jnp.exp(top - new)
+        total = kept + e.sum(-1)
+        more = jnp.einsum("bhts,bshd->bhtd", e, repeated(v)) / total[..., None]
+        return (mix * (kept / total)[..., None] + more, new, total), None
+
+    (mix, _, _), _ = jax.lax.scan(step, start, xs)
+    return jnp.swapaxes(mix, 1, 2)
+
+
+def online_multiplied(q, k, v, seen, added):
+    """In each step the mix is multiplied by the last sum and divided by the new one."""
+    start, xs = in_chunks(q, k, v, seen, added)
+
+    def step(carry, chunk):
+        mix, *others = carry
+        mix, *others = of_chunk(q, (mix * others[1][..., None], *others), chunk)
+        return (mix / others[1][..., None], *others), None
+
+    (mix, _, _), _ = jax.lax.scan(step, start, xs)
+    return jnp.swapaxes(mix, 1, 2)
+
+
 def in_two_passes(q, k, v, seen, added):
     """Maximum and sum first, and then the weights."""
     start, xs = in_chunks(q, k, v, seen, added)
@@ -493,6 +524,8 @@ FORMS = (
     online_again,
     online_by_loop,
     online_by_hand,
+    online_divided,
+    online_multiplied,
     in_two_passes,
     linen,
     linen_weights,
