@@ -391,11 +391,10 @@ def _factors(
     places = [k for k in (0, 1) if along in axes[k]]
     gate = _gate(equation, entry, page)
     if len(places) == 2:
-        if gate is not None:
-            page.sheet.gates[walk].add((equation, gate))
-            yield moved(1 - gate, walk)
-            return
         for k in places:  # a coefficient of any sign is told as `C` is
+            if k == gate:
+                continue
+            # One walk for all that come here: there are few, however many sums.
             inner = _Walk(equation, k, along, own)
             page.sheet.around[inner].add(walk)
             yield moved(k, inner)

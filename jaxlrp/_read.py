@@ -7,13 +7,16 @@ composite's assignment that applies. It is pure and abstract: no array is touche
 
 The order in which roles are claimed:
 
-1. what the composite holds, by scope: constants
+1. what the composite holds, by scope, and running maxima: constants
 2. look-ups by integers that are attributed
 3. softmax and its kin: an exponential, its sum, and the division or logarithm
 4. layers: a contraction with one active operand, and the affine chain behind it
 5. averages: a sum over axes, and the constant scale behind it
 6. activations: an elementwise region between one value and its last nonlinear result
 7. everything else, equation by equation
+
+What a walk over the whole program has to find comes first: running maxima, and the
+coefficients of state spaces where a composite asks for these.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class Step:
       root: for units of several equations, the value that relevance goes to.
       path: for a whole normalisation, the equations on its signal's way.
       held: positions of the last equation's operands that count as constants under
-        the rule `Detach` (normaliser, quotient) or `SignalTakesAll` (product).
+        the rule `Detach` (normaliser, quotient) or `SignalTakesAll` (products).
       columns: for a look-up, which columns of its index are symbols, if not all are.
       bodies: for control flow, the readings of its bodies.
       plain: the local derivative already is the role's rule.
