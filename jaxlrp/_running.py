@@ -51,7 +51,7 @@ class Type(NamedTuple):
 
 
 PLAIN, CONSTANT = Type("plain"), Type("constant")
-_UNTYPED = ("plain", "constant")
+_UNTYPED = ("plain", "constant", "unset")
 TINY = 1e-6
 """What is added to a sum of weights so that it is not zero."""
 
@@ -235,7 +235,11 @@ def _of_equation(
     known = [_facts.of(v, facts) for v in equation.inputs]
     if not any(f.active or f.cut for f in known) or not _is_real(equation):
         return CONSTANT
-    kinds = [t.kind for t in operands]
+    # A carry that begins as a constant is what it becomes: it counts as `unset`.
+    kinds = [
+        "unset" if t == CONSTANT and f.active else t.kind
+        for t, f in zip(operands, known, strict=True)
+    ]
     origins = frozenset[Equation]().union(*(t.origins for t in operands))
     if entry is not None and entry.kind is Kind.INERT:  # a gradient that is stopped
         return operands[0] if kinds == ["maximum"] else CONSTANT
@@ -245,6 +249,8 @@ def _of_equation(
             everywhere = _facts.all_axes(equation.outputs[0].aval)
             return Type("maximum", frozenset({equation}), everywhere)
         return PLAIN
+    if entry is None or not (entry.kind is Kind.ELEMENTWISE and entry.is_sum):
+        kinds = ["constant" if kind == "unset" else kind for kind in kinds]
     kind = None if entry is None else _kind(equation, entry, kinds)
     along = None if entry is None else _along(equation, entry, operands)
     if kind is None or (along is None and kind != "plain"):
@@ -338,6 +344,10 @@ def _is_guard(equation: Equation, kinds: Sequence[str]) -> bool:
 
 
 def _sum(equation: Equation, entry: Entry, kinds: Sequence[str]) -> str | None:
+    pair = set(kinds)
+    if "unset" in pair and not entry.subtracts:
+        return _most(pair) if pair & _WEIGHTS else None
+    kinds = ["constant" if kind == "unset" else kind for kind in kinds]
     pair = set(kinds)
     if entry.subtracts and kinds[1] == "maximum":
         return {"maximum": "exponent", "plain": "argument", "constant": "argument"}.get(

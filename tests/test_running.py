@@ -54,6 +54,28 @@ def online(q, k, v):
     return mix / total[:, None]
 
 
+def in_three_passes(q, k, v):
+    """The maximum, the sum, the mix."""
+
+    def first(top, k):
+        return jnp.maximum(top, (q @ k.T).max(-1)), None
+
+    top = lax.scan(first, started(q)[1], chunks(k))[0]
+
+    def weights(k):
+        return jnp.exp(q @ k.T - top[:, None])
+
+    def second(total, k):
+        return total + weights(k).sum(-1), None
+
+    def third(mix, chunk):
+        return mix + weights(chunk[0]) @ chunk[1], None
+
+    total = lax.scan(second, jnp.zeros(len(q)), chunks(k))[0]
+    mix = lax.scan(third, jnp.zeros(q.shape), (chunks(k), chunks(v)))[0]
+    return mix / total[:, None]
+
+
 def query_by_query(q, k, v):
     """Loops in a loop, each evaluated again."""
     return lax.map(jax.checkpoint(lambda q: online(q[None], k, v)[0]), q)
@@ -118,7 +140,9 @@ def test_attention_by_chunks_is_softmax_under_any_composite(form, composite):
 
 
 @pytest.mark.parametrize(
-    "form", [query_by_query, with_chunks_left_out], ids=lambda f: f.__name__
+    "form",
+    [query_by_query, with_chunks_left_out, in_three_passes],
+    ids=lambda f: f.__name__,
 )
 def test_loops_and_branches_around_the_loop(form):
     expected = explained(softmax, composites.AttnLRP())

@@ -390,6 +390,16 @@ def test_a_signal_that_cannot_be_negative_is_none_of_the_coefficients():
     )
     assert_same(found, explained(functools.partial(f, True)))
 
+    def alone(stop, params, x):
+        u = jnp.abs(x)
+        b, c = jnp.split(u @ params["x_proj"][:, : 2 * STATE], 2, -1)
+        if stop:
+            b, c = map(lax.stop_gradient, (b, c))
+        return all_inside(jnp.full_like(x, 0.5), u, b, c)
+
+    found, expected = (explained(functools.partial(alone, s)) for s in (False, True))
+    assert_same(found, expected)
+
 
 # ---- what is no state space --------------------------------------------------------
 
