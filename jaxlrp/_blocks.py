@@ -190,6 +190,7 @@ def _signature(step: Step) -> Hashable | None:
         step.plain,
         step.rectified,
         step.kept_on,
+        step.constant,
         tuple(map(_equation, step.origin)),
         tuple(map(_equation, step.equations)),
     )

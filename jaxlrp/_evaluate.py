@@ -133,7 +133,8 @@ def _do(step: Step, env: Environment, run: Run) -> None:
         # What lies inside the step stays there: others may have given it a rule.
         run_step = _run_blindly if step.role == "unreached" else run_equations
         results = run_step(step.equations, {}, env.read)
-        if is_constant(step.main.scope, run.composite.constants):
+        held = is_constant(step.main.scope, run.composite.constants)
+        if held or step.constant:
             results = [held_constant(y) if is_real(y) else y for y in results]
         env.values.update(zip(step.outputs, results, strict=True))
         return

@@ -133,9 +133,12 @@ def analyse(
     for equation in program.equations:
         operands = [of(atom, facts) for atom in equation.inputs]
         results = _equation_facts(equation, operands, memo)
-        if is_constant(equation.scope, memo.get("constants", ())):
-            pairs = zip(results, equation.outputs, strict=True)
-            results = [_as_constant(f, v) for f, v in pairs]
+        held = is_constant(equation.scope, memo.get("constants", ()))
+        pairs = zip(results, equation.outputs, strict=True)
+        results = [
+            _as_constant(f, v) if held or v in memo.get("maxima", ()) else f
+            for f, v in pairs
+        ]
         facts.update(zip(equation.outputs, results, strict=True))
     return facts
 

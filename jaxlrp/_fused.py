@@ -49,12 +49,17 @@ def attention_operands(equation: Equation) -> tuple[int, int, int] | None:
     return attention_places(operands, results, names)
 
 
+_SPLITTING = (rules.UniformSplit, rules.SignalTakesAll)
+"""Rules under which both factors of an attention's products get half."""
+
+
 def fused_attention(step: Step, rule: Any, env: Environment) -> Any:
     """What attention gives its operands when it is written out.
 
-    Under `UniformSplit` each product halves what passes: values get half of gradient x
-    input, queries and keys a quarter, a bias on the scores half; the whole where only
-    one operand of a product is active. Else all of it.
+    Under `UniformSplit`, and `SignalTakesAll` where there is no gate, each product
+    halves what passes: values get half of gradient x input, queries and keys a quarter,
+    a bias on the scores half; the whole where only one operand of a product is active.
+    Else all of it.
     """
     if isinstance(rule, rules.Detach):
         return detached(step, env)
@@ -69,7 +74,7 @@ def fused_attention(step: Step, rule: Any, env: Environment) -> Any:
         x = env.read(atom)
         if i in step.held:
             x = held_constant(x)
-        elif active[i] and isinstance(rule, rules.UniformSplit):
+        elif active[i] and isinstance(rule, _SPLITTING):
             by_weights = scores if i == v else active[v]
             by_scores = i in (q, k) and active[q] and active[k]
             x = divided(x, 2**by_weights * 2**by_scores)

@@ -253,8 +253,8 @@ def _is_opaque(eqn: Any) -> bool:
     """Has it a derivative of its own, and something in it that cannot be read?
 
     Or does nothing pass it when it is read? A rounding with the derivative of the
-    identity is such a function. Or is it attention by chunks in a loop? What joins
-    these is no softmax that can be read.
+    identity is such a function. Or is it attention by chunks in a loop? Whatever joins
+    these, its derivative is that of attention.
     """
     body = _compat.called_jaxpr(eqn.params) if eqn.primitive in _OWN else None
     if body is None:

@@ -7,13 +7,16 @@ composite's assignment that applies. It is pure and abstract: no array is touche
 
 The order in which roles are claimed:
 
-1. what the composite holds, by scope: constants
+1. what the composite holds, by scope, and running maxima: constants
 2. look-ups by integers that are attributed
 3. softmax and its kin: an exponential, its sum, and the division or logarithm
 4. layers: a contraction with one active operand, and the affine chain behind it
 5. averages: a sum over axes, and the constant scale behind it
 6. activations: an elementwise region between one value and its last nonlinear result
 7. everything else, equation by equation
+
+What a walk over the whole program has to find comes first: running maxima, and the
+coefficients of state spaces where a composite asks for these.
 """
 
 from __future__ import annotations
@@ -26,13 +29,15 @@ from typing import Any
 
 from jaxlrp import _facts, rules
 from jaxlrp._claims import Claims, held_operands
+from jaxlrp._coefficients import find_coefficients
 from jaxlrp._facts import Facts
 from jaxlrp._finish import finish
 from jaxlrp._fused import opaque_step
 from jaxlrp._layers import claim_layers
 from jaxlrp._norms import claim_batch_norms, claim_norms
-from jaxlrp._program import Atom, Equation, Program, Value, flatten
+from jaxlrp._program import Atom, Equation, Program, Value, aval_of, flatten
 from jaxlrp._regions import claim_regions
+from jaxlrp._running import find_running
 from jaxlrp._softmax import claim_softmax
 from jaxlrp._steps import Reading, Step
 from jaxlrp._symbols import claim_symbols, symbols_of
@@ -82,6 +87,10 @@ def read(
         _facts.input_facts(v.aval, a)
         for v, a in zip(program.inputs, active, strict=True)
     ]
+    running = find_running(program, inputs, memo)
+    memo["maxima"], memo["roles"] = running.maxima, running.roles
+    if _asks_for_coefficients(composite):
+        memo["coefficients"] = find_coefficients(program, inputs, memo)
     if relevant is None:
         relevant = [True] * len(program.outputs)
     reading = _read_program(
@@ -95,6 +104,11 @@ def read(
     if strict:
         _check_scopes(composite, reading)
     return reading
+
+
+def _asks_for_coefficients(composite: Composite) -> bool:
+    assigned = (a.rule for a in composite.assignments)
+    return any(isinstance(r, rules.SignalTakesAll) and r.coefficients for r in assigned)
 
 
 def _patterns(composite: Composite) -> set[str]:
@@ -151,7 +165,7 @@ def _read_program(
         return _read_program(body, inputs, composite, relevant, shadow_outputs, memo)
 
     facts = _facts.analyse(program, inputs, memo)
-    steps = _claim(program, facts, composite)
+    steps = _claim(program, facts, composite, memo)
     memo[key] = finish(
         program, facts, steps, composite, relevant, shadow_outputs, memo, read_body
     )
@@ -171,6 +185,7 @@ def _claim(
     program: Program,
     facts: Mapping[Value, Facts],
     composite: Composite,
+    memo: Mapping[str, Any],
 ) -> list[Step]:
     uses: dict[Value, list[int]] = {}
     for i, equation in enumerate(program.equations):
@@ -187,6 +202,11 @@ def _claim(
             claims.role[i] = "unexplained"
         if _facts.is_constant(equation.scope, composite.constants):
             claims.role[i] = "constant"
+        elif not memo["maxima"].isdisjoint(equation.outputs):
+            claims.role[i] = "maximum"
+        elif equation in memo["roles"]:
+            claims.role[i] = memo["roles"][equation]
+    coefficients = memo.get("coefficients", {})
     units = claim_symbols(claims)
     units |= claim_softmax(claims, composite)
     units |= claim_norms(claims, composite)
@@ -200,7 +220,8 @@ def _claim(
         if step is None and claims.role.get(i) != "chain":
             step = _single(i, equation, claims, composite)
         if step is not None:
-            steps.append(_select(step, activated, units, composite, claims))
+            step = _select(step, activated, composite, claims)
+            steps.append(_with_gates(step, units, composite, coefficients, claims))
     return steps
 
 
@@ -238,18 +259,43 @@ _WAY_OUT = "wrap the function that uses it in jaxlrp.custom_lrp"
 def _select(
     step: Step,
     activated: frozenset[Value],
-    units: Mapping[int, Step],
     composite: Composite,
     claims: Claims,
 ) -> Step:
     """The step with the composite's assignment that wins."""
     follows = step.layer is not None and step.outputs[0] in activated
     place = claims.place(step.main, step.role, step.signals, follows)
-    step = dataclasses.replace(step, first=place.first, slot=composite.select(place))
+    return dataclasses.replace(step, first=place.first, slot=composite.select(place))
+
+
+def _with_gates(
+    step: Step,
+    units: Mapping[int, Step],
+    composite: Composite,
+    coefficients: Mapping[Equation, int],
+    claims: Claims,
+) -> Step:
+    """The step of a product, with the factors that its rule holds."""
     rule = step.rule(composite)
-    if isinstance(rule, rules.SignalTakesAll) and rule.activations:
-        return dataclasses.replace(step, held=_activation_gates(step, units, claims))
-    return step
+    if not isinstance(rule, rules.SignalTakesAll) or step.main.opaque:
+        return step
+    held = step.held
+    if rule.coefficients and step.main in coefficients:
+        held = (coefficients[step.main],)
+    elif rule.activations:
+        held = _activation_gates(step, units, claims)
+    elif step.role == "bilinear" and not _sums(step.main, claims):
+        held = _gates(step.main, claims)  # a product in all but name
+    return dataclasses.replace(step, held=held)
+
+
+def _sums(equation: Equation, claims: Claims) -> bool:
+    """Does a contraction sum over anything?"""
+    kernel_axes = claims.entry(equation).kernel_axes
+    ndims = tuple(len(aval_of(v).shape) for v in equation.inputs)
+    return kernel_axes is None or any(
+        len(kernel_axes(equation.params, k, ndims)) < n for k, n in enumerate(ndims)
+    )
 
 
 def _activation_gates(
@@ -295,6 +341,8 @@ def _single(
     """A step of one equation."""
     signals = tuple(dict.fromkeys(claims.active_inputs(equation)))
     kind = claims.entry(equation).kind
+    if claims.role.get(index) == "maximum":
+        return Step("inactive", (equation,), (), constant=True)
     if claims.role.get(index) == "constant":
         blind = kind in (Kind.CONTROL, Kind.CALL, Kind.REFUSED)
         return Step("unreached" if blind else "inactive", (equation,), ())

@@ -94,12 +94,13 @@ class Step:
       origin: equations of other steps that make the root of less than itself.
       path: for a whole normalisation, the equations on its signal's way.
       held: positions of the last equation's operands that count as constants under
-        the rule `Detach` (normaliser, quotient) or `SignalTakesAll` (product).
+        the rule `Detach` (normaliser, quotient) or `SignalTakesAll` (products).
       columns: for a look-up, which columns of its index are symbols, if not all are.
       bodies: for control flow, the readings of its bodies.
       plain: the local derivative already is the role's rule.
       rectified: no relevance arrives where the result is negative.
       kept_on: the result is a factor of a product whose reverse pass keeps it.
+      constant: its results count as constants, though the input is in them.
     """
 
     role: str
@@ -117,6 +118,7 @@ class Step:
     plain: bool = False
     rectified: bool = False
     kept_on: bool = False
+    constant: bool = False
 
     @property
     def main(self) -> Equation:

@@ -47,6 +47,8 @@ class Kind(enum.StrEnum):
 Active = Sequence[bool]
 Signs = Sequence[bool]
 Params = Mapping[str, Any]
+Shape = tuple[int, ...]
+Shapes = Sequence[Shape]
 
 
 def never(*_: Any) -> bool:
@@ -97,6 +99,16 @@ def no_degree(params: Params, active: Active) -> None:
 def no_refusal(params: Params, active: Active) -> str:
     """Relevance can pass."""
     return ""
+
+
+def same_axes(
+    params: Params, position: int, shapes: Shapes, result: Shape
+) -> dict[int, int]:
+    """Operands of the result's rank keep their axes."""
+    ndim = len(shapes[position])
+    return (
+        dict(zip(range(ndim), range(ndim), strict=True)) if ndim == len(result) else {}
+    )
 
 
 def no_form(params: Params) -> None:
@@ -160,6 +172,10 @@ class Entry:
       totals: sums what devices, or places along a mapped axis, hold.
       still: every element of the result is the operand's in the same place.
       layout: for a bijective structural primitive, moves a layout of axes with it.
+      axes: where every element of the result is made of operands' elements that stand
+        in the same places along some axes: given the parameters, an operand's position,
+        the operands' shapes and the result's: `{axis of the result: axis of the
+        operand}` of these.
       role: the name of the layer that a contraction makes, or of the role that a
         homogeneous map has.
       squares: given the parameters, is the contraction of `x` with itself a sum of
@@ -203,6 +219,7 @@ class Entry:
     totals: bool = False
     still: bool = False
     layout: Callable[..., Any] | None = None
+    axes: Callable[[Params, int, Shapes, Shape], dict[int, int]] | None = None
     role: str = ""
     squares: Callable[[Params], bool] = never
     kernel_axes: Callable[..., Any] | None = None

@@ -19,10 +19,13 @@ from jaxlrp.primitives._book import (
     Entry,
     Kind,
     Params,
+    Shape,
+    Shapes,
     Signs,
     enter,
     first_nonnegative,
     only,
+    same_axes,
 )
 
 
@@ -139,6 +142,19 @@ def _gathers_nonnegative(signs: Signs, params: Params) -> bool:
     return signs[0] and (fill is None or fill >= 0)
 
 
+def _kept_by_gather(
+    params: Params, position: int, shapes: Shapes, result: Shape
+) -> dict[int, int]:
+    """What is not indexed keeps its axes, and so do the indices."""
+    numbers = params["dimension_numbers"]
+    if position == 1:
+        batch = [o for o in range(len(result)) if o not in numbers.offset_dims]
+        return dict(zip(batch, range(len(shapes[1]) - 1), strict=True))
+    gone = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
+    kept = [i for i in range(len(shapes[0])) if i not in gone]
+    return dict(zip(numbers.offset_dims, kept, strict=True))
+
+
 def _applies_a_function(params: Params, active: Active) -> str:
     """`x.at[i].apply(f)` is this primitive, too."""
     why = (
@@ -155,6 +171,7 @@ enter(
         linear=only(0),
         nonnegative=_gathers_nonnegative,
         origin=_gathered,
+        axes=_kept_by_gather,
     ),
 )
 enter(
@@ -164,12 +181,13 @@ enter(
         linear=only(0),
         nonnegative=first_nonnegative,
         origin=_sliced,
+        axes=same_axes,
     ),
 )
 # `operand.at[...].set(update)`: both carry relevance, each where it remains.
 enter(
     "dynamic_update_slice",
-    Entry(Kind.STRUCTURAL, linear=only(0, 1), origin=_updated),
+    Entry(Kind.STRUCTURAL, linear=only(0, 1), origin=_updated, axes=same_axes),
 )
 enter(
     "scatter",

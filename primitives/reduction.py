@@ -7,6 +7,7 @@ factor.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -22,10 +23,13 @@ from jaxlrp.primitives._book import (
     Entry,
     Kind,
     Params,
+    Shape,
+    Shapes,
     all_nonnegative,
     enter,
     first_nonnegative,
     jointly,
+    same_axes,
 )
 from jaxlrp.primitives.selection import windows
 
@@ -33,6 +37,14 @@ from jaxlrp.primitives.selection import windows
 def _reduced_size(params: Params, active: Active) -> Callable[..., Any]:
     """How many factors each product has."""
     return lambda x: math.prod(x.shape[axis] for axis in params["axes"])
+
+
+def _not_reduced(
+    params: Params, position: int, shapes: Shapes, result: Shape
+) -> dict[int, int]:
+    """The axes that are left."""
+    kept = [i for i in range(len(shapes[0])) if i not in params["axes"]]
+    return dict(enumerate(kept))
 
 
 def _position(params: Params, active: Active) -> Callable[..., Array]:
@@ -161,11 +173,13 @@ def _degree_of_window(params: Params, active: Active) -> Callable[..., Any] | No
     return degree
 
 
+_SUM = Entry(Kind.LINEAR, linear=jointly, nonnegative=all_nonnegative, sums=True)
+enter("reduce_sum", dataclasses.replace(_SUM, axes=_not_reduced))
+enter("reduce_window_sum", _SUM)
 enter(
-    "reduce_sum reduce_window_sum",
-    Entry(Kind.LINEAR, linear=jointly, nonnegative=all_nonnegative, sums=True),
+    "cumsum",
+    Entry(Kind.LINEAR, linear=jointly, nonnegative=all_nonnegative, axes=same_axes),
 )
-enter("cumsum", Entry(Kind.LINEAR, linear=jointly, nonnegative=all_nonnegative))
 enter(
     "reduce_prod",
     Entry(

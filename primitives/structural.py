@@ -15,10 +15,13 @@ from jaxlrp.primitives._book import (
     Entry,
     Kind,
     Params,
+    Shape,
+    Shapes,
     all_nonnegative,
     enter,
     jointly,
     only,
+    same_axes,
 )
 
 Atom = tuple[int | None, int, int]
@@ -92,6 +95,14 @@ def broadcast_layout(
     return tuple(result)
 
 
+def broadcast_axes(
+    params: Params, position: int, shapes: Shapes, result: Shape
+) -> dict[int, int]:
+    """The axes that are not repeated."""
+    moved = enumerate(params["broadcast_dimensions"]) if position == 0 else ()
+    return {out: axis for axis, out in moved if shapes[0][axis] == result[out]}
+
+
 def _only_the_padding(params: Params, active: Active) -> str:
     why = "JAX cannot transpose a padding by an active value around a constant"
     return why if active[1] and not active[0] else ""
@@ -105,8 +116,9 @@ def structural(**traits) -> Entry:
 enter("transpose", structural(layout=transpose_layout))
 enter("reshape", structural(layout=reshape_layout))
 enter("squeeze", structural(layout=squeeze_layout))
-enter("broadcast_in_dim", structural(layout=broadcast_layout))
-enter("pad", structural(refuses=_only_the_padding))
+enter("broadcast_in_dim", structural(layout=broadcast_layout, axes=broadcast_axes))
+enter("pad", structural(refuses=_only_the_padding, axes=same_axes))
+enter("slice rev concatenate split", structural(axes=same_axes))
 # Of kernels, where JAX does not differentiate it.
 enter(
     "broadcast_to",
@@ -123,7 +135,7 @@ enter(
     ),
 )
 enter(
-    "slice rev concatenate split stack unstack tile "
+    "stack unstack tile "
     "optimization_barrier name device_put sharding_constraint layout_constraint "
     "relayout reshard with_memory_space_constraint xla_metadata_value from_edtype "
     "to_edtype",

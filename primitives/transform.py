@@ -18,10 +18,12 @@ from jaxlrp.primitives._book import (
     enter,
     jointly,
     only,
+    same_axes,
 )
 
 # Of a complex value the relevance is the real part of value times multiplier.
-enter("fft real imag conj complex", Entry(Kind.LINEAR, linear=jointly))
+enter("fft", Entry(Kind.LINEAR, linear=jointly))
+enter("real imag conj complex", Entry(Kind.LINEAR, linear=jointly, axes=same_axes))
 
 
 def _matrix(size: int) -> Callable[[Params, Active], Sequence[int]]:

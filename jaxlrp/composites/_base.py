@@ -61,7 +61,12 @@ ALLOWED: dict[str, tuple[type[Rule], ...]] = {
     "normaliser": (rules.Taylor, rules.Pass, *_EVERYWHERE),
     "quotient": (rules.Taylor, *_EVERYWHERE),
     "softmax": (rules.Taylor, rules.Pass, *_EVERYWHERE),
-    "bilinear": (rules.UniformSplit, rules.Taylor, *_EVERYWHERE),
+    "bilinear": (
+        rules.UniformSplit,
+        rules.SignalTakesAll,
+        rules.Taylor,
+        *_EVERYWHERE,
+    ),
     "product": (
         rules.UniformSplit,
         rules.SignalTakesAll,

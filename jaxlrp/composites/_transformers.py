@@ -96,33 +96,38 @@ def MambaLRP(coefficients: str | None = None) -> Composite:  # noqa: N802
     """For selective state-space models: what steers the state is constant.
 
     LRP-0 on layers; activations, SiLU among them, pass relevance unchanged; normalisers
-    are constants. A factor known to be nonnegative counts as a gate, so that the step
-    `softplus(dt)` and the decay `exp(dt a)` are held and the state takes all
-    (`SignalTakesAll`). Products of two signals, as `y * silu(z)`, are split evenly.
+    are constants. Of `h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_t`, `y_t = C_t h_t` the
+    state `h` and the signal `x` take all (`SignalTakesAll`): step and decay are known
+    to be nonnegative, and `B` and `C` are known by their axes, in loops, parallel scans
+    and convolutions alike. Products of two signals, as `y * silu(z)`, are split evenly.
 
     Args:
       coefficients: a glob for the named scopes in which `B`, `C` and the step are made
-        of the input, the model's `x_proj`: they are constants, as in the paper. By
-        default `B` and `C` get half of the relevance: no structure tells them from
-        signals.
+        of the input, the model's `x_proj`, where no structure tells them from signals:
+        the matrix products of Mamba-2 over chunks, a signal that cannot be negative.
 
     Source: Rezaei Jafari et al. 2024, "MambaLRP: explaining selective state space
     sequence models".
 
     Examples:
       >>> import jax, jax.numpy as jnp, jaxlrp
-      >>> def f(u):  # one step
-      ...     with jax.named_scope("x_proj"):
-      ...         b, c = u.sum(), u[0]
-      ...     return c * (b * u)
-      >>> mamba = jaxlrp.composites.MambaLRP("x_proj")
-      >>> jaxlrp.lrp(f, mamba, target="all")(jnp.array([1.0, 2.0])).round(2).tolist()
-      [3.0, 6.0]
+      >>> def f(u):
+      ...     def step(h, u):
+      ...         b, c = jnp.array([u.sum(), 1.0]), jnp.array([1.0, u[0]])
+      ...         h = 0.5 * h + jnp.outer(u, b)
+      ...         return h, h @ c
+      ...     return jax.lax.scan(step, jnp.zeros((2, 2)), u)[1][-1]
+      >>> u = jnp.array([[1.0, 2.0], [2.0, 1.0]])
+      >>> mamba = jaxlrp.composites.MambaLRP()
+      >>> jaxlrp.lrp(f, mamba, target="all")(u).round(2).tolist()
+      [[2.5, 5.0], [10.0, 5.0]]
     """
+    held = rules.SignalTakesAll(coefficients=True)
     composite = (
         Composite("MambaLRP")
         .on("layer", rules.LRP0())
-        .on("product", rules.SignalTakesAll())
+        .on("product", held)
+        .on("bilinear", held)
     )
     return composite if coefficients is None else composite.hold(coefficients)
 

@@ -222,12 +222,15 @@ class SignalTakesAll(Rule):
 
     A gate is a factor known to be nonnegative (a sigmoid's or softmax's output) where
     the other is not; with `activations=True` also the result of any activation where
-    the other is none, as in `silu(gate) * up`. Other products are split evenly.
-    Conserves.
-    Source: Arras et al. 2017.
+    the other is none, as in `silu(gate) * up`; with `coefficients=True` also what a
+    selective state space makes of the input beside its signal, the matrices `B` and `C`
+    of `h' = A h + x B`, `y = C h`, known by their axes. A contraction that sums has no
+    other gates. Other products are split evenly. Conserves.
+    Source: Arras et al. 2017; Rezaei Jafari et al. 2024 (coefficients).
     """
 
     activations: bool = static(default=False)
+    coefficients: bool = static(default=False)
 
 
 @rule

@@ -364,6 +364,126 @@ def chunked_attention(q, k, v, seen, added):
     return jnp.swapaxes(mixed / total[..., None], 1, 2)
 
 
+def chunks(x, axis):
+    shape = (*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
+    return jnp.moveaxis(jnp.reshape(x, shape), axis, 0)
+
+
+def of_chunk(q, carry, chunk, joined=jnp.maximum):
+    """One step of attention with a running maximum, a sum and a mix of values."""
+    mix, top, total = carry
+    k, v, seen, added = chunk
+    s = jnp.einsum("bthd,bshd->bhts", q, repeated(k)) / math.sqrt(DIM) + added
+    s = jnp.where(seen[:, None], s, -1e30)
+    new = joined(top, s.max(-1))
+    e, old = jnp.exp(s - new[..., None]), jnp.exp(top - new)
+    more = jnp.einsum("bhts,bshd->bhtd", e, repeated(v))
+    return mix * old[..., None] + more, new, total * old + e.sum(-1)
+
+
+def in_chunks(q, k, v, seen, added):
+    like = jnp.zeros((BATCH, HEADS, STEPS, DIM), q.dtype)
+    start = like, like[..., 0] - 1e30, like[..., 0]
+    seen, added = jnp.asarray(seen), jnp.asarray(added)
+    return start, (chunks(k, 1), chunks(v, 1), chunks(seen, 2), chunks(added, 2))
+
+
+def online(q, k, v, seen, added):
+    """The same without a derivative of its own."""
+    start, xs = in_chunks(q, k, v, seen, added)
+    step = functools.partial(of_chunk, q)
+    (mix, _, total), _ = jax.lax.scan(lambda c, x: (step(c, x), None), start, xs)
+    return jnp.swapaxes(mix / total[..., None], 1, 2)
+
+
+def online_again(q, k, v, seen, added):
+    """The maximum passes no gradient, steps are evaluated again, and a reciprocal."""
+
+    @jax.checkpoint
+    def step(carry, chunk):
+        joined = lambda a, b: jax.lax.stop_gradient(jnp.maximum(a, b))  # noqa: E731
+        return of_chunk(q, carry, chunk, joined), None
+
+    start, xs = in_chunks(q, k, v, seen, added)
+    (mix, _, total), _ = jax.lax.scan(step, start, xs)
+    return jnp.swapaxes(mix * (1 / jnp.maximum(total, 1e-30))[..., None], 1, 2)
+
+
+def online_by_loop(q, k, v, seen, added):
+    start, xs = in_chunks(q, k, v, seen, added)
+
+    def step(i, carry):
+        return of_chunk(q, carry, [x[i] for x in xs])
+
+    mix, _, total = jax.lax.fori_loop(0, STEPS // 2, step, start)
+    return jnp.swapaxes(mix / total[..., None], 1, 2)
+
+
+def online_by_hand(q, k, v, seen, added):
+    """Unrolled, and divided in the function of the last step."""
+    carry, xs = in_chunks(q, k, v, seen, added)
+    for i in range(STEPS // 2):
+        carry = of_chunk(q, carry, [x[i] for x in xs])
+    return jnp.einsum("bhtd,bht->bthd", carry[0], 1 / carry[2])
+
+
+def online_divided(q, k, v, seen, added):
+    """The mix is divided in each step, by the sum so far."""
+    start, xs = in_chunks(q, k, v, seen, added)
+
+    def step(carry, chunk):
+        mix, top, total = carry
+        k, v, seen, added = chunk
+        s = jnp.where(seen[:, None], scores(q, k, added), -1e30)
+        new = jnp.maximum(top, s.max(-1))
+        e, kept = jnp.exp(s - new[..., None]), total * jnp.exp(top - new)
+        total = kept + e.sum(-1)
+        more = jnp.einsum("bhts,bshd->bhtd", e, repeated(v)) / total[..., None]
+        return (mix * (kept / total)[..., None] + more, new, total), None
+
+    (mix, _, _), _ = jax.lax.scan(step, start, xs)
+    return jnp.swapaxes(mix, 1, 2)
+
+
+def online_multiplied(q, k, v, seen, added):
+    """In each step the mix is multiplied by the last sum and divided by the new one."""
+    start, xs = in_chunks(q, k, v, seen, added)
+
+    def step(carry, chunk):
+        mix, *others = carry
+        mix, *others = of_chunk(q, (mix * others[1][..., None], *others), chunk)
+        return (mix / others[1][..., None], *others), None
+
+    (mix, _, _), _ = jax.lax.scan(step, start, xs)
+    return jnp.swapaxes(mix, 1, 2)
+
+
+def in_two_passes(q, k, v, seen, added):
+    """Maximum and sum first, and then the weights."""
+    start, xs = in_chunks(q, k, v, seen, added)
+
+    def scores_of(chunk):
+        k, _, seen, added = chunk
+        s = jnp.einsum("bthd,bshd->bhts", q, repeated(k)) / math.sqrt(DIM) + added
+        return jnp.where(seen[:, None], s, -1e30)
+
+    def first(carry, chunk):
+        top, total = carry
+        s = scores_of(chunk)
+        new = jnp.maximum(top, s.max(-1))
+        e = jnp.exp(s - new[..., None]).sum(-1)
+        return (new, total * jnp.exp(top - new) + e), None
+
+    (top, total), _ = jax.lax.scan(first, start[1:], xs)
+
+    def second(mix, chunk):
+        p = jnp.exp(scores_of(chunk) - top[..., None]) / total[..., None]
+        return mix + jnp.einsum("bhts,bshd->bthd", p, repeated(chunk[1])), None
+
+    mix = jnp.zeros((BATCH, STEPS, HEADS, DIM), q.dtype)
+    return jax.lax.scan(second, mix, xs)[0]
+
+
 chunked_attention.defvjp(
     lambda *operands: (chunked_attention(*operands), operands), _derivative
 )
@@ -400,6 +520,13 @@ FORMS = (
     rolling,
     fused,
     chunked,
+    online,
+    online_again,
+    online_by_loop,
+    online_by_hand,
+    online_divided,
+    online_multiplied,
+    in_two_passes,
     linen,
     linen_weights,
     nnx_weights,
@@ -684,7 +811,25 @@ def sink_in_the_sum(s, v):
     return e / (e.sum(-1, keepdims=True) + math.exp(SINK)) @ v
 
 
-SINKS = (sink_among_scores, sink_with_a_value_of_zero, sink_in_the_sum)
+def sink_in_the_maximum(s, v):
+    top = jnp.maximum(s.max(-1, keepdims=True), SINK)
+    e = jnp.exp(s - top)
+    return e / (e.sum(-1, keepdims=True) + jnp.exp(SINK - top)) @ v
+
+
+def sink_divided_last(s, v):
+    top = jax.lax.stop_gradient(jnp.maximum(s.max(-1, keepdims=True), SINK))
+    e = jnp.exp(s - top)
+    return e @ v / (e.sum(-1, keepdims=True) + jnp.exp(SINK - top))
+
+
+SINKS = (
+    sink_among_scores,
+    sink_with_a_value_of_zero,
+    sink_in_the_sum,
+    sink_in_the_maximum,
+    sink_divided_last,
+)
 
 
 @pytest.mark.parametrize("form", SINKS, ids=lambda f: f.__name__)
