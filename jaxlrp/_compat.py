@@ -149,6 +149,43 @@ def is_while(params: Mapping[str, Any]) -> bool:
     return "cond_jaxpr" in params
 
 
+def is_remat(params: Mapping[str, Any]) -> bool:
+    """Is it a `jax.checkpoint`, by its parameters?"""
+    return "prevent_cse" in params
+
+
+def with_body(
+    primitive: Primitive,
+    params: Mapping[str, Any],
+    body: Callable[..., list[Any]],
+    places: Sequence[int | None],
+) -> Callable[..., list[Any]]:
+    """The map of a `jax.checkpoint` equation with another body.
+
+    A new `jax.checkpoint` would not be one that has been differentiated, in front of
+    which XLA may not take together what is to be worked out again.
+
+    Args:
+      primitive: the equation's.
+      params: the equation's.
+      body: a function of arrays to a list of arrays.
+      places: for each operand, which one of the equation it was, or None.
+    """
+
+    def bind(*operands: Any) -> list[Any]:
+        jaxpr, consts = open_jaxpr(jax.make_jaxpr(body)(*operands))
+        # The primitive has no place for constants: they are operands in front.
+        jaxpr = jaxpr.replace(constvars=[], invars=[*constvars(jaxpr), *jaxpr.invars])
+        apart = params["prevent_cse"]
+        if isinstance(apart, tuple):
+            own = (True if p is None else apart[p] for p in places)
+            apart = (*(False for _ in consts), *own)
+        changed = {**params, "jaxpr": jaxpr, "prevent_cse": apart}
+        return primitive_bind(primitive, changed)(*consts, *operands)
+
+    return bind
+
+
 def varying_like(t: Any, x: Any) -> Any:
     """`t`, which under `shard_map` may differ from device to device where `x` does."""
     missing = _varying(x) - _varying(t)
