@@ -273,9 +273,7 @@ def _remat(equation: Equation, inputs: list[Atom], sheet: Sheet) -> Sequence[Ato
     return [next(results) if inner.level(v) == OPEN else _at(v, outer) for v in outs]
 
 
-def _whole(
-    equation: Equation, inputs: Sequence[Atom], sheet: Sheet
-) -> Sequence[Atom]:
+def _whole(equation: Equation, inputs: Sequence[Atom], sheet: Sheet) -> Sequence[Atom]:
     """The equation as it is, of which nothing can be taken off."""
     operation = Operation((), (), _binder(equation))
     return sheet.put(operation, inputs, [v.aval for v in equation.outputs], OPEN)
@@ -306,7 +304,8 @@ def _moved(
             stacked = tuple(inner.level(v) == EACH for v in operation.inputs)
             operation = _mapped(operation, stacked, length)
             avals = [_stack_of(aval, length) for aval in avals]
-        outer.update(zip(operation.outputs, sheet.put(operation, inputs, avals)))
+        made = sheet.put(operation, inputs, avals)
+        outer.update(zip(operation.outputs, made, strict=True))
     return outer
 
 
@@ -314,9 +313,7 @@ def _stack_of(aval: Any, length: int) -> Any:
     return jax.core.ShapedArray((length, *aval.shape), aval.dtype)
 
 
-def _mapped(
-    operation: Operation, stacked: tuple[bool, ...], length: int
-) -> Operation:
+def _mapped(operation: Operation, stacked: tuple[bool, ...], length: int) -> Operation:
     """The operation for all iterations of a loop at once."""
     run = operation.run
     if operation.maps:
@@ -325,12 +322,13 @@ def _mapped(
     else:
 
         def mapped(*operands: Any) -> list[Any]:
+            given = list(zip(operands, stacked, strict=True))
+
             def step(xs: Sequence[Any]) -> list[Any]:
                 queue = iter(xs)
-                given = zip(operands, stacked, strict=True)
                 return run(*(next(queue) if s else v for v, s in given))
 
-            return lax.map(step, [v for v, s in zip(operands, stacked) if s])
+            return lax.map(step, [v for v, s in given if s])
 
     key = None if operation.key is None else (operation.key, stacked, length)
     return dataclasses.replace(operation, run=mapped, key=key)
@@ -399,19 +397,18 @@ def _scan(equation: Equation, inputs: list[Atom], sheet: Sheet) -> Sequence[Atom
     operation = Operation((), (), _binder(equation, run))
     avals = [equation.outputs[i].aval for i in (*carried, *stacks)]
     operands = [outer[v] for v in order]
-    results = dict(
-        zip((*carried, *stacks), sheet.put(operation, operands, avals, OPEN))
-    )
-    for i, out in enumerate(outs):
-        if i in results:
-            continue
-        if i < m:
-            results[i] = ends[i]
-        else:
-            level = inner.level(out)
-            found = _at(out, outer)
-            results[i] = found if level == EACH else _repeated(found, length, sheet)
-    return [results[i] for i in range(len(outs))]
+    made = iter(sheet.put(operation, operands, avals, OPEN))
+
+    def result(i: int, out: Atom) -> Atom:
+        if i in carried or i in stacks:
+            return next(made)
+        if i in counted:
+            return ends[i]
+        found = _at(out, outer)
+        each = inner.level(out) == EACH
+        return found if each else _repeated(found, length, sheet)
+
+    return [result(i, out) for i, out in enumerate(outs)]
 
 
 def _loop(
@@ -456,8 +453,8 @@ def _counted(
         a, b = len(fixed), len(fixed) + len(carry)
 
         def step(now: Any, x: Any) -> Any:
-            given = dict(zip((*fixed, *carry, *xs), (*operands[:a], *now, *x)))
-            return evaluate(work, given, after), now
+            values = zip((*fixed, *carry, *xs), (*operands[:a], *now, *x), strict=True)
+            return evaluate(work, dict(values), after), now
 
         return _loop(step, operands[a:b], operands[b:], params)
 
@@ -465,18 +462,19 @@ def _counted(
     avals = [v.aval for v in carry]
     stacks = [_stack_of(aval, params["length"]) for aval in avals]
     made = sheet.put(Operation((), (), run), atoms, [*avals, *stacks])
-    return dict(zip(counted, made[: len(counted)])), [*made[len(counted) :]]
+    ends, starts = made[: len(counted)], made[len(counted) :]
+    return dict(zip(counted, ends, strict=True)), list(starts)
 
 
 # ---- the cut ---------------------------------------------------------------------
 
 
-def cut(
-    sheet: Sheet, outputs: Sequence[Atom]
-) -> tuple[list[Value], list[Operation]]:
+def cut(sheet: Sheet, outputs: Sequence[Atom]) -> tuple[list[Value], list[Operation]]:
     """The known values that the rest is given, and the rest, which makes `outputs`."""
     made = {v for op in sheet.operations for v in op.outputs}
-    sources = {v: (v,) for v in sheet.levels if v not in made}
+    sources: dict[Value, tuple[Value, ...]] = {
+        v: (v,) for v in sheet.levels if v not in made
+    }
     whole = set(sources)
     """Of values that are moves and casts of their sources."""
     wanted = dict.fromkeys(v for v in outputs if not isinstance(v, Literal))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,12 +28,12 @@ def prepare(
 
     they are changed here, and `rest(buffers, x)` equals `f(params, x)`.
 
-    Everything in `f` that depends on no varying argument is evaluated, also what lies in
-    the body of a `scan` or `jax.checkpoint`; the body of a `cond`, of a `while` loop, of
-    a `shard_map`, of an effect, and a function with a derivative of its own are left as
-    they are. Random numbers drawn with a key that does not vary are drawn once: let the
-    key vary. What is only a broadcast, a transposition or another move of something
-    smaller or given is not stored.
+    Everything in `f` that depends on no varying argument is evaluated, also in the body
+    of a `scan` or a `jax.checkpoint`. The bodies of `cond`, of `while` loops and of
+    `shard_map`, functions with a derivative of their own and what has effects are left
+    as they are where they depend on one. What is a broadcast, a transposition or
+    another move of something smaller, or of an argument, is not stored. Random numbers
+    whose key does not vary are drawn once: let the key vary.
 
     Args:
       f: a function of pytrees. Arrays that it closes over are prepared as arguments
@@ -50,8 +49,8 @@ def prepare(
       `(buffers, rest)`. `buffers` is a tuple of arrays, among them those of the
       arguments that are still needed, not copied. `rest(buffers, *varying)` takes the
       varying arguments in the order of `varying`, of the shapes and dtypes that they
-      had, and returns what `f` would. It is a pure function: pass it to `jax.jit`,
-      `jax.vmap` or `jax.grad`, and buffers as an argument. For other weights of the same
+      had, and returns what `f` would. It is a pure function, for `jax.jit`, `jax.vmap`
+      and `jax.grad`; give it the buffers as an argument. For other weights of the same
       shapes the buffers are those of `jax.jit(lambda p: prepare(f, p, x)[0])(p)`.
 
     Raises:
@@ -160,8 +159,10 @@ def _worked_out(
 def _as_prepared(buffers: Any, expected: Sequence[tuple[Any, Any]]) -> Sequence[Any]:
     """The buffers, if they are those of such a function."""
     if not isinstance(buffers, tuple | list) or len(buffers) != len(expected):
-        got = f"{len(buffers)} of them" if isinstance(buffers, tuple | list) else (
-            f"a {type(buffers).__name__}"
+        got = (
+            f"{len(buffers)} of them"
+            if isinstance(buffers, tuple | list)
+            else (f"a {type(buffers).__name__}")
         )
         raise ValueError(
             f"buffers: got {got}, expected the {len(expected)} arrays that prepare "
