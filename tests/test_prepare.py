@@ -248,3 +248,325 @@ def test_xla_does_no_work_on_weights(name, rule):
 
     assert work(explain, params, x)
     assert not work(rest, buffers, x)
+
+
+def test_what_a_loop_does_there_and_back_is_kept_once():
+    _, params, x = NETWORKS["stacked"]
+    buffers, _ = jaxlrp.prepare(explainer("stacked", "Gamma"), params, x)
+    stacks = [b for b in buffers if b.shape == params["ws"].shape]
+    assert len(stacks) == 2  # the weights, and the changed ones
+
+
+# ---- what is stored --------------------------------------------------------------
+
+
+def test_arguments_are_not_copied():
+    params = jax.tree.map(jnp.asarray, NETWORKS["dense"][1])
+    x = NETWORKS["dense"][2]
+    buffers, _ = jaxlrp.prepare(explainer("dense", "Epsilon"), params, x)
+    own = {id(v) for v in params.values()}
+    assert {id(v) for v in buffers} <= own
+
+
+def test_what_is_made_of_little_is_not_stored():
+    """A causal mask, a broadcast, a padding and a transposition."""
+    w = jnp.asarray(normal(50, 40))
+
+    def f(w, b, x):
+        mask = jnp.tril(jnp.ones((40, 40), bool))
+        wide = jnp.pad(jnp.broadcast_to(b, (40, 40)), ((0, 60), (0, 0)))
+        h = x @ jnp.where(mask, x.T @ x, wide[:40])
+        return h + (x @ w.T) @ w
+
+    arguments = (w, jnp.asarray(normal(40)), normal(6, 40))
+    buffers, rest = jaxlrp.prepare(f, *arguments)
+    assert sorted(b.shape for b in buffers) == [(40,), (50, 40)]
+    assert_close(rest(buffers, arguments[-1]), f(*arguments))
+
+
+def test_smaller_casts_are_stored_and_larger_ones_are_not():
+    w = jnp.asarray(normal(8, 8), jnp.bfloat16)
+    x = normal(2, 8)
+    buffers, _ = jaxlrp.prepare(lambda w, x: x @ w.astype(x.dtype), w, x)
+    assert [b.dtype for b in buffers] == [jnp.bfloat16]
+    w = w.astype(jnp.float32)
+    buffers, _ = jaxlrp.prepare(lambda w, x: x @ w.astype(jnp.bfloat16), w, x)
+    assert [b.dtype for b in buffers] == [jnp.bfloat16]
+    # But changed weights are stored, whatever they were cast from.
+    w = w.astype(jnp.bfloat16)
+    buffers, _ = jaxlrp.prepare(lambda w, x: x @ jnp.abs(w.astype("f4")), w, x)
+    assert [b.dtype for b in buffers] == [jnp.float32]
+
+
+def test_a_barrier_does_not_hold_weights_back():
+    def f(w, x):
+        w, x = lax.optimization_barrier((w, x))
+        return x @ jnp.exp(w)
+
+    w, x = normal(4, 3), normal(2, 4)
+    buffers, rest = jaxlrp.prepare(f, w, x)
+    assert_close(buffers, (jnp.exp(w),))
+    assert "optimization_barrier" in str(jax.make_jaxpr(rest)(buffers, x))
+
+
+def test_closed_over_arrays_are_buffers():
+    w = jnp.asarray(normal(4, 3))
+    buffers, rest = jaxlrp.prepare(lambda x: x @ jnp.exp(w), jnp.ones((2, 4)))
+    assert_close(buffers, (jnp.exp(w),))
+    assert _compat.open_jaxpr(jax.make_jaxpr(rest)(buffers, jnp.ones((2, 4))))[1] == ()
+
+
+# ---- loops -----------------------------------------------------------------------
+
+
+def prepared_as_it_is(f, *args):
+    """The buffers and the rest, which is checked against `f`."""
+    buffers, rest = jaxlrp.prepare(f, *args)
+    assert_close(jax.jit(rest)(buffers, args[-1]), f(*args))
+    return buffers, rest
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_of_a_loop_what_no_example_decides_is_done_before(reverse):
+    def f(w, ws, start, x):
+        def step(carry, given):
+            number, known, h = carry
+            u, scale = given
+            h = jnp.tanh(h @ jnp.exp(w) + u @ jnp.exp(scale) + known[number])
+            return (number + 1, known * jnp.cos(known), h), (jnp.sin(known), h)
+
+        xs = (jnp.stack([x] * 3), ws)
+        carry = (0, start, x)
+        return lax.scan(step, carry, xs, reverse=reverse)
+
+    arguments = normal(4, 4), normal(3, 4, 4), normal(4), normal(2, 4)
+    buffers, rest = prepared_as_it_is(f, *arguments)
+    text = str(jax.make_jaxpr(rest)(buffers, arguments[-1]))
+    assert "tanh" in text
+    assert not {"exp", "cos", "sin"} & set(re.findall(r"= (\w+)", text))
+
+
+def test_loops_in_loops_and_in_checkpoints():
+    def f(ws, x):
+        @jax.checkpoint
+        def layer(h, w):
+            def step(h, row):
+                return jnp.tanh(h @ jnp.exp(w)) + jnp.exp(row), jnp.exp(row)
+
+            return lax.scan(step, h, w)
+
+        h, rows = lax.scan(layer, x, ws)
+        return jax.grad(lambda x: lax.scan(layer, x, ws)[0].sum())(x), h, rows
+
+    arguments = normal(3, 4, 4), normal(2, 4)
+    buffers, rest = prepared_as_it_is(f, *arguments)
+    text = str(jax.make_jaxpr(rest)(buffers, arguments[-1]))
+    assert "exp" not in re.findall(r"= (\w+)", text)
+    assert "remat2" in text or "checkpoint" in text
+
+
+def test_a_loop_without_steps():
+    def f(ws, x):
+        return lax.scan(lambda h, w: (h @ jnp.exp(w), jnp.exp(w)), x, ws)
+
+    prepared_as_it_is(f, np.zeros((0, 4, 4), "f4"), normal(2, 4))
+
+
+def test_a_loop_of_which_nothing_is_known_stays_as_it_is():
+    def f(w, x):
+        return lax.scan(lambda h, u: (jnp.tanh(h @ w + u), h), x[0], x)
+
+    x = normal(5, 4, 4)
+    _, rest = prepared_as_it_is(f, normal(4, 4), x)
+
+
+def test_what_is_worked_out_again_still_is():
+    """A checkpoint keeps its policy, and is one that has been differentiated."""
+    w, x = normal(4, 4), normal(2, 4)
+    policy = jax.checkpoint_policies.dots_saveable
+
+    def f(w, x):
+        layer = jax.checkpoint(lambda x: jnp.tanh(x @ jnp.exp(w)), policy=policy)
+        return jax.grad(lambda x: layer(layer(x)).sum())(x)
+
+    buffers, rest = prepared_as_it_is(f, w, x)
+
+    def checkpoints(f, *args):
+        eqns = _compat.open_jaxpr(jax.make_jaxpr(f)(*args))[0].eqns
+        return [
+            (e.params["policy"], e.params["prevent_cse"], e.params["differentiated"])
+            for e in eqns
+            if _compat.is_remat(e.params)
+        ]
+
+    assert checkpoints(rest, buffers, x) == checkpoints(f, w, x) != []
+
+
+# ---- what is left alone ----------------------------------------------------------
+
+
+def test_branches_and_loops_of_unknown_length_stay_whole():
+    def f(w, x):
+        x = lax.cond(x.sum() > 0, lambda w, x: x @ w, lambda w, x: x - 1.0, w, x)
+        x = lax.while_loop(lambda x: x.sum() > 0, lambda x: x @ w - 1.0, x)
+        return lax.fori_loop(0, 3, lambda i, x: jnp.tanh(x @ w) + i, x)
+
+    prepared_as_it_is(f, normal(4, 4), np.abs(normal(2, 4)))
+
+
+def test_effects_happen_in_each_call(capfd):
+    def f(w, x):
+        jax.debug.print("w is {}", w.sum())
+        return x @ jnp.exp(w)
+
+    w, x = jnp.ones((2, 2)), jnp.ones((1, 2))
+    buffers, rest = jaxlrp.prepare(f, w, x)
+    jax.effects_barrier()
+    assert capfd.readouterr().out == ""
+    for _ in range(2):
+        jax.block_until_ready(jax.jit(rest)(buffers, x))
+    jax.effects_barrier()
+    assert capfd.readouterr().out == "w is 4.0\n" * 2
+
+
+def test_a_derivative_of_its_own_stays():
+    """A ReLU's is zero at zero, where that of a maximum is one half."""
+    f = lambda w, x: jax.nn.relu(x * jnp.exp(w)).sum()  # noqa: E731
+    buffers, rest = jaxlrp.prepare(f, jnp.ones(3), jnp.zeros(3))
+    assert jax.grad(rest, argnums=1)(buffers, jnp.zeros(3)).tolist() == [0.0] * 3
+
+
+def test_random_numbers_of_a_key_that_varies_vary():
+    def f(w, key, x):
+        return x @ jnp.exp(w) + jax.random.normal(key, x.shape)
+
+    w, x = jnp.ones((3, 3)), jnp.ones((2, 3))
+    keys = jax.random.split(jax.random.key(0))
+    buffers, rest = jaxlrp.prepare(f, w, keys[0], x, varying=(1, 2))
+    for key in keys:
+        assert_close(rest(buffers, key, x), f(w, key, x))
+    buffers, rest = jaxlrp.prepare(f, w, keys[0], x)
+    assert_close(rest(buffers, x), f(w, keys[0], x))
+
+
+# ---- composition -----------------------------------------------------------------
+
+
+def test_the_rest_composes():
+    _, params, x = NETWORKS["many rows"]
+    explain = jaxlrp.lrp(dense, composites.Uniform(rules.ZPlus()))
+    buffers, rest = jaxlrp.prepare(explain, params, x)
+
+    def mapped(f, first):
+        return run(jax.vmap(f, (None, 0)), first, jnp.stack([x, 0.5 * x]))
+
+    def slope(f, first):
+        return run(jax.grad(lambda x, first: (f(first, x) ** 2).sum()), x, first)
+
+    assert_close(mapped(rest, buffers), mapped(explain, params))
+    assert_close(slope(rest, buffers), slope(explain, params))
+
+
+def test_preparing_is_traceable():
+    """Under `jit`, for other weights, and for the gradient by the weights."""
+    _, params, x = NETWORKS["dense"]
+    explain = jaxlrp.lrp(dense, composites.Uniform(rules.ZPlus()))
+    _, rest = jaxlrp.prepare(explain, params, x)
+    others = jax.tree.map(lambda v: -v, params)
+    buffers = run(lambda p: jaxlrp.prepare(explain, p, x)[0], others)
+    assert_close(run(rest, buffers, x), run(explain, others, x))
+
+    def by_halves(params):
+        buffers, rest = jaxlrp.prepare(explain, params, x)
+        return (rest(buffers, x) ** 2).sum()
+
+    whole = jax.grad(lambda p: (explain(p, x) ** 2).sum())
+    assert_close(run(jax.grad(by_halves), params), run(whole, params))
+
+
+def test_weights_over_devices():
+    kinds = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((2,), ("i",), axis_types=kinds, devices=jax.devices()[:2])
+    over = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "i"))
+    w, x = normal(4, 6), normal(2, 4)
+    explain = jaxlrp.lrp(lambda w, x: jax.nn.relu(x @ w), composites.EpsilonPlus())
+    buffers, rest = jaxlrp.prepare(explain, jax.device_put(w, over), x)
+    assert all(b.sharding.is_equivalent_to(over, 2) for b in buffers)
+    assert_close(run(rest, buffers, x), run(explain, w, x))
+
+
+def test_several_arguments_vary_and_others_need_be_no_arrays():
+    def f(power, weights, x, y):
+        return {"sum": x @ weights["w"] ** power + y, "known": weights["w"].sum()}
+
+    weights = {"w": jnp.asarray(normal(4, 3)), "name": "w"}
+    x, y = normal(2, 4), normal(2, 3)
+    buffers, rest = jaxlrp.prepare(f, 2, weights, x, y, varying=(3, 2))
+    assert_close(rest(buffers, y, x), f(2, weights, x, y))
+    buffers, rest = jaxlrp.prepare(f, 2, weights, x, y, varying=())
+    assert_close(rest(buffers), f(2, weights, x, y))
+
+
+def test_other_methods_are_prepared_too():
+    _, params, x = NETWORKS["dense"]
+    explain = jaxlrp.lrp_each(dense, composites.Uniform(rules.ZPlus()))
+    buffers, rest = jaxlrp.prepare(explain, params, x)
+    assert_close(run(rest, buffers, x), run(explain, params, x))
+
+
+# ---- errors ----------------------------------------------------------------------
+
+
+def product(w, x):
+    return x["a"] @ w
+
+
+@pytest.mark.parametrize("varying", [2, -3, (0, 0), "x", True])
+def test_an_argument_that_is_not_there_cannot_vary(varying):
+    with pytest.raises((TypeError, ValueError), match="varying: got"):
+        jaxlrp.prepare(product, jnp.ones((3, 2)), {"a": jnp.ones(3)}, varying=varying)
+
+
+def test_what_is_prepared_has_to_be_arrays():
+    with pytest.raises(TypeError, match="f: got 3, expected a function"):
+        jaxlrp.prepare(3, 1.0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"argument 1\['a'\] varies: got 'b' of type"):
+        jaxlrp.prepare(product, jnp.ones((3, 2)), {"a": "b"})
+    shape = jax.ShapeDtypeStruct((3, 2), "f4")
+    with pytest.raises(TypeError, match="argument 0 does not vary: .* expected an arr"):
+        jaxlrp.prepare(product, shape, {"a": jnp.ones(3)})
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            [{"a": np.ones(4, "f4")}],
+            r"argument 1\['a'\]: got float32 of shape \(4,\), ",
+        ),
+        ([{"a": np.ones(3, "i4")}], r"expected float32 of shape \(3,\), as when it"),
+        ([{"b": np.ones(3, "f4")}], "argument 1: got a pytree .* expected PyTreeDef"),
+        (
+            [],
+            r"varying: got 0 arguments beside the buffers, expected 1, those at \[1\]",
+        ),
+    ],
+)
+def test_the_rest_takes_what_it_was_prepared_for(args, message):
+    buffers, rest = jaxlrp.prepare(product, jnp.ones((3, 2)), {"a": jnp.ones(3)})
+    with pytest.raises(ValueError, match=message):
+        rest(buffers, *args)
+
+
+@pytest.mark.parametrize(
+    ("buffers", "message"),
+    [
+        ((), "buffers: got 0 of them, expected the 1 arrays"),
+        ({"w": 1}, "buffers: got a dict, expected the 1 arrays"),
+        ((np.ones((2, 3), "f4"),), r"buffers\[0\]: got float32 of shape \(2, 3\), exp"),
+    ],
+)
+def test_the_rest_takes_its_own_buffers(buffers, message):
+    _, rest = jaxlrp.prepare(product, jnp.ones((3, 2)), {"a": jnp.ones(3)})
+    with pytest.raises(ValueError, match=message):
+        rest(buffers, {"a": jnp.ones(3)})
