@@ -129,6 +129,17 @@ def names_of(equation_params: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(filter(None, found))
 
 
+def is_sized(aval: Any) -> bool:
+    """An array's type: no reference's, and of sizes that are numbers."""
+    is_array = isinstance(aval, jax.core.ShapedArray)
+    return is_array and all(isinstance(n, int) for n in aval.shape)
+
+
+def stack_of(aval: Any, length: int) -> Any:
+    """The type of a stack of arrays."""
+    return jax.core.ShapedArray((length, *aval.shape), aval.dtype)
+
+
 def is_known(x: Any) -> bool:
     """Is the array's value known: neither traced nor a mere shape?"""
     return not isinstance(x, jax.core.Tracer | jax.ShapeDtypeStruct)

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Literal
@@ -163,16 +162,9 @@ def _write(equation: Equation, inputs: list[Atom], sheet: Sheet) -> Sequence[Ato
                 return _scan(equation, inputs, sheet)
             if _compat.is_remat(equation.params):
                 return _remat(equation, inputs, sheet)
-    held = equation.effectful or not all(map(_is_array, avals))
+    held = equation.effectful or not all(map(_compat.is_sized, avals))
     operation = _operation(equation, entry)
     return sheet.put(operation, inputs, avals, OPEN if held else None)
-
-
-def _is_array(aval: Any) -> bool:
-    """Not a reference, and of no size that is only known when it is called."""
-    return isinstance(aval, jax.core.ShapedArray) and all(
-        isinstance(n, int) for n in aval.shape
-    )
 
 
 def _operation(equation: Equation, entry: Entry | None) -> Operation:
@@ -205,16 +197,16 @@ def _cost(equation: Equation, entry: Entry | None) -> str:
     if equation.primitive is P.convert_element_type_p:
         return "cast"
     if entry.kind is Kind.ELEMENTWISE:
-        little = entry.is_sum or entry.is_product or entry.selects or entry.picks
-        return "cheap" if little else "full"
+        arithmetic = entry.is_sum or entry.is_product or entry.is_quotient
+        chooses = entry.selects or entry.picks
+        return "cheap" if arithmetic or chooses else "full"
     if entry.kind is not Kind.INERT:
         return "full"
     (out,) = (v.aval for v in equation.outputs)
     shapes = [aval_of(v).shape for v in equation.inputs]
     compares = entry.combines or out.dtype == jnp.dtype(bool)
     elementwise = all(shape in ((), out.shape) for shape in shapes)
-    counts = not shapes and isinstance(out, jax.core.ShapedArray)
-    return "cheap" if counts or (compares and elementwise) else "full"
+    return "cheap" if not shapes or (compares and elementwise) else "full"
 
 
 def _binder(
@@ -303,14 +295,10 @@ def _moved(
         if length is not None and level == EACH:
             stacked = tuple(inner.level(v) == EACH for v in operation.inputs)
             operation = _mapped(operation, stacked, length)
-            avals = [_stack_of(aval, length) for aval in avals]
+            avals = [_compat.stack_of(aval, length) for aval in avals]
         made = sheet.put(operation, inputs, avals)
         outer.update(zip(operation.outputs, made, strict=True))
     return outer
-
-
-def _stack_of(aval: Any, length: int) -> Any:
-    return jax.core.ShapedArray((length, *aval.shape), aval.dtype)
 
 
 def _mapped(operation: Operation, stacked: tuple[bool, ...], length: int) -> Operation:
@@ -421,7 +409,7 @@ def _loop(
 
 def _repeated(atom: Atom, length: int, sheet: Sheet) -> Value:
     """What is the same in all iterations, stacked."""
-    aval = _stack_of(aval_of(atom), length)
+    aval = _compat.stack_of(aval_of(atom), length)
 
     def run(x: Any) -> list[Any]:
         return [jnp.broadcast_to(jnp.asarray(x, aval.dtype), aval.shape)]
@@ -460,7 +448,7 @@ def _counted(
 
     atoms = [constants.get(v) or inputs[places[v]] for v in (*fixed, *carry, *xs)]
     avals = [v.aval for v in carry]
-    stacks = [_stack_of(aval, params["length"]) for aval in avals]
+    stacks = [_compat.stack_of(aval, params["length"]) for aval in avals]
     made = sheet.put(Operation((), (), run), atoms, [*avals, *stacks])
     ends, starts = made[: len(counted)], made[len(counted) :]
     return dict(zip(counted, ends, strict=True)), list(starts)
