@@ -65,8 +65,8 @@ TITLES = {
         "One layer",
         "Between ReLUs the input is known to be nonnegative, and relevance arrives "
         "only where the result is positive. With both signs nothing is known. A first "
-        "layer stands in front of a ReLU. *Prepared*: weights that `jaxlrp.prepare` has "
-        "changed before.",
+        "layer stands in front of a ReLU. *Prepared*: `jaxlrp.prepare` has changed the "
+        "weights before.",
     ),
     "deep": (
         "Compiling 24 layers",
