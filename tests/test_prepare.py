@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from jax import experimental, lax
 from jax.extend.core import jaxprs_in_params
 
 import jaxlrp
@@ -342,13 +342,14 @@ def prepared_as_it_is(f, *args):
 def test_of_a_loop_what_no_example_decides_is_done_before(reverse):
     def f(w, ws, start, x):
         def step(carry, given):
-            number, known, h = carry
+            number, known, total, h = carry
             u, scale = given
-            h = jnp.tanh(h @ jnp.exp(w) + u @ jnp.exp(scale) + known[number])
-            return (number + 1, known * jnp.cos(known), h), (jnp.sin(known), h)
+            h = jnp.tanh(h @ jnp.exp(w) + u @ jnp.exp(scale) + known[number] + total)
+            known, seen = known * jnp.cos(known), jnp.sin(known)
+            return (number + 1, known, total + h.sum(), h), (seen, h, w)
 
         xs = (jnp.stack([x] * 3), ws)
-        carry = (0, start, x)
+        carry = (0, start, 0.0, x)  # the sum is known before the first step alone
         return lax.scan(step, carry, xs, reverse=reverse)
 
     arguments = normal(4, 4), normal(3, 4, 4), normal(4), normal(2, 4)
@@ -439,6 +440,22 @@ def test_effects_happen_in_each_call(capfd):
         jax.block_until_ready(jax.jit(rest)(buffers, x))
     jax.effects_barrier()
     assert capfd.readouterr().out == "w is 4.0\n" * 2
+
+
+def test_a_result_of_an_effect_is_not_kept():
+    seen = []
+
+    def count(w):
+        seen.append(w)
+        return np.float32(len(seen))
+
+    def f(w, x):
+        shape = jax.ShapeDtypeStruct((), "f4")
+        return x + experimental.io_callback(count, shape, jnp.exp(w), ordered=True)
+
+    buffers, rest = jaxlrp.prepare(f, jnp.ones(()), jnp.zeros(()))
+    assert not seen
+    assert [float(jax.jit(rest)(buffers, jnp.zeros(()))) for _ in range(2)] == [1, 2]
 
 
 def test_mutable_arrays_are_made_in_each_call():
