@@ -136,8 +136,8 @@ def test_a_rule_of_one_pass_has_the_contractions_of_the_gradient(name, composite
 
 # Passes of one layer. Behind `x >= 0` z-plus and, in front of a ReLU, gamma run the
 # changed weights forwards and back, beside the layer itself; so does w-square. Flat
-# runs none, but sums over windows of one feature. Alpha-beta and what has both signs run
-# |W| or W+ beside W, both ways. Sums of few contributions are not taken from
+# runs none, but sums over windows of one feature. Alpha-beta and what has both signs
+# run |W| or W+ beside W, both ways. Sums of few contributions are not taken from
 # differences: then alpha-beta runs each part, of both signs as two products.
 FIRST = {"EpsilonPlusFlat": 1, "EpsilonGammaBox": 4, "EpsilonAlpha2Beta1": 4}
 IN_FRONT_OF_RELU = {
