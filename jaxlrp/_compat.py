@@ -8,6 +8,7 @@ newest JAX that are supported.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -158,6 +159,13 @@ def is_loop(params: Mapping[str, Any]) -> bool:
 def is_while(params: Mapping[str, Any]) -> bool:
     """Is it a `while` loop, by its parameters?"""
     return "cond_jaxpr" in params
+
+
+@functools.cache
+def barrier() -> Primitive:
+    """The primitive of `lax.optimization_barrier`, for which JAX has no public name."""
+    jaxpr, _ = open_jaxpr(jax.make_jaxpr(lax.optimization_barrier)(0.0))
+    return jaxpr.eqns[0].primitive
 
 
 def is_remat(params: Mapping[str, Any]) -> bool:

@@ -152,9 +152,7 @@ def _write(equation: Equation, inputs: list[Atom], sheet: Sheet) -> Sequence[Ato
     avals = [v.aval for v in equation.outputs]
     levels = [sheet.level(v) for v in inputs]
     known = [level < OPEN for level in levels]
-    structural = entry is not None and entry.kind is Kind.STRUCTURAL
-    if structural and len(inputs) == len(avals) > 1:
-        # A barrier of several values, each of which passes for itself.
+    if equation.primitive is _compat.barrier():
         return _each_for_itself(equation, inputs, known, sheet)
     if any(known) and not all(known) and not equation.effectful:
         if entry is not None and entry.kind is Kind.CONTROL:

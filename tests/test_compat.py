@@ -160,6 +160,10 @@ def test_defined_call_evaluates_under_every_transformation():
     assert out.shape == X.shape
 
 
+def test_the_barrier():
+    assert equation(lax.optimization_barrier, X).primitive is _compat.barrier()
+
+
 def test_types_of_arrays():
     (value,) = equation(jnp.sin, X).outvars
     assert _compat.is_sized(value.aval)

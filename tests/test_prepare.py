@@ -533,6 +533,28 @@ def test_weights_over_devices():
     assert_close(run(rest, buffers, x), run(explain, w, x))
 
 
+def test_preparing_on_each_device():
+    """Inside of a `shard_map`, where what moves between devices still moves."""
+    kinds = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((2,), ("i",), axis_types=kinds, devices=jax.devices()[:2])
+    spec = jax.sharding.PartitionSpec("i")
+
+    def f(w, x):
+        w, v = lax.ppermute((w, 2 * w), "i", [(0, 1), (1, 0)])
+        return x @ jnp.exp(w) + v.sum()
+
+    def halves(w, x):
+        buffers, rest = jaxlrp.prepare(f, w, x)
+        return rest(buffers, x)
+
+    def over_devices(f):
+        mapped = jax.shard_map(f, mesh=mesh, in_specs=(spec, spec), out_specs=spec)
+        return jax.jit(mapped)(w, x)
+
+    w, x = normal(6, 2), normal(4, 3)
+    assert_close(over_devices(halves), over_devices(f))
+
+
 def test_several_arguments_vary_and_others_need_be_no_arrays():
     def f(power, weights, x, y):
         return {"sum": x @ weights["w"] ** power + y, "known": weights["w"].sum()}
