@@ -115,29 +115,32 @@ def measure(
     args: Sequence[Any],
     rounds: int,
     compiles: int = 1,
+    others: Mapping[str, Sequence[Any]] | None = None,
 ) -> dict[str, Cost]:
     """The cost of every function that `builders` build, rounds interleaved.
 
-    Tracing, with lowering, is the faster of two; with more `compiles` it is their
-    median, and so is compiling. Functions are built anew each time.
+    `others` are the arguments of those that do not take `args`. Tracing, with lowering,
+    is the faster of two; with more `compiles` it is their median, and so is compiling.
+    Functions are built anew each time.
     """
     names = list(builders)
+    given = dict.fromkeys(names, args) | dict(others or {})
     traces: dict[str, list[float]] = {name: [] for name in names}
     compilations: dict[str, list[float]] = {name: [] for name in names}
     runs: dict[str, list[float]] = {name: [] for name in names}
     programs: dict[str, Any] = {}
     for name in _alternating(names, max(2, compiles)):
         build = builders[name]
-        seconds, lowered = _seconds(lambda: jax.jit(build()).lower(*args))  # noqa: B023
+        seconds, lowered = _seconds(lambda: jax.jit(build()).lower(*given[name]))  # noqa: B023
         traces[name].append(seconds)
         if len(compilations[name]) < compiles:
             seconds, programs[name] = _seconds(lowered.compile)
             compilations[name].append(seconds)
     for name in names:
-        jax.block_until_ready(programs[name](*args))
+        jax.block_until_ready(programs[name](*given[name]))
     for name in _alternating(names, rounds):
         seconds, _ = _seconds(
-            lambda: jax.block_until_ready(programs[name](*args))  # noqa: B023
+            lambda: jax.block_until_ready(programs[name](*given[name]))  # noqa: B023
         )
         runs[name].append(seconds)
     middle = min if compiles == 1 else statistics.median
@@ -162,8 +165,9 @@ def rows(
     *,
     target: str = "max",
     compiles: int = 1,
+    prepared: Sequence[str] = (),
 ) -> list[Row]:
-    """A row for each of the `chosen` composites."""
+    """A row for each of the `chosen` composites, and `prepared` ones once more."""
     apply, params, x = network
     args = (params, x)
     # JAX's own start and what it remembers of the network's inner functions belong to
@@ -174,8 +178,21 @@ def rows(
     }
     for name, composite in chosen.items():
         builders[name] = functools.partial(relevance, apply, composite, target)
-    costs = measure(builders, args, rounds, compiles)
-    return [Row(model, name, costs["gradient"], costs[name]) for name in chosen]
+    others: dict[str, Sequence[Any]] = {}
+    for name in prepared:
+        explain = relevance(apply, chosen[name], target)
+        buffers, rest = jaxlrp.prepare(explain, *args)
+        builders[name + PREPARED] = functools.partial(_same, rest)
+        others[name + PREPARED] = buffers, x
+    costs = measure(builders, args, rounds, compiles, others)
+    return [Row(model, name, costs["gradient"], costs[name]) for name in builders][1:]
+
+
+PREPARED = ", prepared"
+
+
+def _same(function: Callable) -> Callable:
+    return function
 
 
 def ratio(part: float | None, whole: float | None) -> float | None:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.gradient_ratio import ratio
+from benchmarks.gradient_ratio import PREPARED, ratio
 
 ONE_PASS = ("default", "lrp0", "epsilon", "attnlrp", "cplrp")
 SPLIT = {
@@ -101,7 +101,8 @@ def networks(rows: Rows) -> Iterator[Check]:
 
 def layers(rows: Rows) -> Iterator[Check]:
     for row in rows:
-        limit = LAYERS[place_of(row["model"])][row["composite"]]
+        rule = row["composite"].removesuffix(PREPARED)
+        limit = LAYERS[place_of(row["model"])][rule]
         work = f"one layer, {place_of(row['model'])}: {row['composite']}"
         yield from _checks(work, row, run=limit)
 

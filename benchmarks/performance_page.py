@@ -23,8 +23,8 @@ FALLS_SHORT = """\
 - *Memory of EpsilonGammaBox and EpsilonAlpha2Beta1 on ResNets*: gamma in front of a
   residual sum and alpha-beta keep two sums for each layer. Time, too: they take four
   products for each such layer, where a ReLU behind it would make it three.
-- *Dense layers with few rows*: rules that change weights write all weights once more.
-  Weights that are prepared once for many calls are not there yet.
+- *Dense layers with few rows*: rules that change weights write all weights once more
+  in each call. `jaxlrp.prepare` does so once for a dataset.
 - *First layers*: w-square and z-box take the products that their formulas have, and pay
   for what is done element by element beside them, as a first layer has few features.
 - *Tracing and compiling* 24 layers without a `scan`: reading costs about as much again
@@ -65,7 +65,8 @@ TITLES = {
         "One layer",
         "Between ReLUs the input is known to be nonnegative, and relevance arrives "
         "only where the result is positive. With both signs nothing is known. A first "
-        "layer stands in front of a ReLU.",
+        "layer stands in front of a ReLU. *Prepared*: `jaxlrp.prepare` has changed the "
+        "weights before.",
     ),
     "deep": (
         "Compiling 24 layers",

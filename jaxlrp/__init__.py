@@ -23,6 +23,7 @@ from jaxlrp._custom import custom_lrp, register_rule, route
 from jaxlrp._each import lrp_each
 from jaxlrp._parameters import parameter_relevance
 from jaxlrp._plan import Plan, plan
+from jaxlrp._prepare import prepare
 from jaxlrp._transform import lrp, relprop, value_and_lrp
 
 __version__ = "0.1.0"
@@ -43,6 +44,7 @@ __all__ = [
     "lrp_each",
     "parameter_relevance",
     "plan",
+    "prepare",
     "primitives",
     "register_rule",
     "relprop",

@@ -8,6 +8,7 @@ newest JAX that are supported.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -129,6 +130,17 @@ def names_of(equation_params: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(filter(None, found))
 
 
+def is_sized(aval: Any) -> bool:
+    """An array's type: no reference's, and of sizes that are numbers."""
+    is_array = isinstance(aval, jax.core.ShapedArray)
+    return is_array and all(isinstance(n, int) for n in aval.shape)
+
+
+def stack_of(aval: Any, length: int) -> Any:
+    """The type of a stack of arrays."""
+    return jax.core.ShapedArray((length, *aval.shape), aval.dtype)
+
+
 def is_known(x: Any) -> bool:
     """Is the array's value known: neither traced nor a mere shape?"""
     return not isinstance(x, jax.core.Tracer | jax.ShapeDtypeStruct)
@@ -155,6 +167,50 @@ def is_loop(params: Mapping[str, Any]) -> bool:
 def is_while(params: Mapping[str, Any]) -> bool:
     """Is it a `while` loop, by its parameters?"""
     return "cond_jaxpr" in params
+
+
+@functools.cache
+def barrier() -> Primitive:
+    """The primitive of `lax.optimization_barrier`, for which JAX has no public name."""
+    jaxpr, _ = open_jaxpr(jax.make_jaxpr(lax.optimization_barrier)(0.0))
+    return jaxpr.eqns[0].primitive
+
+
+def is_remat(params: Mapping[str, Any]) -> bool:
+    """Is it a `jax.checkpoint`, by its parameters?"""
+    return "prevent_cse" in params
+
+
+def with_body(
+    primitive: Primitive,
+    params: Mapping[str, Any],
+    body: Callable[..., list[Any]],
+    places: Sequence[int | None],
+) -> Callable[..., list[Any]]:
+    """The map of a `jax.checkpoint` equation with another body.
+
+    A new `jax.checkpoint` would not be one that has been differentiated, in front of
+    which XLA may not take together what is to be worked out again.
+
+    Args:
+      primitive: the equation's.
+      params: the equation's.
+      body: a function of arrays to a list of arrays.
+      places: for each operand, which one of the equation it was, or None.
+    """
+
+    def bind(*operands: Any) -> list[Any]:
+        jaxpr, consts = open_jaxpr(jax.make_jaxpr(body)(*operands))
+        # The primitive has no place for constants: they are operands in front.
+        jaxpr = jaxpr.replace(constvars=[], invars=[*constvars(jaxpr), *jaxpr.invars])
+        apart = params["prevent_cse"]
+        if isinstance(apart, tuple):
+            own = (True if p is None else apart[p] for p in places)
+            apart = (*(False for _ in consts), *own)
+        changed = {**params, "jaxpr": jaxpr, "prevent_cse": apart}
+        return primitive_bind(primitive, changed)(*consts, *operands)
+
+    return bind
 
 
 def varying_like(t: Any, x: Any) -> Any:

@@ -108,7 +108,11 @@ class Program:
 
 
 def flatten(
-    jaxpr: Any, scope: str = "", keep: bool = True, apart: bool = True
+    jaxpr: Any,
+    scope: str = "",
+    keep: bool = True,
+    apart: bool = True,
+    opened: Sequence[Primitive] | None = None,
 ) -> Program:
     """The program of a jaxpr, its calls written out and dead equations dropped.
 
@@ -117,11 +121,12 @@ def flatten(
       scope: the named scopes around all of it.
       keep: keep large calls that are repeated; else all are written out.
       apart: equal equations of different scopes are not one.
+      opened: the calls that are written out; None: all that can be read.
     """
     kept = _repeated(jaxpr) if keep else set()
     open_, consts = _compat.open_jaxpr(jaxpr)
     inputs = tuple(Value(v.aval) for v in open_.invars)
-    sheet = _Sheet(kept, [], [], {}, apart)
+    sheet = _Sheet(kept, [], [], {}, apart, opened)
     outputs = _write_out(open_, consts, inputs, scope, None, sheet)
     live = _live(sheet.equations, outputs)
     return Program(inputs, tuple(sheet.constants), live, tuple(outputs), scope)
@@ -137,6 +142,7 @@ class _Sheet:
       equations: so far.
       known: the results of equations by what they compute.
       apart: does their scope tell them apart?
+      opened: the calls that are written out, or None.
     """
 
     kept: set[int]
@@ -144,6 +150,7 @@ class _Sheet:
     equations: list[Equation]
     known: dict[Any, tuple[Value, ...]]
     apart: bool
+    opened: Sequence[Primitive] | None
 
 
 def _write_out(
@@ -170,7 +177,7 @@ def _write_out(
     for eqn in jaxpr.eqns:
         operands = tuple(read(v) for v in eqn.invars)
         inner_scope = _join(scope, _compat.name_stack(eqn.source_info))
-        body = _body(eqn, sheet.kept)
+        body = _body(eqn, sheet)
         if body is not None:
             open_, inner_consts = _compat.open_jaxpr(body)
             outs = _write_out(
@@ -229,15 +236,18 @@ def _join(outer: str, inner: str) -> str:
     return f"{outer}/{inner}" if outer and inner else outer or inner
 
 
-def _body(eqn: Any, kept: set[int]) -> Any | None:
+def _body(eqn: Any, sheet: _Sheet) -> Any | None:
     """The jaxpr to write out in place of a call, or None to leave the equation."""
+    if sheet.opened is not None:
+        opens = eqn.primitive in sheet.opened
+        return _compat.called_jaxpr(eqn.params) if opens else None
     entry = lookup(eqn.primitive)
     if entry is None:
         return _compat.implementation(eqn)
     if entry.kind is not Kind.CALL:
         return None
     body = _compat.called_jaxpr(eqn.params)
-    if body is None or id(body) in kept or _is_opaque(eqn):
+    if body is None or id(body) in sheet.kept or _is_opaque(eqn):
         return None
     activation = eqn.primitive is P.custom_jvp_call_p and is_elementwise(body)
     if activation and _compat.open_jaxpr(body)[0].eqns:

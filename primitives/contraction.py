@@ -7,6 +7,7 @@ bilinear products, as in attention.
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.extend.core import primitives
 
@@ -85,19 +86,48 @@ def _dot_as_ones(
 def _conv_as_ones(
     params: Params, ones: int, x: Array, other: tuple[int, ...], shape: tuple[int, ...]
 ) -> Array | None:
-    """As for `dot_general`: what is summed is summed first, one feature is left."""
+    """As for `dot_general`: what is summed is summed first, one feature is left.
+
+    A kernel of ones is then no convolution but sums over windows.
+    """
     if not _is_plain(params):
         return None
     numbers = params["dimension_numbers"]
     specs = (numbers.lhs_spec, numbers.rhs_spec)
+    total = x.sum(specs[1 - ones][1], keepdims=True)
+    if ones == 1 and _has_windows(params, x):
+        return jnp.broadcast_to(_windows(params, total, other), shape)
     kept = list(other)
     # Of an image of ones, one example is all; of a kernel, one feature.
     kept[specs[ones][0]] = kept[specs[ones][1]] = 1
-    total = x.sum(specs[1 - ones][1], keepdims=True)
     operands = [total, total]
     operands[ones] = jnp.ones(kept, x.dtype)
     (y,) = [primitives.conv_general_dilated_p.bind(*operands, **params)]
     return jnp.broadcast_to(y, shape)
+
+
+def _has_windows(params: Params, image: Array) -> bool:
+    """Real, and nothing is cut off."""
+    real = jnp.issubdtype(image.dtype, jnp.floating)
+    return real and all(n >= 0 for pads in params["padding"] for n in pads)
+
+
+def _windows(params: Params, image: Array, kernel: tuple[int, ...]) -> Array:
+    """An image of one feature, summed over windows, one axis after the other."""
+    numbers = params["dimension_numbers"]
+    dtype = params["preferred_element_type"] or image.dtype
+    image = image.astype(jnp.promote_types(image.dtype, jnp.float32))
+    for d, axis in enumerate(numbers.lhs_spec[2:]):
+        size, step, base, gaps = ([1] * image.ndim for _ in range(4))
+        padding = [(0, 0)] * image.ndim
+        size[axis] = kernel[numbers.rhs_spec[2 + d]]
+        step[axis], padding[axis] = params["window_strides"][d], params["padding"][d]
+        base[axis], gaps[axis] = params["lhs_dilation"][d], params["rhs_dilation"][d]
+        zero = np.zeros((), image.dtype)
+        image = lax.reduce_window(image, zero, lax.add, size, step, padding, base, gaps)
+    order = dict(zip(numbers.out_spec, numbers.lhs_spec, strict=True))
+    image = lax.transpose(image, [order[i] for i in range(image.ndim)])
+    return image.astype(dtype)
 
 
 def _meets_itself(params: Params) -> bool:

@@ -134,11 +134,11 @@ def test_a_rule_of_one_pass_has_the_contractions_of_the_gradient(name, composite
 # ---- rules that split weights ----------------------------------------------------
 
 # Passes of one layer. Behind `x >= 0` z-plus and, in front of a ReLU, gamma run the
-# changed weights forwards and back, beside the layer itself; so does w-square, and flat
-# with one feature in place of all. Alpha-beta and what has both signs run |W| or W+
-# beside W, both ways. Sums of few contributions are not taken from differences: then
-# alpha-beta runs each part, of both signs as two products.
-FIRST = {"EpsilonPlusFlat": 3, "EpsilonGammaBox": 4, "EpsilonAlpha2Beta1": 4}
+# changed weights forwards and back, beside the layer itself; so does w-square. Flat
+# runs none, but sums over windows of one feature. Alpha-beta and what has both signs
+# run |W| or W+ beside W, both ways. Sums of few contributions are not taken from
+# differences: then alpha-beta runs each part, of both signs as two products.
+FIRST = {"EpsilonPlusFlat": 1, "EpsilonGammaBox": 4, "EpsilonAlpha2Beta1": 4}
 IN_FRONT_OF_RELU = {
     "EpsilonPlusFlat": 3,
     "EpsilonGammaBox": 3,
@@ -198,7 +198,7 @@ LAYER = {
     ("both signs", "z-plus"): 4,
     ("both signs", "gamma"): 4,
     ("both signs", "alpha-beta"): 4,
-    ("first", "flat"): 3,
+    ("first", "flat"): 1,
     ("first", "w-square"): 3,
     ("first", "z-box"): 4,
 }
@@ -207,8 +207,8 @@ SHAPES = {
     "convolution by two": layers.Shape(1, 16, 8, 3, 2, 16),
     "dense": layers.Shape(64, 64, 32),
 }
-# A dense layer of ones is a sum, and no product.
-SUMS = {("dense", "flat"): 2, ("dense", "w-square"): 1, ("dense", "z-box"): 1}
+# A dense layer of ones is a sum, and no product; a kernel of ones sums over windows.
+SUMS = {("dense", "w-square"): 1, ("dense", "z-box"): 1}
 STEM = layers.Shape(1, 3, 64, 7, 2, 32)
 
 
@@ -237,10 +237,10 @@ def test_a_layer_has_the_passes_of_its_rule(shape, place, rule):
 def test_the_counts_of_a_first_layer_are_thin(rule, passes):
     """Beside full passes, of which a gradient is two, there is one of one feature.
 
-    Flat has one of one output and back, the others one of the three inputs' sum. A
-    part for what is no product.
+    Flat has sums over windows in its place, the others have one of the three inputs'
+    sum. A part for what is no product.
     """
-    thin = 2 / STEM.outputs if rule == "flat" else 1 / STEM.features
+    thin = 0 if rule == "flat" else 1 / STEM.features
     most = (passes + thin) / 2 + 0.05
     slope, explained = costs(STEM, "first", rule)
     assert hlo.flops(explained) <= most * hlo.flops(slope)

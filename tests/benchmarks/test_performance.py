@@ -56,6 +56,22 @@ def test_costs_of_layers_name_layer_place_and_rule():
     assert all(r.gradient.contractions == 2 for r in rows)
 
 
+def test_dense_layers_are_measured_with_prepared_weights_too():
+    rows = layers.costs("both signs", 1, tiny=True)
+    prepared = [r for r in rows if r.composite.endswith(gradient_ratio.PREPARED)]
+    assert [r.composite for r in prepared] == [
+        f"{rule}, prepared" for rule in layers.BETWEEN if rule != "epsilon"
+    ]
+    assert all(r.model.startswith("dense") for r in prepared)
+    whole = {r.composite: r for r in rows if r.model == prepared[0].model}
+    for row in prepared:
+        usual = whole[row.composite.removesuffix(gradient_ratio.PREPARED)]
+        assert row.gradient == usual.gradient
+        assert row.relevance.flops < usual.relevance.flops
+    checks = list(performance_limits.layers([dataclasses.asdict(r) for r in rows]))
+    assert len(checks) == len(rows)
+
+
 def test_a_loop_over_layers_is_the_layers_one_after_the_other():
     unrolled, params, x = DEEP["unrolled"](True)
     looped, stacked, _ = DEEP["scan"](True)

@@ -103,3 +103,46 @@ def test_ragged_product_is_shared_in_proportion():
         [jnp.tile(w[0].sum(1), (2, 1)), jnp.tile(w[1].sum(1), (3, 1))]
     )
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+# Layouts, and windows with steps, gaps and padding.
+CONVOLUTIONS = {
+    "plain": (("NHWC", "HWIO", "NHWC"), {"padding": "SAME"}),
+    "by two": (("NCHW", "OIHW", "NHWC"), {"padding": "SAME", "window_strides": (2, 3)}),
+    "padded": (("HWNC", "IOHW", "CNHW"), {"padding": [(3, 0), (1, 4)]}),
+    "kernel with gaps": (("NHWC", "HWIO", "NCHW"), {"rhs_dilation": (2, 3)}),
+    "image with gaps": (
+        ("NHWC", "HWIO", "NHWC"),
+        {"lhs_dilation": (3, 2), "padding": [(2, 1), (0, 3)]},
+    ),
+    "cropped": (("NHWC", "HWIO", "NHWC"), {"padding": [(-1, 0), (0, -2)]}),
+}
+
+
+@pytest.mark.parametrize("ones", [0, 1])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_a_convolution_with_ones_is_known_at_less(name, ones):
+    layout, options = CONVOLUTIONS[name]
+    options = {"window_strides": (1, 1), "padding": "VALID", **options}
+    sizes = {"N": 2, "H": 9, "W": 11, "C": 3}, {"O": 4, "I": 3, "H": 3, "W": 2}
+    shapes = [tuple(n[c] for c in axes) for n, axes in zip(sizes, layout, strict=False)]
+    operands = [np.random.default_rng(0).normal(size=shape) for shape in shapes]
+    operands[ones] = np.ones(shapes[ones])
+    operands = [jnp.asarray(v, jnp.float32) for v in operands]
+
+    def f(*operands):
+        return lax.conv_general_dilated(*operands, dimension_numbers=layout, **options)
+
+    (eqn,) = _compat.open_jaxpr(jax.make_jaxpr(f)(*operands))[0].eqns
+    expected = f(*operands)
+    thin = entries()["conv_general_dilated"].with_ones
+    assert thin is not None
+
+    def short(x):
+        return thin(eqn.params, ones, x, shapes[ones], expected.shape)
+
+    found = short(operands[1 - ones])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    # A kernel of ones sums over windows, if nothing is cut off.
+    product = "conv_general_dilated" in str(jax.make_jaxpr(short)(operands[1 - ones]))
+    assert product == (ones == 0 or name == "cropped")
