@@ -267,16 +267,20 @@ def _slope(f: Callable[..., Array], x: Array, held: Any) -> Array:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _slope_at_zero(f: Callable[..., Array], x: Array, held: Any) -> Array:
     """The derivative at zero, one number for all elements; see `_halve`."""
-    return lax.full_like(x, 0) + _slope(f, jnp.zeros((), x.dtype), held)
+    return lax.full_like(x, 0) + _slope(f, _zero_of(x), held)
 
 
 @_slope_at_zero.defjvp
 def _(f, primals, tangents):
     x, held = primals
-    zero = jnp.zeros((), x.dtype)
+    zero = _zero_of(x)
     curvature = _slope(functools.partial(_slope, f), zero, held)
     of_held = jax.jvp(lambda held: _slope(f, zero, held), (held,), (tangents[1],))[1]
     return _slope_at_zero(f, x, held), tangents[0] * curvature / 2 + of_held
+
+
+def _zero_of(x: Array) -> Array:
+    return _compat.varying_like(jnp.zeros((), x.dtype), x)
 
 
 @jax.custom_jvp

@@ -427,7 +427,8 @@ def test_the_forward_pass_is_not_repeated_for_each_mask(f):
         return jaxlrp.lrp(f, EPSILON, conditions={"hidden": mask})(X)
 
     jaxpr = str(jax.make_jaxpr(jax.vmap(one))(jnp.eye(6)))
-    tanh = [line for line in jaxpr.splitlines() if "= tanh" in line]
+    lines = jaxpr.splitlines()
+    tanh = [v for v in lines if "= tanh" in v and "f32[]" not in v]  # of arrays
     assert tanh and all("f32[5,6]" in line for line in tanh)
     # Nor is the reverse pass above the site, and below there is one product a layer.
     products = [line for line in jaxpr.splitlines() if "= dot_general" in line]

@@ -70,7 +70,8 @@ def evaluate(reading: Reading, inputs: Sequence[Any], references: Any) -> Pairs:
 def _do(step: Step, equation: Equation, env: Environment, maxima: set[Value]) -> None:
     """Evaluates one equation at both, and writes its results."""
     moved = [v for v in equation.inputs if env.shadow(v) is not None]
-    held = moved and maxima.issuperset(moved) and _moves(equation)
+    moves = maxima.issuperset(moved) and _moves(equation)
+    held = moved and (step.constant or moves)
     if held or (moved and _is_largest(equation)):
         maxima.update(equation.outputs)
     active = [bool(held) or env.reading.is_active(v) for v in equation.outputs]
