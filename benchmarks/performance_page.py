@@ -16,19 +16,20 @@ PEERS = "peers"
 """The table of `benchmarks.peers_speed`."""
 
 FALLS_SHORT = """\
-- *Memory of epsilon on BERT, the LSTM and Mamba*: it divides by outputs of layers that
-  a gradient does not keep. The LSTM keeps those of `W x` and of `U h`; as one layer
-  `W x + U h + b` they would be one. Mamba keeps the argument of `exp(dt A)`, under any
-  rule that passes relevance through it.
+- *Memory of epsilon on BERT and the LSTM*: it divides by outputs of layers that a
+  gradient does not keep. The LSTM keeps those of `W x` and of `U h`; as one layer
+  `W x + U h + b` they would be one, but so would the two convolutions that meet behind
+  a ResNet's shortcut, which the peers keep apart.
 - *Memory of EpsilonGammaBox and EpsilonAlpha2Beta1 on ResNets*: gamma in front of a
-  residual sum and alpha-beta keep two sums for each layer. Time, too: they take four
-  products for each such layer, where a ReLU behind it would make it three.
+  residual sum and alpha-beta keep two sums for each layer. To work one of them out again
+  from the other and the layer's result gains nothing on a CPU: XLA fuses such sums with
+  what reads them, and keeps the products that they are made of. Time, too: they take
+  four products for each such layer, where a ReLU behind it would make it three.
 - *Dense layers with few rows*: rules that change weights write all weights once more
   in each call. `jaxlrp.prepare` does so once for a dataset.
 - *First layers*: w-square and z-box take the products that their formulas have, and pay
   for what is done element by element beside them, as a first layer has few features.
-- *Tracing and compiling* 24 layers without a `scan`: reading costs about as much again
-  as JAX's own tracing, and custom derivatives make more to lower.
+- *Compiling* what is not a row of equal layers: custom derivatives make more to lower.
 """
 """What is above its limit, and why: a section of the page, in Markdown."""
 
