@@ -21,10 +21,11 @@ FALLS_SHORT = """\
   `W x + U h + b` they would be one, but so would the two convolutions that meet behind
   a ResNet's shortcut, which the peers keep apart.
 - *Memory of EpsilonGammaBox and EpsilonAlpha2Beta1 on ResNets*: gamma in front of a
-  residual sum and alpha-beta keep two sums for each layer. To work one of them out again
-  from the other and the layer's result gains nothing on a CPU: XLA fuses such sums with
-  what reads them, and keeps the products that they are made of. Time, too: they take
-  four products for each such layer, where a ReLU behind it would make it three.
+  residual sum and alpha-beta keep two sums for each layer. To work one of them out
+  again from the other and the layer's result gains nothing on a CPU: XLA fuses such
+  sums with what reads them, and keeps the products that they are made of. Time, too:
+  they take four products for each such layer, where a ReLU behind it would make it
+  three.
 - *Dense layers with few rows*: rules that change weights write all weights once more
   in each call. `jaxlrp.prepare` does so once for a dataset.
 - *First layers*: w-square and z-box take the products that their formulas have, and pay
