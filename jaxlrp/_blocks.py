@@ -12,8 +12,9 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import itertools
 import os
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -57,6 +58,11 @@ class Block:
     scope: str
     form: Hashable
 
+    @property
+    def reads(self) -> tuple[Value, ...]:
+        """The inputs, as of a step."""
+        return self.inputs
+
 
 def arrange(reading: Reading) -> tuple[Step | Block, ...]:
     """The steps of a reading in order, those of equal stretches as blocks."""
@@ -69,10 +75,10 @@ def arrange(reading: Reading) -> tuple[Step | Block, ...]:
         -i if s is None else names.setdefault(s, len(names) + 1)
         for i, s in enumerate(map(_signature, steps))
     ]
-    last = _last_uses(reading)
-    crossing = _crossing(steps, last)
+    last = last_uses(steps, reading)
+    passing = crossing(steps, last, lambda _: 1)
     found: dict[int, list[Block]] = {}
-    for start, stop, size in _rows(kinds, crossing, 0, len(steps), _DEPTH):
+    for start, stop, size in _rows(kinds, passing, 0, len(steps), _DEPTH):
         row = [
             _block(reading, kinds, i, i + size, last) for i in range(start, stop, size)
         ]
@@ -91,7 +97,7 @@ def arrange(reading: Reading) -> tuple[Step | Block, ...]:
 
 
 def _rows(
-    kinds: Sequence[int], crossing: Sequence[int], start: int, stop: int, depth: int
+    kinds: Sequence[int], passing: Sequence[int], start: int, stop: int, depth: int
 ) -> Iterator[tuple[int, int, int]]:
     """Rows of like stretches, `(first step, step behind the last, size of each)`."""
     if depth == 0 or stop - start < 2 * LEAST:
@@ -109,12 +115,12 @@ def _rows(
     # Cut where the fewest values pass.
     at = min(
         range(first, min(first + size, behind - 2 * size + 1)),
-        key=lambda i: (crossing[i], -((behind - i) // size), i),
+        key=lambda i: (passing[i], -((behind - i) // size), i),
     )
     end = at + (behind - at) // size * size
-    yield from _rows(kinds, crossing, start, at, depth - 1)
+    yield from _rows(kinds, passing, start, at, depth - 1)
     yield at, end, size
-    yield from _rows(kinds, crossing, end, stop, depth - 1)
+    yield from _rows(kinds, passing, end, stop, depth - 1)
 
 
 def _periods(kinds: Sequence[int], start: int, stop: int) -> list[int]:
@@ -142,28 +148,30 @@ def _longest(
     return best
 
 
-def _last_uses(reading: Reading) -> dict[Value, int]:
-    """Which step reads a value last; none after the end reads an output."""
-    last: dict[Value, int] = {}
-    for i, step in enumerate(reading.steps):
-        last.update((v, i) for v in step.reads)
-    end = len(reading.steps)
-    last.update((v, end) for v in reading.program.outputs if isinstance(v, Value))
-    return last
+def last_uses(items: Sequence[Step | Block], reading: Reading) -> dict[Value, int]:
+    """Which item reads a value last; none after the end reads an output."""
+    last = {v: i for i, item in enumerate(items) for v in item.reads}
+    end = len(items)
+    return last | {v: end for v in reading.program.outputs if isinstance(v, Value)}
 
 
-def _crossing(steps: Sequence[Step], last: dict[Value, int]) -> list[int]:
-    """How many values of earlier steps are read from each step on."""
-    change = [0] * (len(steps) + 2)
-    for i, step in enumerate(steps):
-        for v in step.outputs:
-            change[i + 1] += 1
-            change[max(last.get(v, i), i) + 1] -= 1
-    found, count = [], 0
-    for delta in change[: len(steps)]:
-        count += delta
-        found.append(count)
-    return found
+def crossing(
+    items: Sequence[Step | Block],
+    last: Mapping[Value, int],
+    weigh: Callable[[Value], int],
+    start: int = 0,
+) -> list[int]:
+    """In front of each item: the weight of what earlier ones made and is read later.
+
+    `start` is the place of the first item among those that `last` speaks of.
+    """
+    change = [0] * (len(items) + 2)
+    for i, item in enumerate(items):
+        for v in item.outputs:
+            end = min(max(last.get(v, -1) - start, i), len(items))
+            change[i + 1] += weigh(v)
+            change[end + 1] -= weigh(v)
+    return list(itertools.accumulate(change[: len(items)]))
 
 
 def _signature(step: Step) -> Hashable | None:

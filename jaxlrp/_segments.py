@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxlrp import _compat
-from jaxlrp._blocks import Block
+from jaxlrp._blocks import Block, crossing, last_uses
 from jaxlrp._program import Value
 from jaxlrp._steps import Reading, Step
 
@@ -48,7 +48,7 @@ def segments(items: Sequence[Item], reading: Reading) -> list[Segment]:
     The last segment is not worked out again: relevance begins there. Nor is a loop,
     each of whose iterations is a segment, nor what has effects.
     """
-    last = _last_uses(items, reading)
+    last = last_uses(items, reading)
     found: list[Segment] = []
     start = 0
     for stop in [*(i for i, item in enumerate(items) if _is_apart(item)), len(items)]:
@@ -75,13 +75,13 @@ def _cut(
     if start == stop:
         return []
     sizes = [_made(item) for item in items[start:stop]]
-    crossing = _crossing(items, start, stop, last)
+    passing = crossing(items[start:stop], last, _bytes, start)
     best: tuple[int, list[int]] | None = None
     for count in range(1, min(len(sizes), _MOST) + 1):
-        cuts = _cuts(sizes, crossing, count)
+        cuts = _cuts(sizes, passing, count)
         ends = [0, *cuts, len(sizes)]
         inside = max(sum(sizes[a:b]) for a, b in zip(ends, ends[1:], strict=False))
-        cost = inside + sum(crossing[i] for i in cuts)
+        cost = inside + sum(passing[i] for i in cuts)
         if best is None or cost < best[0]:
             best = cost, cuts
     assert best is not None
@@ -89,7 +89,7 @@ def _cut(
     return list(zip(ends, ends[1:], strict=False))
 
 
-def _cuts(sizes: Sequence[int], crossing: Sequence[int], count: int) -> list[int]:
+def _cuts(sizes: Sequence[int], passing: Sequence[int], count: int) -> list[int]:
     """Cuts into `count` segments of about one size, each where the least crosses."""
     before = list(itertools.accumulate(sizes, initial=0))
     share = before[-1] / count
@@ -98,51 +98,19 @@ def _cuts(sizes: Sequence[int], crossing: Sequence[int], count: int) -> list[int
         low, high = (number - 1 / 4) * share, (number + 1 / 4) * share
         near = range(bisect.bisect_left(before, low), bisect.bisect_right(before, high))
         inner = [i for i in near if 0 < i < len(sizes)]
-        cuts.update([min(inner, key=lambda i: (crossing[i], i))] if inner else [])
+        cuts.update([min(inner, key=lambda i: (passing[i], i))] if inner else [])
     return sorted(cuts)
-
-
-def _crossing(
-    items: Sequence[Item], start: int, stop: int, last: dict[Value, int]
-) -> list[int]:
-    """In front of each item: the bytes of earlier ones that are read from there on."""
-    change = [0] * (stop - start + 2)
-    for i, item in enumerate(items[start:stop]):
-        for v in _outputs(item):
-            end = min(last.get(v, -1), stop) - start
-            if end > i:
-                change[i + 1] += _bytes(v)
-                change[end + 1] -= _bytes(v)
-    found, total = [], 0
-    for delta in change[: stop - start]:
-        total += delta
-        found.append(total)
-    return found
 
 
 def _segment(
     items: Sequence[Item], start: int, stop: int, last: dict[Value, int], again: bool
 ) -> Segment:
     own = tuple(items[start:stop])
-    made = {v for item in own for v in _outputs(item)}
-    read = dict.fromkeys(v for item in own for v in _reads(item))
-    outputs = tuple(v for v in dict.fromkeys(made) if last.get(v, -1) >= stop)
+    # In order, so that the same program is traced each time.
+    made = dict.fromkeys(v for item in own for v in item.outputs)
+    read = dict.fromkeys(v for item in own for v in item.reads)
+    outputs = tuple(v for v in made if last.get(v, -1) >= stop)
     return Segment(own, tuple(v for v in read if v not in made), outputs, again)
-
-
-def _last_uses(items: Sequence[Item], reading: Reading) -> dict[Value, int]:
-    """Which item reads a value last; none after the end reads an output."""
-    last = {v: i for i, item in enumerate(items) for v in _reads(item)}
-    end = len(items)
-    return last | {v: end for v in reading.program.outputs if isinstance(v, Value)}
-
-
-def _reads(item: Item) -> tuple[Value, ...]:
-    return item.inputs if isinstance(item, Block) else item.reads
-
-
-def _outputs(item: Item) -> tuple[Value, ...]:
-    return item.outputs
 
 
 def _made(item: Item) -> int:

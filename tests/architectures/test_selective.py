@@ -40,12 +40,9 @@ OLD = (
 
 
 @pytest.fixture(autouse=True)
-def quickly_in_float64():
-    """Each program runs once; compiling it well takes longer than that."""
-    jax.config.update("jax_disable_most_optimizations", True)
+def in_float64():
     with jax.enable_x64(True):
         yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 # ---- the state, step by step -------------------------------------------------------
