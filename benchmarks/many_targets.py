@@ -15,8 +15,12 @@ from jax import Array
 import jaxlrp
 from benchmarks.models import MODELS
 
-NETWORKS = ("resnet18", "vit")
+NETWORKS = {"resnet18": ("vmap",), "vit": ("vmap", "lrp_each")}
+"""By model, the ways. `lrp_each` loops over chunks; XLA's convolutions in a loop are
+slow on a CPU."""
 TARGETS = 100
+CALLS = 10
+"""For how many classes a call is timed alone, in each round."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Together:
       model: the network.
       how: they are asked for together.
       targets: how many.
-      separate: a call for each.
+      separate: a call for each: `targets` times the median call.
       together: one call.
     """
 
@@ -82,27 +86,29 @@ def costs(
     classes = jnp.arange(targets) % _classes(apply, params, x)
     single = jax.jit(separately(apply)).lower(params, x, classes[0]).compile()
     whole = {
-        how: jax.jit(way(apply)).lower(params, x, classes).compile()
-        for how, way in WAYS.items()
+        how: jax.jit(WAYS[how](apply)).lower(params, x, classes).compile()
+        for how in NETWORKS[model]
     }
+    alone = list(classes[:: max(1, targets // CALLS)])
     seconds: dict[str, list[float]] = {how: [] for how in (*whole, "separate")}
     for i in range(-1, rounds):
-        start = time.perf_counter()
-        for t in classes:
-            jax.block_until_ready(single(params, x, t))
-        passed = {"separate": time.perf_counter() - start}
+        passed = {"separate": [_seconds(single, params, x, t) for t in alone]}
         for how, program in whole.items():
-            start = time.perf_counter()
-            jax.block_until_ready(program(params, x, classes))
-            passed[how] = time.perf_counter() - start
+            passed[how] = [_seconds(program, params, x, classes)]
         if i >= 0:  # the first is not counted
-            for how, value in passed.items():
-                seconds[how].append(value)
-    separate = statistics.median(seconds["separate"])
+            for how, values in passed.items():
+                seconds[how] += values
+    separate = targets * statistics.median(seconds["separate"])
     return [
         Together(model, how, targets, separate, statistics.median(seconds[how]))
-        for how in WAYS
+        for how in whole
     ]
+
+
+def _seconds(program: Callable[..., Any], *args: Any) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(program(*args))
+    return time.perf_counter() - start
 
 
 def _classes(apply: Callable[..., Any], params: Any, x: Array) -> int:

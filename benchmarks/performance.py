@@ -44,7 +44,7 @@ class Effort:
     Attributes:
       rounds: of running.
       compiles: of the deep transformer.
-      targets: rounds for many targets, each of a hundred calls.
+      targets: rounds for many targets, each of a call for a hundred.
       tiny: small shapes.
     """
 

@@ -197,6 +197,7 @@ def _signature(step: Step) -> Hashable | None:
         tuple(map(id, step.bodies)),
         step.plain,
         step.rectified,
+        step.passing,
         step.kept_on,
         step.constant,
         tuple(map(_equation, step.origin)),

@@ -80,7 +80,29 @@ def finish(
         if step.layer is not None and arriving.isdisjoint(step.outputs):
             step = dataclasses.replace(step, rectified=True)
         done.append(step)
-    return Reading(program, facts, tuple(reversed(done)), frozenset(shadowed))
+    done = _with_passing(done[::-1], composite)
+    return Reading(program, facts, tuple(done), frozenset(shadowed))
+
+
+def _with_passing(steps: Sequence[Step], composite: Composite) -> list[Step]:
+    """A ReLU need not do again what the factor of the layer before it does: cut."""
+    cut = {v for s in steps if s.rectified and _cuts(s, composite) for v in s.outputs}
+    return [
+        dataclasses.replace(step, passing=True)
+        if step.role == "activation"
+        and step.root in cut
+        and len(step.equations) == 1
+        and is_rectifier(step.main)
+        else step
+        for step in steps
+    ]
+
+
+def _cuts(step: Step, composite: Composite) -> bool:
+    """Is the factor of a rectified layer zero where its result is not positive?"""
+    rule = step.rule(composite)
+    plain = isinstance(rule, rules.LRP0 | rules.Taylor | rules.Detach)
+    return not plain and step.kept(composite) is None
 
 
 def _read_below(step: Step, rule: Rule | None) -> set[Value]:

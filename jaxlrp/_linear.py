@@ -19,11 +19,10 @@ from jaxlrp._run import (
     Run,
     bind,
     detached,
-    observed_share,
-    shared,
     take_in,
     values_of,
 )
+from jaxlrp._shares import observed_share, shared
 from jaxlrp._steps import LayerForm, Link, Step
 from jaxlrp.errors import RuleError
 from jaxlrp.primitives import lookup

@@ -5,6 +5,7 @@ What travels backwards to a variable `x` is its multiplier `c`; its relevance is
 which factor. These operations are all that the rules need:
 
     route(y, hs, ...)    value y; the multiplier of y goes to surrogates h_k, scaled
+    send(y, hs, ...)     the same, by any function of the multiplier
     hold(f, xs, held)    value f(xs, held); nothing goes to what is held
     secant(f, x, held)   value f(x); the multiplier goes to x, times f(x) / x
     look_up(f, xs)       value f(xs); relevance goes to shadows of integers in xs
@@ -103,28 +104,41 @@ def route(scales: Callable[..., Sequence[Array]], y: Array, hs: Any, aux: Any) -
     Returns:
       `y`.
     """
+    return send(functools.partial(_scaled, scales), y, hs, aux)
+
+
+def _scaled(scales: Callable, y: Array, aux: Any, c: Array) -> list[Array]:
+    return [scale * c for scale in scales(y, aux)]
+
+
+def send(given: Callable[..., Sequence[Array]], y: Array, hs: Any, aux: Any) -> Array:
+    """The value `y`; the surrogates get what `given(y, aux, c_y)` says, one each.
+
+    `route` in a more general form: what depends on `c_y` cannot be worked out, and
+    kept, before it arrives.
+    """
     if _compat.SENDS_ZEROS and jax.tree.leaves(hs):
         # Held, or the zeros would be sent through what these are made of.
-        return _route(scales, held_constant(y), hs, held_constant(aux))
-    return _route(scales, y, hs, aux)
+        return _send(given, held_constant(y), hs, held_constant(aux))
+    return _send(given, y, hs, aux)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _route(scales: Callable, y: Array, hs: Any, aux: Any) -> Array:
+def _send(given: Callable, y: Array, hs: Any, aux: Any) -> Array:
     return y
 
 
-def _route_forward(scales: Callable, y: Array, hs: Any, aux: Any) -> Any:
+def _send_forward(given: Callable, y: Array, hs: Any, aux: Any) -> Any:
     return y, (y, aux)
 
 
-def _route_backward(scales: Callable, residuals: Any, c: Array) -> Any:
+def _send_backward(given: Callable, residuals: Any, c: Array) -> Any:
     y, aux = residuals
-    given = tuple(narrow(s * c, c.dtype) for s in scales(y, aux))
-    return _compat.no_cotangent(y), given, _compat.no_cotangent(aux)
+    cs = tuple(narrow(m, c.dtype) for m in given(y, aux, c))
+    return _compat.no_cotangent(y), cs, _compat.no_cotangent(aux)
 
 
-_route.defvjp(_route_forward, _route_backward)
+_send.defvjp(_send_forward, _send_backward)
 
 
 def divided(y: Array, by: Any) -> Array:

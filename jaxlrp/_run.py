@@ -1,4 +1,4 @@
-"""What the rules of all roles share: an environment, messages, and how to share them.
+"""What the rules of all roles share: an environment, and messages.
 
 A message to a value `y` is a multiplier `c` (relevance `R = y c`) or, beside the value,
 plain relevance `r` at its shadow.
@@ -7,7 +7,6 @@ plain relevance `r` at its shadow.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,17 +14,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.extend.core import Literal
 
-from jaxlrp._operations import (
-    denominator,
-    held_constant,
-    route,
-    wide,
-    zero_beside,
-)
+from jaxlrp._operations import held_constant, route, wide, zero_beside
 from jaxlrp._program import Equation, Value, is_real
 from jaxlrp._steps import Reading, Step
 from jaxlrp.composites import Composite
-from jaxlrp.rules import Share
 
 Observe = Callable[[str, Step, Array, Array | None], tuple[Array, Array | None]]
 """`observe(place, step, value, shadow)`: called at every value a step reads
@@ -199,67 +191,6 @@ def _reciprocal_scale(zero: Array, aux: tuple[Array]) -> tuple[Array]:
     y = wide(y)
     at_zero = y == 0  # nothing made it: its relevance is dropped
     return (jnp.where(at_zero, 0, 1 / jnp.where(at_zero, 1, y)),)
-
-
-def shared(
-    y: Array, shares: Sequence[Share], wants_shadow: bool, rectified: bool = False
-) -> tuple[Array, Array | None]:
-    """`y` with its relevance cut into shares, and its shadow.
-
-    In front of a ReLU its result is kept in the place of `y`: the network keeps that
-    anyway, and where they differ nothing arrives.
-    """
-    hs = tuple(s.surrogate for s in shares)
-    kept = lax.max(y, lax.full_like(y, 0)) if rectified else y
-    zs = [kept if s.z is y and not s.per else s.z for s in shares]
-    aux = kept, tuple((z, s.epsilon, s.part) for z, s in zip(zs, shares, strict=True))
-    how = tuple((s.per, s.form, s.side) for s in shares)
-    shadow = None
-    if wants_shadow:
-        plain = functools.partial(_plain_scales, how)
-        shadow = route(plain, lax.full_like(y, 0), hs, aux)
-    return route(functools.partial(_multiple_scales, how), y, hs, aux), shadow
-
-
-def _multiple_scales(how: Any, _: Array, aux: Any) -> list[Array]:
-    """`part * y / s(z)`: what arrives is a multiplier, `R = y c`.
-
-    Where `z = 0` all contributions are zero, and the factor is too: `y / epsilon` could
-    overflow before it meets them.
-    """
-    scales = []
-    y, parts = aux
-    for (per, form, side), (z, epsilon, part) in zip(how, parts, strict=True):
-        scale = wide(y) / denominator(z, epsilon, per, form)
-        none = (z == 0) | _other_side(y, side) if side else z == 0
-        scales.append(_part(jnp.where(none, 0, scale), part))
-    return scales
-
-
-def _plain_scales(how: Any, _: Array, aux: Any) -> list[Array]:
-    """`part / s(z)`: what arrives is relevance."""
-    scales = []
-    y, parts = aux
-    for (per, form, side), (z, epsilon, part) in zip(how, parts, strict=True):
-        scale = 1 / denominator(z, epsilon, per, form)
-        scale = jnp.where(_other_side(y, side), 0, scale) if side else scale
-        scales.append(_part(scale, part))
-    return scales
-
-
-def _other_side(y: Array, side: int) -> Array:
-    return y <= 0 if side > 0 else y >= 0
-
-
-def _part(scale: Array, part: Any) -> Array:
-    if isinstance(part, float) and part == 1.0:
-        return scale
-    return scale * jnp.asarray(part, scale.dtype)
-
-
-def observed_share(share: Share, step: Step, observe: Observe) -> Share:
-    surrogate, _ = observe("surrogate", step, share.surrogate, None)
-    return dataclasses.replace(share, surrogate=surrogate)
 
 
 def detached(step: Step, env: Environment) -> Any:

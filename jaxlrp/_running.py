@@ -116,11 +116,17 @@ def _has(program: Program, memo: dict) -> tuple[bool, bool]:
         entry = lookup(equation.primitive)
         if entry is not None and entry.kind is Kind.ELEMENTWISE:
             exponential |= entry.exponential
-            joined |= entry.bounds and entry.picks
+            joined |= entry.bounds and entry.picks and not _starts(equation)
         for body in _facts.body_programs(equation, memo):
             inside = _has(body, memo)
             exponential, joined = exponential | inside[0], joined | inside[1]
     return exponential, joined
+
+
+def _starts(equation: Equation) -> bool:
+    """A maximum with minus infinity, where a maximum over axes starts, is of one."""
+    literals = [a.val for a in equation.inputs if isinstance(a, Literal)]
+    return any(np.ndim(v) == 0 and v == -np.inf for v in literals)
 
 
 def _spread(members: set[Equation], groups: set[Origins]) -> None:

@@ -99,6 +99,7 @@ class Step:
       bodies: for control flow, the readings of its bodies.
       plain: the local derivative already is the role's rule.
       rectified: no relevance arrives where the result is negative.
+      passing: a ReLU behind a layer that itself drops what arrives below zero.
       kept_on: the result is a factor of a product whose reverse pass keeps it.
       constant: its results count as constants, though the input is in them.
     """
@@ -117,6 +118,7 @@ class Step:
     bodies: tuple[Reading, ...] = ()
     plain: bool = False
     rectified: bool = False
+    passing: bool = False
     kept_on: bool = False
     constant: bool = False
 

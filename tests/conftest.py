@@ -28,6 +28,35 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--cases",
+        type=int,
+        metavar="N",
+        help="of each test function run at most N cases, spread over all of them",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """`--cases N`: every test function, but not with everything it is given."""
+    most = config.getoption("--cases")
+    if most is None:
+        return
+    by_function = {}
+    for item in items:
+        by_function.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    chosen = {item for cases in by_function.values() for item in spread(cases, most)}
+    config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
+    items[:] = [i for i in items if i in chosen]
+
+
+def spread(cases, most):
+    """At most so many, from the first to the last."""
+    if len(cases) <= most:
+        return cases
+    return [cases[k * (len(cases) - 1) // max(most - 1, 1)] for k in range(most)]
+
+
 @pytest.fixture(autouse=True)
 def jax_config_as_found():
     """Switches that a test flips with `jax.config.update` are flipped back."""

@@ -44,6 +44,9 @@ class Share:
       per: axes; epsilon is in units of the root mean square of `z` over them.
       form: the stabiliser's form, one of `STABILISERS`.
       side: of the relevance, all (0) or that of positive (1) or negative (-1) outputs.
+      rounding: of two such shares, the first `z` is the sum of all that is positive and
+        the second that of all that is negative, `z1 + z2 = y`, and these are booleans:
+        where nothing contributes, and `h` is rounding.
     """
 
     surrogate: Array
@@ -53,6 +56,7 @@ class Share:
     per: tuple[int, ...] = ()
     form: str = "sign"
     side: int = 0
+    rounding: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,19 +44,30 @@ equal parts, so that the rule conserves exactly; `absolute`: the bias keeps
 def _parts(layer: Layer) -> tuple[Array, Array]:
     """The sums of the positive and of the negative contributions, `p` and `n`.
 
-    Both of one product more, `p = W+ x` behind `x >= 0`, else `u = |W| |x|`:
-    `p + n = z`, `p - n = u`. What differences leave of a sum that has no contributions
-    is rounding; it counts as none.
+    What differences leave of a sum that has no contributions is rounding; it counts as
+    none.
     """
     if not _cancels_well(layer):
         return _positive_part(layer), _negative_part(layer)
+    p, n, size = _differences(layer)
+    return _beyond(p, size), _beyond(n, size)
+
+
+def _differences(layer: Layer) -> tuple[Array, Array, Array]:
+    """`p` and `n` of one product more, and the size of what they are differences of.
+
+    `p = W+ x` behind `x >= 0`, else `u = |W| |x|`: `p + n = z`, `p - n = u`.
+    """
     z = layer.contributions
     if layer.nonnegative:
         p = layer.weighted(layer.x, positive)
-        return p, _beyond(z - p, p)
+        return p, z - p, p
     u = layer.weighted(jnp.abs(layer.x), jnp.abs)
-    return _beyond((z + u) / 2, u), _beyond((z - u) / 2, u)
+    return (z + u) / 2, (z - u) / 2, u
 
+
+NOISE = 64
+"""What a difference leaves of sums is rounding below so many of their ulps."""
 
 _MANY = 64
 """Of so many contributions hardly ever nearly all have one sign."""
@@ -72,8 +83,11 @@ def _cancels_well(layer: Layer) -> bool:
 
 def _beyond(part: Array, size: Array) -> Array:
     """The part, where it is more than the rounding of sums of this size."""
-    noise = 64 * float(jnp.finfo(part.dtype).eps) * size
-    return jnp.where(jnp.abs(part) > noise, part, jnp.zeros_like(part))
+    return jnp.where(_is_beyond(part, size), part, jnp.zeros_like(part))
+
+
+def _is_beyond(part: Array, size: Array) -> Array:
+    return jnp.abs(part) > NOISE * float(jnp.finfo(part.dtype).eps) * size
 
 
 def _positive_part(layer: Layer) -> Array:
@@ -362,11 +376,27 @@ class AlphaBeta(Biased):
             )
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
+        if self.bias == "absorb" and not self.relative and _cancels_well(layer):
+            return self._halves(layer)
         p, n = _parts(layer)
         return (
             *self._cut(layer, p, positive, self.alpha),
             *self._cut(layer, n, negative, -self.beta),
         )
+
+    def _halves(self, layer: Layer) -> tuple[Share, ...]:
+        """Both denominators are `y` together; what rounding leaves is in surrogates."""
+        p, n, size = _differences(layer)
+        made = []
+        for total, change, part in (
+            (p, positive, self.alpha),
+            (n, negative, -self.beta),
+        ):
+            z = layer.plus_bias(total, change)
+            share = self._share(layer, z, z, part)
+            none = ~_is_beyond(total, size)
+            made.append(dataclasses.replace(share, rounding=none))
+        return tuple(made)
 
 
 @rule
