@@ -21,14 +21,14 @@ FALLS_SHORT = """\
   `W x + U h + b` they would be one, but so would the two convolutions that meet behind
   a ResNet's shortcut, which the peers keep apart.
 - *Memory of EpsilonGammaBox and EpsilonAlpha2Beta1*: with one example it is mostly
-  changed weights. XLA's default schedule on a CPU works out all of them at the program's
-  start. By its other one (`xla_cpu_scheduler_type`,
+  changed weights. XLA's default schedule on a CPU works out all of them at the start of
+  the program. By its other one (`xla_cpu_scheduler_type`,
   `CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED`) the gradient takes 25, 109 and 54 MB on
-  ResNet18, VGG16 and ResNet50, and these rules 1.08, 1.14 and 1.66 times that. ResNet50
-  has many layers in front of residual sums, for which a rule's factor is kept beside what
-  the sum's ReLU needs.
-- *Time of these on ResNets*: layers in front of a residual sum take four products, where
-  a ReLU behind them would make it three.
+  ResNet18, VGG16 and ResNet50, and these rules 1.08, 1.14 and 1.66 times that.
+  ResNet50 has many layers in front of residual sums, for which a rule's factor is kept
+  beside what the ReLU behind the sum needs.
+- *Time of these on ResNets*: layers in front of a residual sum take four products,
+  where a ReLU behind them would make it three.
 - *Dense layers with few rows*: rules that change weights write all weights once more
   in each call. `jaxlrp.prepare` does so once for a dataset.
 - *First layers*: w-square and z-box take the products that their formulas have, and pay

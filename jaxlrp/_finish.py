@@ -85,7 +85,10 @@ def finish(
 
 
 def _with_passing(steps: Sequence[Step], composite: Composite) -> list[Step]:
-    """A ReLU need not do again what the factor of the layer before it does: cut."""
+    """A ReLU need not do again what the factor of the layer before it does: cut.
+
+    Of rectified layers all readers are ReLUs that have the derivative's rule.
+    """
     cut = {v for s in steps if s.rectified and _cuts(s, composite) for v in s.outputs}
     return [
         dataclasses.replace(step, passing=True)
@@ -99,10 +102,11 @@ def _with_passing(steps: Sequence[Step], composite: Composite) -> list[Step]:
 
 
 def _cuts(step: Step, composite: Composite) -> bool:
-    """Is the factor of a rectified layer zero where its result is not positive?"""
+    """Is there a factor of the layer's, zero where its result is not positive?"""
     rule = step.rule(composite)
-    plain = isinstance(rule, rules.LRP0 | rules.Taylor | rules.Detach)
-    return not plain and step.kept(composite) is None
+    has_shares = isinstance(rule, rules.LayerRule) and not isinstance(rule, rules.LRP0)
+    filtered = step.kept(composite) is not None
+    return has_shares and not step.by_relevance(rule) and not filtered
 
 
 def _read_below(step: Step, rule: Rule | None) -> set[Value]:

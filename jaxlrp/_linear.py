@@ -44,6 +44,7 @@ def layer(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         return [y], [None]
     product = values[form.head.outputs[0]]
     unit = _unit(step, x, y, shadow, product, env)
+    unit = dataclasses.replace(unit, of_parameters=run.parameters)
     apart = run.parameters and rule.needs_shadow
     shares = rule.shares(_with_weights_held(unit) if apart else unit)
     _check_shares(shares, y, rule, step)

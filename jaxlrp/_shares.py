@@ -26,10 +26,10 @@ def shared(
     """
     hs = tuple(s.surrogate for s in shares)
     if not wants_shadow:
-        together = _of_one_ratio(y, shares, rectified)
+        together = _of_one_number(y, shares, rectified)
         if together is not None:
             given, aux = together
-            return send(functools.partial(given, rectified), y, hs, aux), None
+            return send(given, y, hs, aux), None
     kept = _rectified(y) if rectified else y
     zs = [kept if s.z is y and not s.per else s.z for s in shares]
     pairs = zip(zs, shares, strict=True)
@@ -57,14 +57,13 @@ def _multiples(how: Any, rectified: bool, _: Array, aux: Any, c: Array) -> list[
         # The quotient comes last: XLA keeps it, and would work out again what is cheap.
         passing = wide(lax.select(none, lax.full_like(y, 0), y))
         scale = passing / denominator(z, epsilon, per, form)
-        given.append(_part(_passed(scale, c, rectified), part))
+        given.append(_part(scale * _arriving(scale, c, rectified), part))
     return given
 
 
-def _passed(scale: Array, c: Array, rectified: bool) -> Array:
-    """`scale * c`; behind zeros of a ReLU anything may arrive, infinity too."""
-    passed = scale * c
-    return jnp.where(scale == 0, 0, passed) if rectified else passed
+def _arriving(scale: Array, c: Array, rectified: bool) -> Array:
+    """What arrives; behind the zeros of a ReLU that may be infinite, and is zero."""
+    return jnp.where(scale == 0, 0, c) if rectified else c
 
 
 def _plain_scales(how: Any, _: Array, aux: Any) -> list[Array]:
@@ -93,64 +92,86 @@ def _part(scale: Array, part: Any) -> Array:
     return scale * jnp.asarray(part, scale.dtype)
 
 
-# ---- two shares of one ratio -----------------------------------------------------
+# ---- two shares of one number ----------------------------------------------------
 
 
-def _of_one_ratio(
+def _of_one_number(
     y: Array, shares: Sequence[Share], rectified: bool
 ) -> tuple[Callable[..., Sequence[Array]], Any] | None:
-    """The scales of two shares, from one array where `y` and both sums would be three.
+    """Two shares of which one number for each output tells both factors, or None.
 
-    It is the larger of the two ratios, with the sign of `y`. On opposite sides of zero
-    the other one is zero. Of halves, `s(p) + s(n) = y`: the other one is
-    `r / (r - 1)`; where nothing contributes to it, the ratio is kept four times as
-    large. It is used twice, so that XLA keeps it and not what it is made of.
+    What is kept between the passes is one array, where `y` and both sums would be
+    three. It has the sign of `y`. XLA keeps a quotient that is used twice, and not what
+    it is made of, if the quotient comes last.
     """
     if len(shares) != 2 or any(s.form != "sign" for s in shares):
         return None
     above, below = shares
-    halves = above.rounding is not None and below.rounding is not None
-    sides = (above.side, below.side) == (1, -1) and above.z is below.z
-    if not halves and not sides:
+    if above.rounding is not None and below.rounding is not None:
+        make, given = _number_of_halves, _by_halves
+        sums = [(s.z, s.epsilon, s.rounding) for s in shares]
+    elif (above.side, below.side) == (1, -1) and above.z is below.z:
+        make, given = _ratio, _by_side
+        sums = [(above.z, above.epsilon)]
+    else:
         return None
 
-    def ratio(_: tuple[()], held: tuple[Array, Any, Any]) -> Array:
-        y, (p, p_step, p_none), (n, n_step, n_none) = held
-        p, n = denominator(p, p_step, above.per), denominator(n, n_step, below.per)
-        y = wide(_rectified(y) if rectified else y)
-        size = p if rectified else jnp.where(y > 0, p, -n)
-        if halves:
-            none = n_none if rectified else jnp.where(y > 0, n_none, p_none)
-            half = 2 * jnp.abs(y) > size  # below, the other one is below one too
-            size = jnp.where(none & half, size / _FLAG, size)
-        return y / jnp.where(y == 0, 1, size)
+    def number(_: tuple[()], held: Any) -> Array:
+        y, *sums = held
+        return make(wide(_rectified(y) if rectified else y), sums, above.per)
 
-    sums = [(s.z, s.epsilon, s.rounding) for s in shares]
-    aux = hold(ratio, (), (y, *sums)), above.part, below.part
-    return functools.partial(_by_ratio, halves), aux
+    aux = hold(number, (), (y, *sums)), above.part, below.part
+    return functools.partial(given, rectified), aux
 
 
-_FLAG = 4
-"""A power of two, which a float is multiplied by without rounding."""
+def _ratio(y: Array, sums: Any, per: tuple[int, ...]) -> Array:
+    """`|y / s(z)|` with the sign of `y`, which `z` has too."""
+    ((z, epsilon),) = sums
+    return y / _not_tiny(jnp.abs(denominator(z, epsilon, per)))
 
 
-def _by_ratio(
-    halves: bool, rectified: bool, _: Array, aux: Any, c: Array
-) -> list[Array]:
+def _by_side(rectified: bool, _: Array, aux: Any, c: Array) -> list[Array]:
     ratio, *parts = aux
-    other: Array | int = 0
-    if halves:
-        alone = jnp.abs(ratio) > _FLAG / 2
-        ratio = jnp.where(alone, ratio / _FLAG, ratio)
-    passed = _passed(ratio, c, rectified)
-    if halves:
-        rest = jnp.abs(ratio) - 1
-        none = alone | (rest >= 0)  # a bias may be all there is
-        other = jnp.where(none, 0, passed / jnp.where(none, 1, rest))
-    # In this order a result that is no number passes.
-    above = jnp.where(ratio < 0, -other, passed)
-    below = jnp.where(ratio > 0, other, -passed)
+    passed = ratio * _arriving(ratio, c, rectified)
+    above = jnp.where(ratio < 0, 0, passed)  # what is no number passes here
+    below = jnp.where(ratio < 0, -passed, 0)
     return [_part(m, part) for m, part in zip((above, below), parts, strict=True)]
+
+
+def _number_of_halves(y: Array, sums: Any, per: tuple[int, ...]) -> Array:
+    """What tells `y / s(p)` and `y / s(n)`, where `s(p) + s(n) = y`.
+
+    Of `a`, the larger of `|s(p)|` and `|s(n)|`, and `b`, the other one: `a / b` where
+    that is more than two, and else `|y| / a`, which is at most one half. Where nothing
+    contributes to `b` it is `|y| / a` all the same, and more than one half.
+    """
+    (p, p_epsilon, p_none), (n, n_epsilon, n_none) = sums
+    p = jnp.abs(denominator(p, p_epsilon, per))
+    n = jnp.abs(denominator(n, n_epsilon, per))
+    up = y > 0
+    a, b = jnp.where(up, p, n), jnp.where(up, n, p)
+    apart = (a > 2 * b) & (y != 0) & ~jnp.where(up, n_none, p_none)
+    size = jnp.where(apart, a, jnp.abs(y))
+    return jnp.where(y < 0, -size, size) / _not_tiny(jnp.where(apart, b, a))
+
+
+def _by_halves(rectified: bool, _: Array, aux: Any, c: Array) -> list[Array]:
+    number, *parts = aux
+    c = _arriving(number, c, rectified)
+    size = jnp.abs(number)
+    apart, alone = size > 1.5, size > 0.5
+    # y / a and y / b, of which the latter is negative.
+    larger = jnp.where(apart, c - c / jnp.where(apart, size, 1), size * c)
+    smaller = jnp.where(alone, 0, size * c / (jnp.where(alone, 0, size) - 1))
+    smaller = jnp.where(apart, c - size * c, smaller)
+    above = jnp.where(number < 0, smaller, larger)
+    below = jnp.where(number < 0, larger, smaller)
+    return [_part(m, part) for m, part in zip((above, below), parts, strict=True)]
+
+
+def _not_tiny(size: Array) -> Array:
+    """One in place of a stabiliser alone, for the sake of outer derivatives."""
+    return jnp.where(size > 2 * float(jnp.finfo(size.dtype).tiny), size, 1)
 
 
 def observed_share(share: Share, step: Step, observe: Observe) -> Share:

@@ -53,7 +53,7 @@ def quotient(y, z, epsilon):
 
 
 @pytest.mark.parametrize("epsilon", [1e-9, 0.25])
-def test_the_ratio_of_one_half_tells_that_of_the_other(epsilon):
+def test_one_number_tells_the_factors_of_both_halves(epsilon):
     found = multipliers(Y, halves(P, N, epsilon), C)
     np.testing.assert_allclose(found[0], 2 * quotient(Y, P, epsilon) * C, rtol=1e-6)
     np.testing.assert_allclose(found[1], -quotient(Y, N, epsilon) * C, rtol=1e-6)
@@ -78,6 +78,14 @@ def test_a_half_that_is_rounding_gets_nothing():
     assert np.abs(found[1][2]) < 1
 
 
+def test_a_half_that_is_small_beside_the_other_is_exact():
+    p, n = np.array([1.0, 3.0, 1e-9]), np.array([-1e-9, -2.0, -1.0])
+    single = [np.float32(v) for v in (p, n)]
+    found = multipliers(single[0] + single[1], halves(*single), np.ones(3, np.float32))
+    np.testing.assert_allclose(found[0], 2 * quotient(p + n, p, 1e-9), rtol=1e-6)
+    np.testing.assert_allclose(found[1], -quotient(p + n, n, 1e-9), rtol=1e-6)
+
+
 def test_each_side_has_the_outputs_of_its_sign():
     z = np.array([4.0, -6.0, 3.0, -2.5, 1.0])
     y = np.array([2.0, -3.0, 2.0, -2.0, 0.0])
@@ -93,8 +101,8 @@ def test_what_is_no_number_is_not_hidden(made, rectified):
         dataclasses.replace(s, surrogate=s.surrogate * np.nan, z=s.z * np.nan)
         for s in made
     ]
-    for found in multipliers(Y * np.nan, broken, C, rectified):
-        assert np.isnan(found).all()
+    found = multipliers(Y * np.nan, broken, C, rectified)
+    assert np.isnan(np.sum(found, axis=0)).all()
 
 
 @pytest.mark.parametrize(
@@ -108,17 +116,18 @@ def test_behind_the_zeros_of_a_relu_anything_may_arrive(made):
         assert np.isfinite(found).all()
 
 
-def test_one_ratio_has_an_outer_derivative():
-    """The multiplier of `p`, which the ratio is made of too, is `2 y / p`."""
+@pytest.mark.parametrize("p", [3.0, 6.0, 2.0, 1.0, 4.0])
+def test_halves_have_an_outer_derivative(p):
+    """The multipliers of `p` and `n` are `2 y / p` and `-y / n`; `y` may be zero."""
+    n = -2.0
 
     def f(p):
-        def g(p):
-            first, second = halves(p, jnp.asarray(N), 0.0)
-            return shared(p + N, [first, second], False)[0]
+        def g(p, n):
+            return shared(p + n, halves(p, n, 0.0), False)[0]
 
-        return jax.vjp(g, p)[1](jnp.ones_like(p))[0]
+        return jax.vjp(g, p, jnp.full(1, n))[1](jnp.ones(1))
 
-    p = jnp.array([3.0, 6.0, 2.0, 5.0, 4.0])
-    np.testing.assert_allclose(f(p), 2 * (p + N) / p)
-    slope = jax.jvp(f, (p,), (jnp.ones_like(p),))[1]
-    np.testing.assert_allclose(slope, -2 * N / p**2, atol=1e-12)
+    p = jnp.full(1, p)
+    found, slopes = jax.jvp(f, (p,), (jnp.ones(1),))
+    np.testing.assert_allclose(found, [2 * (p + n) / p, -(p + n) / n])
+    np.testing.assert_allclose(slopes, [-2 * n / p**2, [-1 / n]])

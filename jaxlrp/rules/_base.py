@@ -46,7 +46,7 @@ class Share:
       side: of the relevance, all (0) or that of positive (1) or negative (-1) outputs.
       rounding: of two such shares, the first `z` is the sum of all that is positive and
         the second that of all that is negative, `z1 + z2 = y`, and these are booleans:
-        where nothing contributes, and `h` is rounding.
+        where no input contributes, `h` is rounding beside a bias, and gets nothing.
     """
 
     surrogate: Array
@@ -73,6 +73,7 @@ class Layer:
       features: the axes of `y` that belong to the kernel.
       rectified: is it known that no relevance arrives where `y < 0`, as in front of a
         ReLU?
+      of_parameters: is the relevance of weights and biases asked for as well?
       contributed: works out `contributions`, from the layer's own product.
       evenly: `evenly(x)` is `linear(x, ones)`, at less than a product.
       summed: `summed(kernel)` is `linear(ones, kernel)`, at less than a product.
@@ -88,6 +89,7 @@ class Layer:
     nonnegative: bool
     features: tuple[int, ...]
     rectified: bool = False
+    of_parameters: bool = False
     contributed: Callable[[], Array] | None = None
     evenly: Callable[[Array], Array] | None = None
     summed: Callable[[Any], Array] | None = None

@@ -334,6 +334,9 @@ class GeneralizedGamma(Biased):
             up, down = (z > 0).astype(y.dtype), (z < 0).astype(y.dtype)
             return (*_times(above, up), *_times(below, down))
         either = jnp.where(y > 0, above[0].z, below[0].z)
+        if self.bias == "ignore":  # it may have another sign than `y`
+            sides = *_times(above, y > 0), *_times(below, y < 0)
+            return tuple(dataclasses.replace(s, z=either) for s in sides)
         return (*_on_side(above, 1, either), *_on_side(below, -1, either))
 
 
@@ -376,7 +379,8 @@ class AlphaBeta(Biased):
             )
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
-        if self.bias == "absorb" and not self.relative and _cancels_well(layer):
+        apart = self.relative or layer.of_parameters or not _cancels_well(layer)
+        if self.bias == "absorb" and not apart:
             return self._halves(layer)
         p, n = _parts(layer)
         return (
@@ -385,7 +389,7 @@ class AlphaBeta(Biased):
         )
 
     def _halves(self, layer: Layer) -> tuple[Share, ...]:
-        """Both denominators are `y` together; what rounding leaves is in surrogates."""
+        """Both denominators are `y` together; surrogates have what rounding leaves."""
         p, n, size = _differences(layer)
         made = []
         for total, change, part in (

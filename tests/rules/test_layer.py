@@ -694,3 +694,78 @@ def test_flat_counts_the_inputs_that_a_window_has():
     assert math.isclose(float(found.sum()), 16.0, rel_tol=1e-5)
     corner = 1 / 4 + 2 / 6 + 1 / 9  # windows of 4, 6, 6 and 9 pixels hold the corner
     assert math.isclose(float(found[0, 0, 0, 0]), corner, rel_tol=1e-5)
+
+
+# ---- one factor for each output: what is told from it, and ReLUs behind a layer ------
+
+
+def on_dense(rule):
+    return composites.Default().on("dense", rule)
+
+
+@pytest.mark.parametrize(
+    ("bias", "in_sum"),
+    [("ignore", 0.0), ("absorb", 3.0 + 0.5 * 3.0), ("whole", 3.0)],
+)
+def test_a_bias_may_turn_the_sign_of_what_is_shared(bias, in_sum):
+    """`z = 1 - 2` and `y = 2`, so that gamma strengthens what is positive."""
+    x, w = jnp.array([1.0, 1.0]), jnp.array([[1.0], [-2.0]])
+    rule = rules.GeneralizedGamma(0.5, bias=bias, epsilon=0.0)
+    explain = jaxlrp.lrp(lambda x: x @ w + 3.0, on_dense(rule), target=0)
+    h = np.array([1.5, -2.0])
+    np.testing.assert_allclose(explain(x), 2.0 * h / (h.sum() + in_sum), rtol=1e-6)
+
+
+@pytest.mark.parametrize("relu", [jax.nn.relu, lambda x: jnp.maximum(x, 0)])
+@pytest.mark.parametrize("key", [*RULES, "gradient", "top"])
+def test_a_relu_behind_a_layer_is_the_same_whether_it_is_watched_or_not(key, relu):
+    added = {"gradient": rules.Gradient(), "top": rules.TopK(rules.ZPlus(), 0.5)}
+    rule = added[key] if key in added else RULES[key][0]
+    with jax.enable_x64(True):
+        w, b, v = draw(70, 12), draw(12), draw(12, 3)
+        x = jnp.abs(draw(2, 70, seed=3))
+        f = lambda x: relu(x @ w + b) @ v  # noqa: E731
+        composite = composites.Default().on("dense", rule, first=True)
+        plain = jaxlrp.lrp(f, composite, target="all")(x)
+        named = lambda x: jax.named_call(f, name="all")(x)  # noqa: E731
+        watched, _ = jaxlrp.lrp(named, composite, target="all", capture="all")(x)
+        audit = jaxlrp.audit(f, composite, target="all")(x)
+        total = float(plain.sum())
+    np.testing.assert_allclose(plain, watched, atol=1e-9 * np.abs(watched).max())
+    assert total == pytest.approx(float(audit.total_in), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("bias", [-16.0, -48.0, -160.0])
+def test_a_bias_has_its_part_where_no_input_contributes_to_it(bias):
+    params = {"w": jnp.ones((64, 1)), "b": jnp.array([bias])}
+    layer = lambda params, x: x @ params["w"] + params["b"]  # noqa: E731
+    explain = jaxlrp.parameter_relevance(
+        layer, on_dense(rules.AlphaBeta(2.0, 1.0)), target=0
+    )
+    found = explain(params, jnp.ones(64))
+    # -beta R b / n, of which the bias is all.
+    np.testing.assert_allclose(found["b"], [-(64.0 + bias)], rtol=1e-5)
+
+
+def test_an_outer_derivative_where_contributions_cancel():
+    """`R_j = 2 y w+ x / p - y w- x / n`, whose slope at `y = 0` is that of `y`."""
+    w = jnp.array([1.0, -1.0] * 32)[:, None]
+    composite = on_dense(rules.AlphaBeta(2.0, 1.0, epsilon=0.0))
+
+    def first(x):
+        return jaxlrp.lrp(lambda x: x @ w, composite, target=0)(x)[0]
+
+    with jax.enable_x64(True):
+        slope = jax.grad(first)(jnp.ones(64))
+    assert slope[0] == pytest.approx(2 / 32)
+
+
+def test_a_small_part_beside_a_large_bias_is_exact_in_single_precision():
+    x = jnp.full(64, 1e-6, jnp.float32)
+    w = jnp.array([1.0, -0.5] * 32, jnp.float32)[:, None]
+    rule = rules.AlphaBeta(2.0, 1.0, epsilon=1e-30)
+    found = jaxlrp.lrp(lambda x: x @ w + 1.0, on_dense(rule), target=0)(x)
+    p, n = 32e-6, -16e-6
+    y = 1.0 + p + n
+    expected = np.tile([2 * y * (p / 32) / (p + 1.0), -y / 32], 32)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
