@@ -4,8 +4,8 @@ What travels backwards to a variable `x` is its multiplier `c`; its relevance is
 `R = x * c`. `jax.vjp` moves multipliers; a rule only says where one goes and with
 which factor. These operations are all that the rules need:
 
-    route(y, hs, ...)    value y; the multiplier of y goes to surrogates h_k, scaled
-    send(y, hs, ...)     the same, by any function of the multiplier
+    send(y, hs, ...)     value y; surrogates h_k get functions of the multiplier of y
+    route(y, hs, ...)    the same, scaled: `c_h = scale_h c_y`
     hold(f, xs, held)    value f(xs, held); nothing goes to what is held
     secant(f, x, held)   value f(x); the multiplier goes to x, times f(x) / x
     look_up(f, xs)       value f(xs); relevance goes to shadows of integers in xs
@@ -114,12 +114,13 @@ def _scaled(scales: Callable, y: Array, aux: Any, c: Array) -> list[Array]:
 def send(given: Callable[..., Sequence[Array]], y: Array, hs: Any, aux: Any) -> Array:
     """The value `y`; the surrogates get what `given(y, aux, c_y)` says, one each.
 
-    `route` in a more general form: what depends on `c_y` cannot be worked out, and
-    kept, before it arrives.
+    What depends on `c_y` cannot be worked out, and kept, before that arrives.
     """
     if _compat.SENDS_ZEROS and jax.tree.leaves(hs):
-        # Held, or the zeros would be sent through what these are made of.
-        return _send(given, held_constant(y), hs, held_constant(aux))
+        # Held, or the zeros would be sent through what these are made of. Together:
+        # alone, what does not depend on the input would be held for an outer
+        # derivative, too.
+        y, aux = held_constant((y, aux))
     return _send(given, y, hs, aux)
 
 
