@@ -10,7 +10,8 @@ import pytest
 from jax import lax
 
 import jaxlrp
-from jaxlrp import composites
+from jaxlrp import _running, composites
+from jaxlrp._program import flatten
 from jaxlrp._read import read
 
 TOKENS, WIDTH, CHUNK = 4, 3, 2
@@ -216,3 +217,20 @@ def cancels(s):
 def test_a_maximum_is_a_constant_only_where_it_cancels(f, expected):
     reading = read(jax.make_jaxpr(f)(X), [True], composites.AttnLRP())
     assert any(step.constant for step in reading.steps) == expected
+
+
+def test_a_maximum_over_axes_alone_is_not_looked_into():
+    """`jax.nn.softmax` begins its maximum at minus infinity, which joins nothing."""
+    q, k, v = X @ W, X @ W.T, X
+
+    def joins(f):
+        return _running._has(flatten(jax.make_jaxpr(f)(q, k, v)), {})
+
+    def with_one_more(q, k, v):  # as of a score that is always zero
+        s = q @ k.T
+        top = jnp.maximum(s.max(-1, keepdims=True), 0.0)
+        e = jnp.exp(s - top)
+        return e @ v / (e.sum(-1, keepdims=True) + jnp.exp(-top))
+
+    assert joins(softmax) == (True, False)
+    assert joins(with_one_more) == (True, True)
