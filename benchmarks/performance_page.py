@@ -33,6 +33,8 @@ FALLS_SHORT = """\
   in each call. `jaxlrp.prepare` does so once for a dataset.
 - *First layers*: w-square and z-box take the products that their formulas have, and pay
   for what is done element by element beside them, as a first layer has few features.
+- *Hundredths*: LRP-0 runs the operations of the gradient itself; how far its rows are
+  from 1.00 is how far noise goes.
 - *Compiling* what is not a row of equal layers: custom derivatives make more to lower.
 """
 """What is above its limit, and why: a section of the page, in Markdown."""
