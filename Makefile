@@ -1,4 +1,5 @@
-# make test     run the tests          make lint    formatter and linter
+# make test     run a third of the cases of each test, make test-all: all
+# make lint     formatter and linter
 # make demo     run the example        make types   type checker
 # make docs     build the site         make bench   cost in gradients: docs/performance.md
 # make peers    compare with peers      make examples pruning, gamma sweep
@@ -24,12 +25,17 @@ ZOO_VENV ?= .venv-zoo
 KERAS_VENV ?= .venv-zoo-keras
 # More arguments for pytest, e.g. PYTEST_ARGS="-k conservation".
 PYTEST_ARGS ?= -n 2 --dist worksteal
+# Every test function, with the first of three parts of its cases; tests/parts.py.
+PART ?= 1/3
 
-.PHONY: test demo examples sentences hub multiprocess bench bench-peers faithfulness
+.PHONY: test test-all demo examples sentences hub multiprocess bench bench-peers faithfulness
 .PHONY: peers peers-venv zoo docs lint format types build clean
 
 test: $(VENV)/.test $(VENV)/.weights
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --part $(PART) $(PYTEST_ARGS)
+
+test-all: PART = 1/1
+test-all: test
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.digits

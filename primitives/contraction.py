@@ -88,22 +88,61 @@ def _conv_as_ones(
 ) -> Array | None:
     """As for `dot_general`: what is summed is summed first, one feature is left.
 
-    A kernel of ones is then no convolution but sums over windows.
+    A kernel of ones is then no convolution but sums over windows, and one over ones a
+    product with what says where the image ends.
     """
     if not _is_plain(params):
         return None
     numbers = params["dimension_numbers"]
     specs = (numbers.lhs_spec, numbers.rhs_spec)
     total = x.sum(specs[1 - ones][1], keepdims=True)
-    if ones == 1 and _has_windows(params, x):
+    if ones == 0:
+        return jnp.broadcast_to(_inside(params, total, other, shape), shape)
+    if _has_windows(params, x):
         return jnp.broadcast_to(_windows(params, total, other), shape)
     kept = list(other)
-    # Of an image of ones, one example is all; of a kernel, one feature.
-    kept[specs[ones][0]] = kept[specs[ones][1]] = 1
-    operands = [total, total]
-    operands[ones] = jnp.ones(kept, x.dtype)
-    (y,) = [primitives.conv_general_dilated_p.bind(*operands, **params)]
+    kept[specs[1][0]] = kept[specs[1][1]] = 1  # of a kernel of ones, one feature
+    kernel = jnp.ones(kept, x.dtype)
+    (y,) = [primitives.conv_general_dilated_p.bind(total, kernel, **params)]
     return jnp.broadcast_to(y, shape)
+
+
+def _inside(
+    params: Params, kernel: Array, image: tuple[int, ...], shape: tuple[int, ...]
+) -> Array:
+    """Sums of a kernel over its elements that lie inside of an image of ones.
+
+    Each axis of the window says for itself which do, so that this is a small matrix
+    product for each; of the image's examples, one is all.
+    """
+    numbers = params["dimension_numbers"]
+    feature, one, *window = numbers.rhs_spec
+    y = lax.transpose(kernel, [*window, feature, one])
+    last = len(window) - 1
+    for d in reversed(range(len(window))):
+        places = shape[numbers.out_spec[2 + d]], y.shape[last]
+        inside = _is_inside(params, d, image[numbers.lhs_spec[2 + d]], *places)
+        # The axis goes to the front, so that the next one is the last of the window.
+        y = lax.dot_general(
+            inside.astype(y.dtype),
+            y,
+            (((1,), (last,)), ((), ())),
+            precision=params["precision"],
+            preferred_element_type=params["preferred_element_type"],
+        )
+    made = (y.ndim - 1, y.ndim - 2, *range(len(window)))  # example, feature, places
+    order = sorted(range(y.ndim), key=lambda i: numbers.out_spec[i])
+    return lax.transpose(y, [made[i] for i in order])
+
+
+def _is_inside(params: Params, d: int, size: int, results: int, window: int) -> Array:
+    """`[result, element of the window]`: does it meet one of the image's elements?"""
+    places = (results, window)
+    step, gap = params["window_strides"][d], params["rhs_dilation"][d]
+    base, (low, _) = params["lhs_dilation"][d], params["padding"][d]
+    result, element = (lax.broadcasted_iota(jnp.int32, places, i) for i in (0, 1))
+    place = result * step + element * gap - low
+    return (place >= 0) & (place <= (size - 1) * base) & (place % base == 0)
 
 
 def _has_windows(params: Params, image: Array) -> bool:

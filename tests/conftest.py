@@ -18,6 +18,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from jaxlrp.primitives import _book  # noqa: E402
+from tests import parts  # noqa: E402
 
 # Compiling takes longer than any deadline; a failure in CI is one that the next
 # run finds again.
@@ -30,31 +31,22 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--cases",
-        type=int,
-        metavar="N",
-        help="of each test function run at most N cases, spread over all of them",
+        "--part",
+        type=parts.of_text,
+        metavar="K/N",
+        help="of the cases of each test function run the Kth of N parts",
     )
 
 
 def pytest_collection_modifyitems(config, items):
-    """`--cases N`: every test function, but not with everything it is given."""
-    most = config.getoption("--cases")
-    if most is None:
+    """`--part K/N`: every test function, but not with everything it is given."""
+    wanted = config.getoption("--part")
+    if wanted is None:
         return
-    by_function = {}
-    for item in items:
-        by_function.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    chosen = {item for cases in by_function.values() for item in spread(cases, most)}
-    config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
-    items[:] = [i for i in items if i in chosen]
-
-
-def spread(cases, most):
-    """At most so many, from the first to the last."""
-    if len(cases) <= most:
-        return cases
-    return [cases[k * (len(cases) - 1) // max(most - 1, 1)] for k in range(most)]
+    chosen = parts.chosen([item.nodeid for item in items], *wanted)
+    kept = [item for item in items if item.nodeid in chosen]
+    config.hook.pytest_deselected(items=[i for i in items if i.nodeid not in chosen])
+    items[:] = kept
 
 
 @pytest.fixture(autouse=True)

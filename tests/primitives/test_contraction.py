@@ -143,6 +143,6 @@ def test_a_convolution_with_ones_is_known_at_less(name, ones):
 
     found = short(operands[1 - ones])
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    # A kernel of ones sums over windows, if nothing is cut off.
+    # It is none any more, unless something is cut off from what ones sum up.
     product = "conv_general_dilated" in str(jax.make_jaxpr(short)(operands[1 - ones]))
-    assert product == (ones == 0 or name == "cropped")
+    assert product == (ones == 1 and name == "cropped")
