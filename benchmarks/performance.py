@@ -28,6 +28,7 @@ from benchmarks import (
     layers,
     many_targets,
     performance_page,
+    profiles,
     side_by_side,
 )
 from benchmarks.models import MODELS
@@ -85,6 +86,12 @@ def _side_by_side(effort: Effort) -> Iterator[list[Any]]:
         yield side_by_side.costs(model, effort.rounds, effort.tiny)
 
 
+def _profiles(effort: Effort) -> Iterator[list[Any]]:
+    # What the profiler tells of other devices is told in other words.
+    if jax.default_backend() == "cpu":
+        yield from profiles.costs(effort.tiny)
+
+
 TABLES: dict[str, Callable[[Effort], Iterator[list[Any]]]] = {
     "networks": _networks,
     "layers": _layers,
@@ -92,6 +99,7 @@ TABLES: dict[str, Callable[[Effort], Iterator[list[Any]]]] = {
     "lengths": _lengths,
     "targets": _targets,
     "side-by-side": _side_by_side,
+    "profiles": _profiles,
 }
 """Each gives its rows part by part."""
 

@@ -96,6 +96,12 @@ TITLES = {
         "`jaxlrp.value_grad_and_lrp` gives both from one forward pass; in units of the "
         "gradient alone.",
     ),
+    "profiles": (
+        "Where the time goes",
+        "What threads are busy with, by JAX's profiler, for layers and networks that "
+        "are above a limit: contractions, and what is done beside them, in units of "
+        "all that the gradient is busy with.",
+    ),
 }
 
 COST = ("time", "memory", "contractions", "flops", "trace", "compile", "both")
@@ -106,6 +112,15 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "lengths": ("program", "equations", "gradient, s", "relevance, s", "half of it"),
     "targets": ("model", "by", "targets", "separate, s", "together, s", "time"),
     "side-by-side": ("model", "composite", "gradient, ms", *COST[:4]),
+    "profiles": (
+        "model",
+        "composite",
+        "gradient, busy ms",
+        "its contractions",
+        "beside them",
+        "relevance, contractions",
+        "beside them",
+    ),
 }
 
 
@@ -134,6 +149,8 @@ def cells(name: str, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]
         return [_length(row, times) for row in rows]
     if name == "targets":
         return [_together(row, over) for row in rows]
+    if name == "profiles":
+        return [_busy(row) for row in rows]
     return [_cost(name, row, over) for row in rows]
 
 
@@ -170,6 +187,19 @@ def _together(row: Mapping[str, Any], over: set) -> tuple[str, ...]:
     seconds = [f"{row[side]:.2f}" for side in ("separate", "together")]
     value = number(row["together"] / row["separate"], (key, "time") in over)
     return (row["model"], row["how"], str(row["targets"]), *seconds, value)
+
+
+def _busy(row: Mapping[str, Any]) -> tuple[str, ...]:
+    base = row["gradient"]
+    whole = base["contractions"] + base["beside"]
+    parts = [
+        row[side][of] / whole for side in SIDES for of in ("contractions", "beside")
+    ]
+    milliseconds = f"{whole * 1e3:.1f}"
+    return (row["model"], row["composite"], milliseconds, *map(number, parts))
+
+
+SIDES = ("gradient", "relevance")
 
 
 def conditions(record: Record) -> str:

@@ -17,6 +17,7 @@ from benchmarks import (
     performance_figure,
     performance_limits,
     performance_page,
+    profiles,
     side_by_side,
 )
 from benchmarks.models import DEEP, MODELS
@@ -223,6 +224,11 @@ def test_every_line_of_a_table_has_the_columns_of_its_header():
             dataclasses.asdict(many_targets.Together("vit", "vmap", 4, 2.0, 1.0))
         ],
         "side-by-side": [row("vit", "default")],
+        "profiles": [
+            dataclasses.asdict(
+                profiles.Row("vit", "default", *[profiles.Busy(2.0, 1.0)] * 2)
+            )
+        ],
     }
     assert rows.keys() == performance.TABLES.keys() == performance_limits.CHECKS.keys()
     for name, given in rows.items():
