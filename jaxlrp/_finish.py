@@ -81,6 +81,7 @@ def finish(
             step = dataclasses.replace(step, rectified=True)
         done.append(step)
     done = _with_passing(done[::-1], composite)
+    done = _with_origins(done, composite, factors)
     return Reading(program, facts, tuple(done), frozenset(shadowed))
 
 
@@ -107,6 +108,62 @@ def _cuts(step: Step, composite: Composite) -> bool:
     has_shares = isinstance(rule, rules.LayerRule) and not isinstance(rule, rules.LRP0)
     filtered = step.kept(composite) is not None
     return has_shares and not step.by_relevance(rule) and not filtered
+
+
+def _with_origins(
+    steps: Sequence[Step], composite: Composite, factors: set[Value]
+) -> list[Step]:
+    """An activation's root is not kept if it is made of what is kept anyway.
+
+    That are factors of products, and what layers give under epsilon. In a recurrent
+    network gates are functions of parts of `W x + U h`, and the state's is one of
+    `f c + i g`.
+    """
+    makers = {v: step for step in steps for v in step.outputs}
+
+    def made_of_kept(value: Value, most: int) -> tuple[Equation, ...] | None:
+        step = makers.get(value)
+        if value in factors or (step and _keeps_result(step, composite)):
+            return ()
+        if step is None or most == 0 or not _is_made_again(step, composite):
+            return None
+        equations: list[Equation] = []
+        for operand in step.main.inputs:
+            if not isinstance(operand, Value):
+                continue
+            found = made_of_kept(operand, most - 1)
+            if found is None:
+                return None
+            equations += found
+        return (*equations, step.main)
+
+    def with_origin(step: Step) -> Step:
+        apart = step.plain or step.passing or step.origin
+        if step.role != "activation" or apart or step.root is None:
+            return step
+        origin = made_of_kept(step.root, _NEAR) or ()
+        return dataclasses.replace(step, origin=tuple(dict.fromkeys(origin)))
+
+    return [with_origin(step) for step in steps]
+
+
+def _keeps_result(step: Step, composite: Composite) -> bool:
+    """Does a layer's rule divide by the result, as it is?"""
+    rule = step.rule(composite)
+    plain = step.layer is not None and not step.rectified
+    return plain and type(rule) is rules.Epsilon and rule.bias == "absorb"
+
+
+def _is_made_again(step: Step, composite: Composite) -> bool:
+    """Is it little work to make the result again?"""
+    if len(step.equations) > 1 or step.layer is not None or step.bodies:
+        return False
+    sums = step.role == "sum" and isinstance(step.rule(composite), rules.LRP0)
+    return sums or step.role in ("structural", "product")
+
+
+_NEAR = 5
+"""So many steps in a row are enough from an activation to the layers in front of it."""
 
 
 def _read_below(step: Step, rule: Rule | None) -> set[Value]:

@@ -1,0 +1,98 @@
+"""What reading knows at its end: what an activation's root is made of again."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+import jaxlrp
+from benchmarks import gradient_ratio, hlo, models
+from jaxlrp import _finish, _transform, composites, rules
+
+EPSILON = composites.Uniform(rules.Epsilon(1e-3))
+LRP0 = composites.Uniform(rules.LRP0())
+ARGNUMS = (0, 1, 2)
+
+
+def draw(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng([seed, *shape]).normal(size=shape))
+
+
+def cell(x, h, c):
+    """A gated unit: halves of `W x` and `U h + b` make its gate and its signal."""
+    w, u, b = draw(3, 8), draw(4, 8, seed=1), draw(8, seed=2)
+    (wg, ws), (ug, us) = (jnp.split(z, 2, axis=1) for z in (x @ w, h @ u + b))
+    return jnp.tanh(jax.nn.sigmoid(wg + ug) * c + jnp.tanh(ws + us) * c)
+
+
+def inputs():
+    return draw(2, 3), draw(2, 4), draw(2, 4, seed=1)
+
+
+def origins(composite):
+    """The activations that relevance passes, and what makes their roots again."""
+    traced = _transform.trace(cell, inputs(), {}, composite, ARGNUMS, False)
+    steps = [s for s in traced.reading.steps if s.role == "activation"]
+    return [(*_names([s.main]), _names(s.origin)) for s in steps]
+
+
+def _names(equations):
+    return [str(e.primitive) for e in equations]
+
+
+GATES, STATE = ["split", "split", "add"], ["mul", "mul", "add"]
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("composite", "gates", "state"),
+    [
+        (EPSILON, GATES, STATE),
+        (LRP0, [], STATE),  # no layer keeps what it gives
+        (EPSILON.on("dense", rules.Epsilon(1e-3, bias="ignore")), [], STATE),
+        (EPSILON.on("sum", rules.Norm(1e-3)), [], []),  # divides by the sum
+        (EPSILON.on("product", rules.SignalTakesAll()), GATES, []),
+    ],
+    ids=["epsilon", "lrp0", "no bias", "norm of sums", "gates held"],
+)
+def test_a_root_is_made_again_of_what_rules_keep(composite, gates, state):
+    expected = [("logistic", gates), ("tanh", gates), ("tanh", state)]
+    held = composite.assignments[-1].role == "product"
+    assert origins(composite) == expected[held:]
+
+
+@pytest.mark.parametrize("composite", [EPSILON, LRP0], ids=["epsilon", "lrp0"])
+def test_what_is_made_again_changes_no_relevance_and_no_derivative(
+    composite, monkeypatch
+):
+    def explained(*args):
+        return jaxlrp.lrp(cell, composite, argnums=ARGNUMS, target="all")(*args)
+
+    def both(*args):
+        loss = lambda *args: sum(jnp.sum(jnp.sin(r)) for r in explained(*args))  # noqa: E731
+        return explained(*args), jax.grad(loss, ARGNUMS)(*args)
+
+    found = jax.jit(both)(*inputs())
+    monkeypatch.setattr(_finish, "_with_origins", lambda steps, *_: steps)
+    jax.clear_caches()
+    expected = jax.jit(both)(*inputs())
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), *(found, expected)
+    )
+
+
+def test_a_recurrent_network_keeps_no_sums_of_its_layers():
+    apply, params, x = models.network(
+        models.Recurrent(nn.OptimizedLSTMCell, 64, 5), 1, 50, 64
+    )
+    sides = gradient_ratio.gradient(apply), gradient_ratio.relevance(apply, EPSILON)
+    slope, found = (
+        hlo.temporary(jax.jit(side).lower(params, x).compile()) for side in sides
+    )
+    assert found <= 1.2 * slope
