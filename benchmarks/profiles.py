@@ -1,8 +1,8 @@
 """Where the time of a compiled program goes, from JAX's profiler, on a CPU.
 
 Threads are busy with contractions, or with what is done beside them: changed weights,
-quotients, masks, copies. What is above its limit is looked at here. XLA compiles a loop
-on a CPU to one function, into which the profiler does not look.
+quotients, masks, copies. What is above its limit is looked at here. Some loops are one
+function on a CPU, into which the profiler does not look: they are left out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _AROUND = frozenset({"while", "call", "conditional"})
 
 @dataclasses.dataclass(frozen=True)
 class Busy:
-    """Seconds that all threads together spend on one call.
+    """Seconds that instructions last in one call, added up: some run side by side.
 
     Attributes:
       contractions: on matrix products and convolutions.

@@ -17,7 +17,7 @@ from jaxlrp._facts import Facts
 from jaxlrp._program import Equation, Program, Value, flatten
 from jaxlrp._steps import Reading, Step
 from jaxlrp.composites import Composite
-from jaxlrp.primitives import lookup
+from jaxlrp.primitives import Kind, lookup
 from jaxlrp.rules import Rule
 
 ReadBody = Callable[
@@ -155,11 +155,17 @@ def _keeps_result(step: Step, composite: Composite) -> bool:
 
 
 def _is_made_again(step: Step, composite: Composite) -> bool:
-    """Is it little work to make the result again?"""
+    """Is it little work, and on one device, to make the result again?"""
     if len(step.equations) > 1 or step.layer is not None or step.bodies:
         return False
+    if step.role == "structural":
+        entry = lookup(step.main.primitive)
+        moves = entry is not None and entry.kind is Kind.STRUCTURAL
+        # What keeps the shape may move to other devices, or mark a place.
+        shapes = {v.aval.shape for v in (step.main.inputs[0], *step.outputs)}
+        return moves and len(shapes) > 1
     sums = step.role == "sum" and isinstance(step.rule(composite), rules.LRP0)
-    return sums or step.role in ("structural", "product")
+    return sums or step.role == "product"
 
 
 _NEAR = 5

@@ -164,7 +164,8 @@ def _keeping(
     sources = tuple(v for v in dict.fromkeys(used) if v not in made)
 
     def origin(*xs: Any) -> Array:
-        return run_equations(step.origin, dict(zip(sources, xs, strict=True)))[0]
+        assert step.root is not None
+        return values_of(step.origin, dict(zip(sources, xs, strict=True)))[step.root]
 
     keeping = Keeping(
         origin if sources else None,

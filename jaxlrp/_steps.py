@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jax.extend.core import Literal
@@ -75,6 +75,10 @@ class LayerForm:
         return others[0] if len(others) == 1 else None
 
 
+def _read(equations: Sequence[Equation]) -> list[Value]:
+    return [v for e in equations for v in e.inputs if isinstance(v, Value)]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
     """One thing that the interpreter does.
@@ -142,9 +146,10 @@ class Step:
     def reads(self) -> tuple[Value, ...]:
         """The values of other steps that it reads, in the order of their use."""
         made = {v for e in self.equations for v in e.outputs}
-        equations = (*self.origin, *self.equations)
-        used = (v for e in equations for v in e.inputs if isinstance(v, Value))
-        return tuple(v for v in dict.fromkeys(used) if v not in made)
+        again = {v for e in self.origin for v in e.outputs}
+        used = [v for v in _read(self.origin) if v not in again]
+        used += [v for v in _read(self.equations) if v not in made]
+        return tuple(dict.fromkeys(used))
 
     def rule(self, composite: Composite) -> Rule | None:
         """The rule that `composite` gives, or None where there is no choice.

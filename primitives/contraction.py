@@ -132,7 +132,8 @@ def _inside(
         )
     made = (y.ndim - 1, y.ndim - 2, *range(len(window)))  # example, feature, places
     order = sorted(range(y.ndim), key=lambda i: numbers.out_spec[i])
-    return lax.transpose(y, [made[i] for i in order])
+    y = lax.transpose(y, [made[i] for i in order])
+    return y.astype(params["preferred_element_type"] or kernel.dtype)
 
 
 def _is_inside(params: Params, d: int, size: int, results: int, window: int) -> Array:

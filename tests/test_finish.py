@@ -87,6 +87,32 @@ def test_what_is_made_again_changes_no_relevance_and_no_derivative(
     )
 
 
+HALVES = {
+    "a unit with a gate": lambda a, g: a * jax.nn.sigmoid(g),
+    "two activations": lambda a, g: jnp.sin(a) + jnp.tanh(g),
+    "of one product": lambda a, g: jnp.tanh(jnp.split(a * g, [1], axis=1)[1]),
+}
+
+
+@pytest.mark.parametrize("composite", [EPSILON, LRP0], ids=["epsilon", "lrp0"])
+@pytest.mark.parametrize("name", HALVES)
+def test_any_part_may_be_a_root(name, composite, monkeypatch):
+    w, b = draw(3, 8), draw(8)
+
+    def f(x):
+        return HALVES[name](*jnp.split(x @ w + b, 2, axis=1))
+
+    (x, *_), explain = inputs(), jaxlrp.lrp(f, composite, target="all")
+    found = explain(x)
+    monkeypatch.setattr(_finish, "_with_origins", lambda steps, *_: steps)
+    np.testing.assert_allclose(found, explain(x), rtol=1e-12)
+    if composite is LRP0:
+        absorbed = jaxlrp.audit(f, composite, target="all")(x).absorbed
+        np.testing.assert_allclose(
+            found.sum() + sum(absorbed.values()), f(x).sum(), rtol=1e-9
+        )
+
+
 def test_a_recurrent_network_keeps_no_sums_of_its_layers():
     apply, params, x = models.network(
         models.Recurrent(nn.OptimizedLSTMCell, 64, 5), 1, 50, 64
