@@ -14,7 +14,7 @@ from jax.extend.core import Literal
 
 from jaxlrp import _compat, _facts, rules
 from jaxlrp._facts import Facts
-from jaxlrp._program import Equation, Program, Value, flatten
+from jaxlrp._program import Equation, Program, Value, aval_of, flatten
 from jaxlrp._steps import Reading, Step
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import Kind, lookup
@@ -162,7 +162,7 @@ def _is_made_again(step: Step, composite: Composite) -> bool:
         entry = lookup(step.main.primitive)
         moves = entry is not None and entry.kind is Kind.STRUCTURAL
         # What keeps the shape may move to other devices, or mark a place.
-        shapes = {v.aval.shape for v in (step.main.inputs[0], *step.outputs)}
+        shapes = {aval_of(v).shape for v in (step.main.inputs[0], *step.outputs)}
         return moves and len(shapes) > 1
     sums = step.role == "sum" and isinstance(step.rule(composite), rules.LRP0)
     return sums or step.role == "product"
