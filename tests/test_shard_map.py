@@ -276,3 +276,19 @@ def test_what_cannot_be_read_is_refused_on_devices_too():
     )
     with pytest.raises(UnexplainedPrimitiveError, match="pure_callback"):
         jaxlrp.lrp(mapped)(X)
+
+
+@pytest.mark.parametrize("rule", [rules.WSquare(), rules.ZBox(-5.0, 5.0)], ids=str)
+def test_first_convolutions_of_images_on_many_devices(rule):
+    images = jnp.asarray(rng.normal(size=(8, 5, 5, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 4)), jnp.float32)
+
+    def convolved(x, w):
+        names = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(x, w, (2, 2), "SAME", dimension_numbers=names)
+
+    mapped = over_devices(convolved, (P("d"), P()), P("d"), kernel)
+    composite = composites.Uniform(rule)
+    found = jaxlrp.lrp(mapped, composite, target="all")(images)
+    alone = jaxlrp.lrp(lambda x: convolved(x, kernel), composite, target="all")(images)
+    np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-4)
