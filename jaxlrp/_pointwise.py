@@ -159,9 +159,7 @@ def _keeping(
     last = entries[-1]
     points = all(e is not None and e.kind is Kind.ELEMENTWISE for e in entries)
     scalars = all(v.aval.shape == () for v in phi.held)
-    made = {v for e in step.origin for v in e.outputs}
-    used = (v for e in step.origin for v in e.inputs if isinstance(v, Value))
-    sources = tuple(v for v in dict.fromkeys(used) if v not in made)
+    sources = step.sources
 
     def origin(*xs: Any) -> Array:
         assert step.root is not None

@@ -143,13 +143,17 @@ class Step:
         return self.equations[-1].outputs
 
     @property
+    def sources(self) -> tuple[Value, ...]:
+        """What the root is made of again, where it is."""
+        made = {v for e in self.origin for v in e.outputs}
+        return tuple(v for v in dict.fromkeys(_read(self.origin)) if v not in made)
+
+    @property
     def reads(self) -> tuple[Value, ...]:
         """The values of other steps that it reads, in the order of their use."""
         made = {v for e in self.equations for v in e.outputs}
-        again = {v for e in self.origin for v in e.outputs}
-        used = [v for v in _read(self.origin) if v not in again]
-        used += [v for v in _read(self.equations) if v not in made]
-        return tuple(dict.fromkeys(used))
+        used = (v for v in _read(self.equations) if v not in made)
+        return tuple(dict.fromkeys((*self.sources, *used)))
 
     def rule(self, composite: Composite) -> Rule | None:
         """The rule that `composite` gives, or None where there is no choice.
