@@ -1,6 +1,8 @@
 """Eight devices on any machine, and no state that one test leaves to another."""
 
 import os
+import pathlib
+import shutil
 
 # Read when JAX starts its backend, so set before any test imports it.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -13,8 +15,16 @@ DEVICES = "--xla_force_host_platform_device_count"
 if DEVICES not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}=8".strip()
 
+# Most of the time goes into compiling: what a test compiled is kept for the other
+# workers and for the next run.
+PROGRAMS = pathlib.Path(__file__).parent.parent / ".jax_cache"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from jaxlrp.primitives import _book  # noqa: E402
@@ -38,6 +48,14 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_configure(config):
+    """Kept programs of code that was since changed do not pile up: 1 GiB at most."""
+    if hasattr(config, "workerinput") or not PROGRAMS.exists():
+        return
+    if sum(path.stat().st_size for path in PROGRAMS.iterdir()) > 2**30:
+        shutil.rmtree(PROGRAMS)
+
+
 def pytest_collection_modifyitems(config, items):
     """`--part K/N`: every test function, but not with everything it is given."""
     wanted = config.getoption("--part")
@@ -47,6 +65,26 @@ def pytest_collection_modifyitems(config, items):
     kept = [item for item in items if item.nodeid in chosen]
     config.hook.pytest_deselected(items=[i for i in items if i.nodeid not in chosen])
     items[:] = kept
+
+
+STATES = pytest.StashKey[dict]()
+
+
+def pytest_collection_finish(session):
+    """Remember where each module's generators stand before any test draws."""
+    session.stash[STATES] = {
+        generator: generator.bit_generator.state
+        for module in {getattr(item, "module", None) for item in session.items}
+        for generator in vars(module or object).values()
+        if isinstance(generator, np.random.Generator)
+    }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """A test draws the same numbers, whichever tests ran before it."""
+    for generator, state in item.session.stash[STATES].items():
+        generator.bit_generator.state = state
 
 
 @pytest.fixture(autouse=True)
