@@ -14,10 +14,11 @@ from jax.extend.core import Literal
 
 from jaxlrp import _compat, _facts, rules
 from jaxlrp._facts import Facts
-from jaxlrp._program import Equation, Program, Value, aval_of, flatten
+from jaxlrp._kept import with_kept
+from jaxlrp._program import Equation, Program, Value, flatten
 from jaxlrp._steps import Reading, Step
 from jaxlrp.composites import Composite
-from jaxlrp.primitives import Kind, lookup
+from jaxlrp.primitives import lookup
 from jaxlrp.rules import Rule
 
 ReadBody = Callable[
@@ -46,7 +47,6 @@ def finish(
             shadowed |= {v} if s else set()
     # What is read by anything but a ReLU, so that relevance may arrive below zero.
     below: set[Value] = {v for v in program.outputs if isinstance(v, Value)}
-    factors: set[Value] = set()
     done: list[Step] = []
     for step in reversed(steps):
         if alive.isdisjoint(step.outputs) and not any(
@@ -61,7 +61,7 @@ def finish(
         elif step.role in ("control", "call"):
             step = _with_bodies(step, facts, receives, shadowed, memo, read_body)
         rule = step.rule(composite)
-        receivers = receiving(step, rule)
+        receivers = step.receivers(rule)
         receives.update(receivers)
         shadowed.update(_shadows(step, rule, receivers, shadowed))
         inner = {v for e in step.equations[:-1] for v in e.outputs}
@@ -71,18 +71,13 @@ def finish(
             for v in e.inputs
             if isinstance(v, Value) and v not in inner
         )
-        if not factors.isdisjoint(step.outputs):
-            step = dataclasses.replace(step, kept_on=True)
-        if step.role in ("product", "bilinear") and len(receivers) > 1:
-            factors.update(receivers)
         below.update(_read_below(step, rule))
         arriving = below | shadowed  # beside zeros, too, relevance passes a ReLU
         if step.layer is not None and arriving.isdisjoint(step.outputs):
             step = dataclasses.replace(step, rectified=True)
         done.append(step)
-    done = _with_passing(done[::-1], composite)
-    done = _with_origins(done, composite, factors)
-    return Reading(program, facts, tuple(done), frozenset(shadowed))
+    told = with_kept(_with_passing(done[::-1], composite), composite)
+    return Reading(program, facts, told, frozenset(shadowed))
 
 
 def _with_passing(steps: Sequence[Step], composite: Composite) -> list[Step]:
@@ -108,68 +103,6 @@ def _cuts(step: Step, composite: Composite) -> bool:
     has_shares = isinstance(rule, rules.LayerRule) and not isinstance(rule, rules.LRP0)
     filtered = step.kept(composite) is not None
     return has_shares and not step.by_relevance(rule) and not filtered
-
-
-def _with_origins(
-    steps: Sequence[Step], composite: Composite, factors: set[Value]
-) -> list[Step]:
-    """An activation's root is not kept if it is made of what is kept anyway.
-
-    That are factors of products, and what layers give under epsilon. In a recurrent
-    network gates are functions of parts of `W x + U h`, and the state's is one of
-    `f c + i g`.
-    """
-    makers = {v: step for step in steps for v in step.outputs}
-
-    def made_of_kept(value: Value, most: int) -> tuple[Equation, ...] | None:
-        step = makers.get(value)
-        if value in factors or (step and _keeps_result(step, composite)):
-            return ()
-        if step is None or most == 0 or not _is_made_again(step, composite):
-            return None
-        equations: list[Equation] = []
-        for operand in step.main.inputs:
-            if not isinstance(operand, Value):
-                continue
-            found = made_of_kept(operand, most - 1)
-            if found is None:
-                return None
-            equations += found
-        return (*equations, step.main)
-
-    def with_origin(step: Step) -> Step:
-        apart = step.plain or step.passing or step.origin
-        if step.role != "activation" or apart or step.root is None:
-            return step
-        origin = made_of_kept(step.root, _NEAR) or ()
-        return dataclasses.replace(step, origin=tuple(dict.fromkeys(origin)))
-
-    return [with_origin(step) for step in steps]
-
-
-def _keeps_result(step: Step, composite: Composite) -> bool:
-    """Does a layer's rule divide by the result, as it is?"""
-    rule = step.rule(composite)
-    plain = step.layer is not None and not step.rectified
-    return plain and type(rule) is rules.Epsilon and rule.bias == "absorb"
-
-
-def _is_made_again(step: Step, composite: Composite) -> bool:
-    """Is it little work, and on one device, to make the result again?"""
-    if len(step.equations) > 1 or step.layer is not None or step.bodies:
-        return False
-    if step.role == "structural":
-        entry = lookup(step.main.primitive)
-        moves = entry is not None and entry.kind is Kind.STRUCTURAL
-        # What keeps the shape may move to other devices, or mark a place.
-        shapes = {aval_of(v).shape for v in (step.main.inputs[0], *step.outputs)}
-        return moves and len(shapes) > 1
-    sums = step.role == "sum" and isinstance(step.rule(composite), rules.LRP0)
-    return sums or step.role == "product"
-
-
-_NEAR = 5
-"""So many steps in a row are enough from an activation to the layers in front of it."""
 
 
 def _read_below(step: Step, rule: Rule | None) -> set[Value]:
@@ -218,21 +151,6 @@ def _writes(step: Step) -> bool:
     return bool(step.signals) and entry is not None and entry.writes
 
 
-def receiving(step: Step, rule: Rule | None) -> tuple[Value, ...]:
-    """The values that relevance goes to."""
-    if isinstance(rule, rules.Detach) and not (step.held or step.path):
-        return ()
-    # The identity on a normaliser that is no whole is one on its signal.
-    if step.held and isinstance(rule, (*_HOLDING, rules.Pass)):
-        inputs = step.main.inputs
-        kept = [v for i, v in enumerate(inputs) if i not in step.held]
-        return tuple(v for v in step.signals if v in kept)
-    return step.signals
-
-
-_HOLDING = (rules.Detach, rules.SignalTakesAll)
-"""Rules under which a divisor, a statistic or a gate counts as a constant."""
-
 PASSING = frozenset({"structural", "selection", "scale"})
 """Roles that act on a shadow element by element, as on the value, under any rule."""
 
@@ -267,11 +185,7 @@ def passes_shadow(step: Step, rule: Rule | None) -> bool:
         return True
     if isinstance(rule, rules.Pass):
         return rule.epsilon is None  # with one, relevance is not passed unchanged
-    return step.by_elements and bool(_held_under(step, rule))
-
-
-def _held_under(step: Step, rule: Rule | None) -> tuple[int, ...]:
-    return step.held if isinstance(rule, _HOLDING) else ()
+    return step.by_elements and bool(step.held_under(rule))
 
 
 def _with_bodies(

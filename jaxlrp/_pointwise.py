@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxlrp import _facts, _symbols, rules
-from jaxlrp._finish import passes_shadow, receiving
+from jaxlrp._finish import passes_shadow
 from jaxlrp._fused import fused_attention
 from jaxlrp._operations import (
     Keeping,
@@ -303,7 +303,7 @@ def redistributed(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     else:
         equation = step.main
         atoms = equation.inputs
-        receivers = receiving(step, rule)
+        receivers = step.receivers(rule)
         positions = [i for i, v in enumerate(atoms) if v in receivers]
         others = [i for i in range(len(atoms)) if i not in positions]
         signals = tuple(atoms[i] for i in positions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,47 +64,12 @@ def claim_regions(claims: Claims) -> dict[int, Step]:
         members = claims.between(i, root)
         assert members is not None, "a dominator lies on every path"
         cone = tuple(equations[j] for j in members)
-        origin = _origin(root, claims)
-        steps[i] = Step("activation", cone, (root,), root=root, origin=origin)
+        steps[i] = Step("activation", cone, (root,), root=root)
     # What only lies inside activations is no step of its own.
     for i, out in inside.items():
         if i not in steps and not exact[out]:
             claims.role[i] = "chain"
     return steps
-
-
-_FAR = 4
-"""So many equations are enough to spread and scale a value."""
-
-
-def _origin(root: Value, claims: Claims) -> tuple[Equation, ...]:
-    """Equations that make the root of a value of at most half its size, if any do.
-
-    In `exp(step * decay)` it is the product of a step for each channel and a decay for
-    each channel and state: to keep the step costs nothing, to keep the root does.
-    """
-    path: list[Equation] = []
-    value = root
-    while len(path) < _FAR:
-        index = claims.producer.get(value)
-        if index is None or index in claims.role:
-            return ()
-        equation = claims.program.equations[index]
-        actives = claims.active_inputs(equation)
-        entry = claims.entry(equation)
-        moves = entry.kind in (Kind.STRUCTURAL, Kind.ELEMENTWISE)
-        if len(actives) != 1 or not moves or not claims.is_linear(equation):
-            return ()
-        path.insert(0, equation)
-        (value,) = actives
-        if 2 * _size(value) <= _size(root):
-            return tuple(path)
-    return ()
-
-
-def _size(value: Value) -> int:
-    shape = value.aval.shape
-    return math.prod(shape) if all(isinstance(n, int) for n in shape) else 1
 
 
 def _joins(

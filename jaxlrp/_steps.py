@@ -15,11 +15,13 @@ from jaxlrp.primitives import Kind, lookup
 from jaxlrp.primitives.structural import Layout
 from jaxlrp.rules import (
     Absolute,
+    Detach,
     Gradient,
     Norm,
     Pass,
     RelevanceRule,
     Rule,
+    SignalTakesAll,
     Taylor,
     TopK,
     UniformSplit,
@@ -32,6 +34,9 @@ _BY_RELEVANCE: dict[str, tuple[type[Rule], ...]] = {
     "normaliser": (Pass,),
     "selection": (Norm,),
 }
+
+_HOLDING = (Detach, SignalTakesAll)
+"""Rules under which a divisor, a statistic or a gate counts as a constant."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +180,21 @@ class Step:
         """The fraction of its relevances that a filter lets pass, or None."""
         rule = self._assigned(composite)
         return rule.keep if isinstance(rule, TopK) else None
+
+    def held_under(self, rule: Rule | None) -> tuple[int, ...]:
+        """The positions that count as constants under this rule."""
+        return self.held if isinstance(rule, _HOLDING) else ()
+
+    def receivers(self, rule: Rule | None) -> tuple[Value, ...]:
+        """The values that relevance goes to under this rule."""
+        if isinstance(rule, Detach) and not (self.held or self.path):
+            return ()
+        # The identity on a normaliser that is no whole is one on its signal.
+        if self.held and isinstance(rule, (*_HOLDING, Pass)):
+            inputs = self.main.inputs
+            others = [v for i, v in enumerate(inputs) if i not in self.held]
+            return tuple(v for v in self.signals if v in others)
+        return self.signals
 
     def by_relevance(self, rule: Rule | None) -> bool:
         """Does the rule hand out relevances, to shadows, in this role?

@@ -1,4 +1,4 @@
-"""What reading knows at its end: what an activation's root is made of again."""
+"""What the forward pass keeps for the reverse pass, and what is made of it again."""
 
 import jax
 import jax.numpy as jnp
@@ -79,12 +79,30 @@ def test_what_is_made_again_changes_no_relevance_and_no_derivative(
         return explained(*args), jax.grad(loss, ARGNUMS)(*args)
 
     found = jax.jit(both)(*inputs())
-    monkeypatch.setattr(_finish, "_with_origins", lambda steps, *_: steps)
+    monkeypatch.setattr(_finish, "with_kept", lambda steps, _: tuple(steps))
     jax.clear_caches()
     expected = jax.jit(both)(*inputs())
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), *(found, expected)
     )
+
+
+def spread(x):
+    """A step for each channel, and a decay for each channel and state."""
+    return jnp.exp(jnp.tanh(x)[:, :, None] * draw(3, 4)).sum(-1)
+
+
+def test_a_root_is_made_again_of_what_is_smaller():
+    traced = _transform.trace(spread, (draw(2, 3),), {}, EPSILON, (0,), False)
+    (exp,) = (s for s in traced.reading.steps if str(s.main.primitive) == "exp")
+    assert _names(exp.origin) == ["mul"]
+    assert exp.sources[0].aval.shape == (2, 3, 1)
+
+
+def test_a_root_of_the_size_of_what_makes_it_is_kept():
+    f = lambda x: jnp.exp(x * draw(3))  # noqa: E731
+    traced = _transform.trace(f, (draw(2, 3),), {}, EPSILON, (0,), False)
+    assert [s.origin for s in traced.reading.steps if s.role == "activation"] == [()]
 
 
 HALVES = {
@@ -104,7 +122,7 @@ def test_any_part_may_be_a_root(name, composite, monkeypatch):
 
     (x, *_), explain = inputs(), jaxlrp.lrp(f, composite, target="all")
     found = explain(x)
-    monkeypatch.setattr(_finish, "_with_origins", lambda steps, *_: steps)
+    monkeypatch.setattr(_finish, "with_kept", lambda steps, _: tuple(steps))
     np.testing.assert_allclose(found, explain(x), rtol=1e-12)
     if composite is LRP0:
         absorbed = jaxlrp.audit(f, composite, target="all")(x).absorbed
