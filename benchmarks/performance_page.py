@@ -37,12 +37,15 @@ FALLS_SHORT = """\
 - *First layers*: flat and w-square are at the number of products that their formulas
   have, z-box at two on the way back, each with weights of its own. XLA's convolution to
   three features on a CPU is as slow as one to many, and the quotient, element by
-  element over 64 features, shows beside products of three.
+  element over 64 features, shows beside products of three. Of the 3x3 layer's gradient
+  the forward pass alone is half: flat's limit leaves a tenth of it for reading what
+  arrives and what it is a multiple of.
 - *Hundredths*: LRP-0 runs the operations of the gradient itself; how far its rows are
   from 1.00 is how far noise goes.
 - *Compiling a loop over layers*: the function is traced, and traced again with rules in
   it. What is compiled is as much as for the gradient, or less; tracing takes longer,
-  1.0 to 1.5 of the gradient's, of which reading is an eighth.
+  1.0 to 1.5 of the gradient's, of which reading is an eighth. The default's epsilon is
+  relative: it has two kernels more for each layer, for a mean square and its root.
 """
 """What is above its limit, and why: a section of the page, in Markdown."""
 
