@@ -1,4 +1,4 @@
-# make test     run a sixth of the cases of each test, make test-all: all
+# make test     run an eighth of the cases of each test, make test-all: all
 # make lint     formatter and linter
 # make demo     run the example        make types   type checker
 # make docs     build the site         make bench   cost in gradients: docs/performance.md
@@ -25,8 +25,8 @@ ZOO_VENV ?= .venv-zoo
 KERAS_VENV ?= .venv-zoo-keras
 # More arguments for pytest, e.g. PYTEST_ARGS="-k conservation".
 PYTEST_ARGS ?= -n 2 --dist worksteal
-# Every test function, with the first of six parts of its cases; tests/parts.py.
-PART ?= 1/6
+# Every test function, with the first of eight parts of its cases; tests/parts.py.
+PART ?= 1/8
 
 .PHONY: test test-all demo examples sentences hub multiprocess bench bench-peers faithfulness
 .PHONY: peers peers-venv zoo docs lint format types build clean
