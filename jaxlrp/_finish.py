@@ -64,13 +64,7 @@ def finish(
         receivers = step.receivers(rule)
         receives.update(receivers)
         shadowed.update(_shadows(step, rule, receivers, shadowed))
-        inner = {v for e in step.equations[:-1] for v in e.outputs}
-        alive.update(
-            v
-            for e in step.equations
-            for v in e.inputs
-            if isinstance(v, Value) and v not in inner
-        )
+        alive.update(step.operands)
         below.update(_read_below(step, rule))
         arriving = below | shadowed  # beside zeros, too, relevance passes a ReLU
         if step.layer is not None and arriving.isdisjoint(step.outputs):

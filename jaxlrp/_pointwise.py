@@ -176,17 +176,9 @@ def _keeping(
 def _region(step: Step, env: Environment) -> tuple[_Region, Array, tuple[Any, ...]]:
     """A unit as a function of its root, the root's value, and what it holds."""
     assert step.root is not None
-    root, equations = step.root, step.equations
-    inner = {v for e in equations for v in e.outputs}
-    held = [
-        v
-        for v in dict.fromkeys(
-            a for e in equations for a in e.inputs if isinstance(a, Value)
-        )
-        if v is not root and v not in inner
-    ]
-    phi = _Region(root, tuple(held), equations)
-    return phi, env.read(root), tuple(env.read(v) for v in held)
+    held = tuple(v for v in step.operands if v is not step.root)
+    phi = _Region(step.root, held, step.equations)
+    return phi, env.read(step.root), tuple(map(env.read, held))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -80,8 +80,11 @@ class LayerForm:
         return others[0] if len(others) == 1 else None
 
 
-def _read(equations: Sequence[Equation]) -> list[Value]:
-    return [v for e in equations for v in e.inputs if isinstance(v, Value)]
+def _operands(equations: Sequence[Equation]) -> tuple[Value, ...]:
+    """The values that they read and do not make, in the order of their use."""
+    made = {v for e in equations for v in e.outputs}
+    read = (v for e in equations for v in e.inputs if isinstance(v, Value))
+    return tuple(v for v in dict.fromkeys(read) if v not in made)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -150,15 +153,17 @@ class Step:
     @property
     def sources(self) -> tuple[Value, ...]:
         """What the root is made of again, where it is."""
-        made = {v for e in self.origin for v in e.outputs}
-        return tuple(v for v in dict.fromkeys(_read(self.origin)) if v not in made)
+        return _operands(self.origin)
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        """The values of other steps that its equations read."""
+        return _operands(self.equations)
 
     @property
     def reads(self) -> tuple[Value, ...]:
         """The values of other steps that it reads, in the order of their use."""
-        made = {v for e in self.equations for v in e.outputs}
-        used = (v for v in _read(self.equations) if v not in made)
-        return tuple(dict.fromkeys((*self.sources, *used)))
+        return tuple(dict.fromkeys((*self.sources, *self.operands)))
 
     def rule(self, composite: Composite) -> Rule | None:
         """The rule that `composite` gives, or None where there is no choice.

@@ -74,8 +74,8 @@ def pytest_collection_finish(session):
     """Remember where each module's generators stand before any test draws."""
     session.stash[STATES] = {
         generator: generator.bit_generator.state
-        for module in {getattr(item, "module", None) for item in session.items}
-        for generator in vars(module or object).values()
+        for module in {item.module for item in session.items}
+        for generator in vars(module).values()
         if isinstance(generator, np.random.Generator)
     }
 
