@@ -606,6 +606,15 @@ def test_zero_input_and_zero_weights_give_finite_relevance(rule):
         assert np.isfinite(pull(jnp.full(3, 10.0))).all()
 
 
+def test_a_bias_over_a_tiny_epsilon_is_zero_where_contributions_are():
+    """`b / epsilon` is infinite, and would meet them as no number."""
+    rule = rules.Epsilon(np.float32(1e-37), bias="ignore")
+    x, w = jnp.zeros(3, jnp.float32), jnp.ones((3, 2), jnp.float32)
+    composite = composites.Uniform(rule)
+    found = jaxlrp.lrp(lambda x: x @ w + 1e4, composite, target="all")(x)
+    assert found.tolist() == [0.0, 0.0, 0.0]
+
+
 @pytest.mark.parametrize("rule", ["epsilon", "gamma", "z-plus", "z-box"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_dtype_of_the_input_is_kept(rule, dtype):
