@@ -21,6 +21,7 @@ class Claims:
     uses: dict[Value, list[int]]
     producer: dict[Value, int]
     role: dict[int, str]
+    recurrent: frozenset[Equation] = frozenset()
 
     def active(self, atom: Any) -> bool:
         return isinstance(atom, Value) and self.facts[atom].active
@@ -53,6 +54,7 @@ class Claims:
             equation.primitive.name,
             max((self.facts[v].depth for v in sources), default=0),
             activated,
+            equation in self.recurrent,
         )
 
     def between(self, last: int, root: Value) -> tuple[int, ...] | None:

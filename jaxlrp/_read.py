@@ -13,10 +13,12 @@ The order in which roles are claimed:
 4. layers: a contraction with one active operand, and the affine chain behind it
 5. averages: a sum over axes, and the constant scale behind it
 6. activations: an elementwise region between one value and its last nonlinear result
-7. everything else, equation by equation
+7. sums of sums, where a rule looks at all summands together
+8. everything else, equation by equation
 
-What a walk over the whole program has to find comes first: running maxima, and the
-coefficients of state spaces where a composite asks for these.
+What a walk over the whole program has to find comes first: running maxima, and, where
+a composite asks for these, the coefficients of state spaces and the layers that lie in
+a recurrence.
 """
 
 from __future__ import annotations
@@ -37,9 +39,11 @@ from jaxlrp._layers import claim_layers
 from jaxlrp._norms import claim_batch_norms, claim_norms
 from jaxlrp._program import Atom, Equation, Program, Value, aval_of, flatten
 from jaxlrp._regions import claim_regions
+from jaxlrp._recurrences import find_recurrent
 from jaxlrp._running import find_running
 from jaxlrp._softmax import claim_softmax
 from jaxlrp._steps import Reading, Step
+from jaxlrp._sums import claim_sums
 from jaxlrp._symbols import claim_symbols, symbols_of
 from jaxlrp.composites import Composite
 from jaxlrp.errors import UnexplainedPrimitiveError
@@ -91,6 +95,8 @@ def read(
     memo["maxima"], memo["roles"] = running.maxima, running.roles
     if _asks_for_coefficients(composite):
         memo["coefficients"] = find_coefficients(program, inputs, memo)
+    if any(a.recurrent is not None for a in composite.assignments):
+        memo["recurrent"] = find_recurrent(program, inputs, memo)
     if relevant is None:
         relevant = [True] * len(program.outputs)
     reading = _read_program(
@@ -196,7 +202,8 @@ def _claim(
         if isinstance(v, Value):
             uses.setdefault(v, []).append(-1)  # an output is a use
     producer = {v: i for i, e in enumerate(program.equations) for v in e.outputs}
-    claims = Claims(program, facts, uses, producer, {})
+    recurrent = memo.get("recurrent", frozenset())
+    claims = Claims(program, facts, uses, producer, {}, recurrent)
     for i, equation in enumerate(program.equations):
         if _refusal(equation, facts):
             claims.role[i] = "unexplained"
@@ -213,6 +220,7 @@ def _claim(
     units |= claim_layers(claims, composite)
     units |= claim_batch_norms(claims, composite)
     units |= claim_regions(claims)
+    units |= claim_sums(claims, composite)
     activated = _activated(units, composite, claims)
     steps = []
     for i, equation in enumerate(program.equations):

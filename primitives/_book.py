@@ -148,6 +148,7 @@ class Entry:
       exponential: an exponential that softmax is made of.
       selects: chooses between cases by a predicate, its first operand.
       subtracts: the second operand from the first.
+      negates: turns the sign.
       bounds: bounds one operand by the other, as `max`.
       picks: is one of its operands, by value, as `max`: a selection where several are
         active.
@@ -203,6 +204,7 @@ class Entry:
     exponential: bool = False
     selects: bool = False
     subtracts: bool = False
+    negates: bool = False
     bounds: bool = False
     picks: bool = False
     held: Callable[[Params, Active], Sequence[int]] = nothing_held

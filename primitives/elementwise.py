@@ -99,7 +99,7 @@ def _elementwise(**traits: Any) -> Entry:
 # Linear in all operands together.
 enter("add add_any", _elementwise(linear=jointly, nonnegative=all_nonnegative))
 enter("sub", _elementwise(linear=jointly, subtracts=True))
-enter("neg", _elementwise(linear=jointly))
+enter("neg", _elementwise(linear=jointly, negates=True))
 enter(
     "copy reduce_precision stage",
     _elementwise(linear=jointly, nonnegative=first_nonnegative),

@@ -62,6 +62,7 @@ from jaxlrp.composites._transformers import (
     CPLRPGamma,
     DynamicLRP,
     MambaLRP,
+    ResLRP,
 )
 
 __all__ = [
@@ -92,6 +93,7 @@ __all__ = [
     "GuidedBackprop",
     "MambaLRP",
     "Place",
+    "ResLRP",
     "SequentialPresetA",
     "SequentialPresetAFlat",
     "SequentialPresetB",

@@ -34,15 +34,17 @@ DEFAULTS: dict[str, Rule] = {
 _EVERYWHERE = (rules.Gradient, rules.Detach)
 _LAYERS = (rules.LayerRule, rules.Taylor, rules.TopK, *_EVERYWHERE)
 _PROPORTIONAL = (rules.LRP0, rules.Epsilon, rules.Norm, rules.Absolute)
+_BY_SIGN = (rules.GeneralizedGamma, rules.Gamma, rules.ZPlus, rules.AlphaBeta)
 _AFFINE = (rules.LRP0, rules.Epsilon, rules.Pass)
 
 ALLOWED: dict[str, tuple[type[Rule], ...]] = {
     "dense": _LAYERS,
     "convolution": _LAYERS,
     "batch_norm": (rules.Merge, *_AFFINE, *_EVERYWHERE),
-    "average": (*_PROPORTIONAL, rules.Flat, *_EVERYWHERE),
+    "average": (*_PROPORTIONAL, *_BY_SIGN, rules.Flat, *_EVERYWHERE),
     "sum": (
         *_PROPORTIONAL,
+        *_BY_SIGN,
         rules.Rescaled,
         rules.UniformSplit,
         rules.Pass,
@@ -95,6 +97,7 @@ class Place:
       primitive: its main primitive.
       depth: the number of layers between the input and it, on the longest way.
       activated: does its result go into an activation and nowhere else?
+      recurrent: is it a layer whose weights some path of the program passes twice?
     """
 
     role: str
@@ -103,6 +106,7 @@ class Place:
     primitive: str = ""
     depth: int = 0
     activated: bool = False
+    recurrent: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +124,8 @@ class Assignment:
         be None. Layers are counted on the longest way from the input, a loop's once.
       activated: only where the result goes (True) or does not go (False) straight into
         an activation.
+      recurrent: only layers that lie (True) or do not lie (False) in a recurrence: the
+        same weights are met again along a path, in a loop or written out.
     """
 
     role: str
@@ -129,6 +135,7 @@ class Assignment:
     primitive: str | None = None
     depth: Depths | None = None
     activated: bool | None = None
+    recurrent: bool | None = None
 
     def __post_init__(self) -> None:
         if self.role not in GROUPS and self.role not in ALLOWED:
@@ -136,10 +143,9 @@ class Assignment:
             raise ValueError(f"role: got {self.role!r}, expected one of {known}")
         if self.depth is not None:
             _check_depth(self.depth)
-        if self.activated not in (None, True, False):
-            raise ValueError(
-                f"activated: got {self.activated!r}, expected True, False or None"
-            )
+        for name in ("activated", "recurrent"):
+            if (value := getattr(self, name)) not in (None, True, False):
+                raise ValueError(f"{name}: got {value!r}, expected True, False or None")
 
     def matches(self, place: Place) -> bool:
         """Does this line apply to such a step?"""
@@ -152,6 +158,7 @@ class Assignment:
             and (start is None or start <= place.depth)
             and (stop is None or place.depth < stop)
             and self.activated in (None, place.activated)
+            and self.recurrent in (None, place.recurrent)
         )
 
     def condition(self) -> str:
@@ -159,7 +166,7 @@ class Assignment:
         parts = ["first"] if self.first else []
         parts += [
             f"{name}={value}"
-            for name in ("scope", "primitive", "depth", "activated")
+            for name in ("scope", "primitive", "depth", "activated", "recurrent")
             if (value := getattr(self, name)) is not None
         ]
         return ", ".join(parts)
@@ -228,6 +235,7 @@ class Composite:
         primitive: str | None = None,
         depth: Depths | None = None,
         activated: bool | None = None,
+        recurrent: bool | None = None,
     ) -> Composite:
         """This composite with one more line, which wins over the earlier ones.
 
@@ -239,6 +247,7 @@ class Composite:
           primitive: the name of the step's main primitive.
           depth: `(start, stop)`, numbers of layers before the step.
           activated: whether an activation follows.
+          recurrent: whether the layer lies in a recurrence.
 
         Returns:
           A new composite.
@@ -249,7 +258,9 @@ class Composite:
         """
         if primitive is not None:
             _check_primitive(primitive)
-        line = Assignment(role, rule, first, scope, primitive, depth, activated)
+        line = Assignment(
+            role, rule, first, scope, primitive, depth, activated, recurrent
+        )
         inner = rule.rule if isinstance(rule, rules.TopK) else rule
         for one in GROUPS.get(role, (role,)):
             if not all(_suits(r, one) for r in (rule, inner)):
@@ -326,6 +337,6 @@ class Composite:
 jax.tree_util.register_dataclass(
     Assignment,
     ["rule"],
-    ["role", "first", "scope", "primitive", "depth", "activated"],
+    ["role", "first", "scope", "primitive", "depth", "activated", "recurrent"],
 )
 jax.tree_util.register_dataclass(Composite, ["assignments"], ["name", "constants"])

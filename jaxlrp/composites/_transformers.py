@@ -27,6 +27,29 @@ def AttnLRP() -> Composite:  # noqa: N802
     return Composite("AttnLRP").on("layer", rules.LRP0())
 
 
+def ResLRP(gamma: Any = 1.0) -> Composite:  # noqa: N802
+    """`AttnLRP` with residual sums that do not amplify.
+
+    Sums `c = a + b`: `R_a = g_a a R / (g_a a + g_b b)` with `g_x = 1 + gamma` where `x`
+    has the sign of `c`, and 1 elsewhere. A merge hands on at most `1 + 2 / gamma` of the
+    relevance's size, however much `a` and `b` cancel.
+
+    Args:
+      gamma: of the sums; 0 is `AttnLRP`.
+
+    Source: Berend et al. 2026, "ResLRP".
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> f = lambda x: x["skip"] + x["branch"]
+      >>> x = {"skip": jnp.array(3.0), "branch": jnp.array(-2.9)}
+      >>> relevance = jaxlrp.lrp(f, jaxlrp.composites.ResLRP(), target="all")(x)
+      >>> [round(float(relevance[k]) * 10, 3) for k in ("skip", "branch")]  # of R = 1
+      [1.935, -0.935]
+    """
+    return AttnLRP().named("ResLRP").on("sum", rules.GeneralizedGamma(gamma))
+
+
 def CPLRP(*, hold_gates: bool = False) -> Composite:  # noqa: N802
     """Conservative propagation: attention weights and normalisers are constants.
 

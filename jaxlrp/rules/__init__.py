@@ -28,6 +28,7 @@ from jaxlrp.rules._base import (
     RelevanceRule,
     Rule,
     Share,
+    Total,
     negative,
     positive,
 )
@@ -89,6 +90,7 @@ __all__ = [
     "SignalTakesAll",
     "Taylor",
     "TopK",
+    "Total",
     "UniformSplit",
     "WSquare",
     "WinnerTakesAll",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 
 import jax
@@ -116,6 +116,14 @@ class Layer:
         """The bias, of a shape that broadcasts to `y`'s, or None."""
         return self._folded[1]
 
+    @property
+    def fan_in(self) -> int:
+        """How many contributions an output has, those of padding too."""
+        if self.kernel is None:
+            return _count(self.x.shape) // max(_count(self.y.shape), 1)
+        outputs = _count([self.y.shape[i] for i in self.features])
+        return self.kernel.size // max(outputs, 1)
+
     def weights(self) -> Array:
         """The kernel; an error where the rule needs one and there is none."""
         if self.kernel is None:
@@ -127,7 +135,12 @@ class Layer:
 
         Where a weight is used often it is worked out again in the reverse pass: keeping
         changed weights costs memory, changing them costs little beside the product.
+        A sum's weights are one scale for each output: `change` is asked for its sign,
+        and has to be homogeneous, `change(a w) = a change(w)` for `a > 0`.
         """
+        if self.kernel is None:
+            sign = jnp.sign(held_constant(self.even(jnp.ones_like(self.x))))
+            return change(sign) * sign * self.linear(x, None)
         others = (n for i, n in enumerate(self.y.shape) if i not in self.features)
         # A batch may be of any size, when it is exported.
         if math.prod(n for n in others if isinstance(n, int)) < _OFTEN:
@@ -170,6 +183,29 @@ class Layer:
 
 
 @dataclasses.dataclass(frozen=True)
+class Total:
+    """What a rule sees of a sum `y = sum_k w_k x_k` of equally many elements each.
+
+    Attributes:
+      parts: the contributions `w_k x_k`, those of constants last.
+      weights: the `w_k`, each one or minus one.
+    """
+
+    parts: tuple[Array, ...]
+    weights: tuple[int, ...]
+
+    @functools.cached_property
+    def y(self) -> Array:
+        """The sum."""
+        return functools.reduce(jnp.add, self.parts)
+
+    def add(self, change: Callable[[Array, int], Array]) -> Array:
+        """The sum of `change(part, weight)` over all parts."""
+        changed = map(change, self.parts, self.weights)
+        return functools.reduce(jnp.add, changed)
+
+
+@dataclasses.dataclass(frozen=True)
 class Operation:
     """What a rule that is stated on relevances sees of an operation `y = f(x1, ...)`.
 
@@ -208,6 +244,11 @@ def positive(x: Array) -> Array:
 def negative(x: Array) -> Array:
     """`x-`, the elementwise minimum with zero; its derivative at zero is zero."""
     return jnp.where(x < 0, x, jnp.zeros_like(x))
+
+
+def _count(shape: Iterable[Any]) -> int:
+    """The product of those sizes that are known."""
+    return math.prod(n for n in shape if isinstance(n, int))
 
 
 class Rule:
@@ -293,6 +334,12 @@ def unbroadcast(x: Array, shape: tuple[int, ...]) -> Array:
     x = x.sum(tuple(range(x.ndim - len(shape))))
     axes = tuple(i for i, n in enumerate(shape) if n == 1 and x.shape[i] != 1)
     return x.sum(axes, keepdims=True)
+
+
+def quotient(a: Array, b: Array) -> Array:
+    """`a / b`, and zero where `b = 0`."""
+    none = b == 0
+    return jnp.where(none, 0, a / jnp.where(none, 1, b))
 
 
 def static(*, default: Any, kw_only: bool = True) -> Any:

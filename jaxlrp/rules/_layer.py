@@ -21,10 +21,12 @@ from jaxlrp.rules._base import (
     Operation,
     Rule,
     Share,
+    Total,
     check_option,
     negative,
     option,
     positive,
+    quotient,
     rule,
     static,
     unbroadcast,
@@ -75,10 +77,7 @@ _MANY = 64
 
 def _cancels_well(layer: Layer) -> bool:
     """Are differences of sums exact enough? Not of a few, nor in low precision."""
-    features = (layer.y.shape[i] for i in layer.features)
-    outputs = math.prod(n for n in features if isinstance(n, int))
-    many = layer.weights().size >= _MANY * outputs
-    return many and jnp.finfo(layer.x.dtype).bits >= 32
+    return layer.fan_in >= _MANY and jnp.finfo(layer.x.dtype).bits >= 32
 
 
 def _beyond(part: Array, size: Array) -> Array:
@@ -299,6 +298,13 @@ class Gamma(Biased):
         h = layer.weighted(layer.x, lambda w: w + gamma * positive(w))
         return self._cut(layer, h, lambda b: b + gamma * positive(b))
 
+    def to_parts(self, total: Total, R: Array) -> list[Array]:  # noqa: N803
+        """Of a sum, what is added counts more than what is subtracted."""
+        by = [1 + self.gamma * max(weight, 0) for weight in total.weights]
+        z = sum(g * x for g, x in zip(by, total.parts, strict=True))
+        passed = R / denominator(z, self.epsilon, (), self.stabiliser)
+        return [g * passed for g in by]
+
 
 @rule
 class GeneralizedGamma(Biased):
@@ -315,6 +321,17 @@ class GeneralizedGamma(Biased):
     """
 
     gamma: Any = 0.25
+
+    def to_parts(self, total: Total, R: Array) -> list[Array]:  # noqa: N803
+        """Of a sum, what has its sign counts more; `|z| >= |y|` needs no stabiliser."""
+        gamma = jnp.asarray(self.gamma, total.y.dtype)
+        up, down = total.y > 0, total.y < 0
+
+        def weight(x: Array, _: int = 1) -> Array:
+            return 1 + gamma * jnp.where(((x > 0) & up) | ((x < 0) & down), 1, 0)
+
+        passed = quotient(R, total.add(lambda x, _: weight(x) * x))
+        return [weight(x) * passed for x in total.parts]
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
         x, y = layer.x, layer.y
@@ -388,6 +405,15 @@ class AlphaBeta(Biased):
             *self._cut(layer, n, negative, -self.beta),
         )
 
+    def to_parts(self, total: Total, R: Array) -> list[Array]:  # noqa: N803
+        """Of a sum, its positive and its negative parts."""
+        own = dict(epsilon=self.epsilon, form=self.stabiliser)
+        above = self.alpha * R / denominator(total.add(lambda x, _: positive(x)), **own)
+        below = self.beta * R / denominator(total.add(lambda x, _: negative(x)), **own)
+        return [
+            jnp.where(x > 0, above, jnp.where(x < 0, -below, 0)) for x in total.parts
+        ]
+
     def _halves(self, layer: Layer) -> tuple[Share, ...]:
         """Both denominators are `y` together; surrogates have what rounding leaves."""
         p, n, size = _differences(layer)
@@ -421,6 +447,17 @@ class ZPlus(Biased):
             return self._cut(layer, _positive_part(layer), positive)
         h = layer.weighted(layer.x, positive)
         return self._cut(layer, h, positive)
+
+    def to_parts(self, total: Total, R: Array) -> list[Array]:  # noqa: N803
+        """Of a sum, its positive parts; unsplit, what is added."""
+        chosen = [
+            x > 0 if self.split else jnp.full_like(x, weight > 0, bool)
+            for x, weight in zip(total.parts, total.weights, strict=True)
+        ]
+        pairs = zip(chosen, total.parts, strict=True)
+        z = sum(jnp.where(some, x, 0) for some, x in pairs)
+        passed = R / denominator(z, self.epsilon, (), self.stabiliser)
+        return [jnp.where(some, passed, 0) for some in chosen]
 
 
 @rule
