@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -39,6 +39,8 @@ class Facts:
       layered: a layer lies between it and every attributed input.
       depth: how many layers lie on the longest way to it, if that is asked for.
       nonnegative: it is `>= 0` whatever the numbers.
+      at_most_one: it is `<= 1` whatever the numbers.
+      is_one: it is 1 everywhere.
       is_nan: it is true where some number is NaN and nowhere else.
       reduced: it is a statistic: all that is active in it came through a reduction.
       rooted: it is a statistic made a scale by a root or a reciprocal.
@@ -50,6 +52,8 @@ class Facts:
     cut: bool = False
     layered: bool = False
     nonnegative: bool = False
+    at_most_one: bool = False
+    is_one: bool = False
     is_nan: bool = False
     reduced: bool = False
     rooted: bool = False
@@ -73,6 +77,8 @@ class Facts:
             and (other.layered or not other.active)
             and active,
             nonnegative=self.nonnegative and other.nonnegative,
+            at_most_one=self.at_most_one and other.at_most_one,
+            is_one=self.is_one and other.is_one,
             reduced=self.reduced and other.reduced,
             rooted=self.rooted and other.rooted,
             varies=self.varies | other.varies,
@@ -86,13 +92,17 @@ FactsOf = Mapping[Value, Facts]
 def of(atom: Atom, facts: FactsOf) -> Facts:
     """The facts of an operand; a literal's are read off its value."""
     if isinstance(atom, Literal):
-        return Facts(nonnegative=_is_nonnegative(atom.val))
+        return Facts(
+            nonnegative=_holds(np.greater_equal, atom.val, 0),
+            at_most_one=_holds(np.less_equal, atom.val, 1),
+            is_one=_holds(np.equal, atom.val, 1),
+        )
     return facts[atom]
 
 
-def _is_nonnegative(literal: Any) -> bool:
+def _holds(test: Callable[..., Any], literal: Any, bound: int) -> bool:
     try:
-        return bool(np.all(np.asarray(literal) >= 0))
+        return bool(np.all(test(np.asarray(literal), bound)))
     except (TypeError, ValueError):  # a key, say
         return False
 
@@ -205,9 +215,12 @@ def _inactive(
     nonnegative = entry is not None and entry.nonnegative(
         [f.nonnegative for f in operands], equation.params
     )
+    still = entry is not None and entry.kind is Kind.STRUCTURAL and len(operands) == 1
     return Facts(
         cut=_is_cut(entry, out, operands),
-        nonnegative=nonnegative,
+        nonnegative=nonnegative or _is_rest_of_one(entry, operands),
+        at_most_one=_is_at_most_one(entry, operands),
+        is_one=still and operands[0].is_one,
         varies=_varies(equation, entry, out, operands),
     )
 
@@ -301,6 +314,7 @@ def _active(
     if entry.selects and operands[0].is_nan:
         signs = [True, signs[1], True]  # the sign of a NaN is anyone's
     nonnegative = entry.nonnegative(signs, equation.params)
+    nonnegative = nonnegative or _is_rest_of_one(entry, operands)
     same = len({id(v) for v in equation.inputs}) == 1
     if entry.kind is Kind.CONTRACTION:
         squares = same and _is_sum_of_squares(equation, entry)
@@ -327,9 +341,37 @@ def _active(
         active=True,
         layered=layered,
         nonnegative=nonnegative,
+        at_most_one=_is_at_most_one(entry, operands),
         reduced=reduced,
         rooted=rooted,
     )
+
+
+def _is_rest_of_one(entry: Entry | None, operands: Sequence[Facts]) -> bool:
+    """Is it `1 - x` of an `x` that is at most one, a gate's counterpart?"""
+    subtracts = entry is not None and entry.subtracts
+    return subtracts and operands[0].is_one and operands[1].at_most_one
+
+
+def _is_at_most_one(entry: Entry | None, operands: Sequence[Facts]) -> bool:
+    """Is the result known to be at most one?"""
+    if entry is None or not operands or entry.at_most_one:
+        return entry is not None and entry.at_most_one
+    if entry.kind is Kind.STRUCTURAL:
+        moved = entry.linear_in(len(operands))
+        return bool(moved) and all(operands[i].at_most_one for i in moved)
+    if entry.kind is not Kind.ELEMENTWISE:
+        return False
+    if entry.selects:
+        return all(f.at_most_one for f in operands[1:])
+    if entry.subtracts:
+        return operands[0].at_most_one and operands[1].nonnegative
+    if entry.negates:
+        return operands[0].nonnegative
+    if len(operands) == 1:  # a copy, a cast
+        return entry.linear([True]) and operands[0].at_most_one
+    within = all(f.nonnegative and f.at_most_one for f in operands)
+    return len(operands) == 2 and entry.is_product and within
 
 
 def _depth(entry: Entry | None, operands: Sequence[Facts], memo: dict) -> int:

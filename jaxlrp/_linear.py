@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxlrp import _compat, _facts, rules
-from jaxlrp._operations import held_constant, in_place_of, send, sift, wide
+from jaxlrp._operations import held_constant, in_place_of, sift
+from jaxlrp._parts import by_parts
 from jaxlrp._program import Equation, aval_of
 from jaxlrp._run import (
     Environment,
@@ -24,11 +25,11 @@ from jaxlrp._run import (
 )
 from jaxlrp._shares import observed_share, shared
 from jaxlrp._steps import LayerForm, Link, Step
-from jaxlrp._sums import BY_PARTS, parts
+from jaxlrp._sums import BY_PARTS
 from jaxlrp.errors import RuleError
 from jaxlrp.primitives import lookup
 from jaxlrp.primitives.structural import Atom, Layout, is_kernels
-from jaxlrp.rules import Layer, Share, Total
+from jaxlrp.rules import Layer, Share
 
 
 def layer(step: Step, rule: Any, env: Environment, run: Run) -> Any:
@@ -368,53 +369,14 @@ def total(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     """`y = a + b`: in proportion, with a stabiliser, or by the signs of all parts."""
     if isinstance(rule, rules.Detach):
         return detached(step, env)
+    if isinstance(rule, BY_PARTS):
+        return by_parts(step, rule, env, run)
     (y,) = run_equations(step.equations, {}, env.read)
     if isinstance(rule, rules.LRP0):
         return [y], [None]
-    if isinstance(rule, BY_PARTS):
-        return _by_parts(step, rule, y, env, run)
     unit = Layer(y, y, None, lambda x, _: x, _no_weights, False, ())
     shares: Sequence[Share] = rule.shares(unit)
     if run.observe is not None:
         shares = [observed_share(s, step, run.observe) for s in shares]
     y, shadow = shared(y, shares, env.wants_shadow(step.outputs[0]))
     return [y], [shadow]
-
-
-def _by_parts(step: Step, rule: Any, y: Array, env: Environment, run: Run) -> Any:
-    """`y = sum_k w_k x_k`, whose parts the rule compares; constants keep their share."""
-    atoms = parts(step.equations)
-    xs = [(_signed(env.read(v), sign, y.dtype), sign) for v, sign in atoms]
-    active = [
-        x for x, (v, _) in zip(xs, atoms, strict=True) if env.reading.is_active(v)
-    ]
-    constant = [
-        x for x, (v, _) in zip(xs, atoms, strict=True) if not env.reading.is_active(v)
-    ]
-    hs = [x for x, _ in active]
-    if run.observe is not None:
-        hs = [run.observe("surrogate", step, h, None)[0] for h in hs]
-    weights = tuple(sign for _, sign in (*active, *constant))
-    aux = rule, tuple(hs), tuple(x for x, _ in constant)
-    shadow = None
-    if env.wants_shadow(step.outputs[0]):
-        of_relevance = functools.partial(_to_parts, weights, False)
-        shadow = send(of_relevance, lax.full_like(y, 0), tuple(hs), aux)
-    return [send(functools.partial(_to_parts, weights, True), y, tuple(hs), aux)], [
-        shadow
-    ]
-
-
-def _signed(x: Any, sign: int, dtype: Any) -> Array:
-    x = jnp.asarray(x, dtype)
-    return x if sign > 0 else -x
-
-
-def _to_parts(
-    weights: tuple[int, ...], multiple: bool, y: Array, aux: Any, c: Array
-) -> Sequence[Array]:
-    """The multiplier of each active part, of a multiplier or of relevance."""
-    rule, xs, constants = aux
-    whole = Total(tuple(map(wide, (*xs, *constants))), weights)
-    relevance = whole.y * wide(c) if multiple else wide(c)
-    return rule.to_parts(whole, relevance)[: len(xs)]

@@ -25,6 +25,7 @@ from jaxlrp._operations import (
     send,
     wide,
 )
+from jaxlrp._parts import by_parts
 from jaxlrp._program import Equation, Value
 from jaxlrp._run import (
     Environment,
@@ -37,6 +38,7 @@ from jaxlrp._run import (
 )
 from jaxlrp._shares import observed_share, shared
 from jaxlrp._steps import Step
+from jaxlrp._sums import BY_PARTS
 from jaxlrp.errors import RuleError
 from jaxlrp.primitives import Kind, lookup
 from jaxlrp.rules import Operation, Share
@@ -104,6 +106,8 @@ def scale(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     """`y = a x` or `y = x + b` with a constant, standing alone."""
     if isinstance(rule, rules.Epsilon):
         return _stabilised(step, rule, env, run)
+    if isinstance(rule, BY_PARTS):
+        return by_parts(step, rule, env, run)
     if not isinstance(rule, rules.Pass):
         return plain(step, rule, env, run)
     return activation(dataclasses.replace(step, root=step.signals[0]), rule, env, run)

@@ -38,8 +38,8 @@ from jaxlrp._fused import opaque_step
 from jaxlrp._layers import claim_layers
 from jaxlrp._norms import claim_batch_norms, claim_norms
 from jaxlrp._program import Atom, Equation, Program, Value, aval_of, flatten
-from jaxlrp._regions import claim_regions
 from jaxlrp._recurrences import find_recurrent
+from jaxlrp._regions import claim_regions
 from jaxlrp._running import find_running
 from jaxlrp._softmax import claim_softmax
 from jaxlrp._steps import Reading, Step

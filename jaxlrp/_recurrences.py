@@ -1,9 +1,9 @@
 """Recognising recurrences: layers that meet the same weights again along a path.
 
-A recurrent network applies one matrix to what it has made itself, whether a loop carries
-the state or the steps are written out. What a rule does once is done again there at each
-step, so that a small amplification grows without bound. A layer lies in a recurrence if
-some path of the program passes its weights twice.
+A recurrent network applies one matrix to what it has made itself, whether a loop
+carries the state or the steps are written out. What a rule does once is done again
+there at each step, so that a small amplification grows without bound. A layer lies in a
+recurrence if some path of the program passes its weights twice.
 
 One walk forwards finds for each value the weights on its paths, a set as the bits of an
 integer. Weights are the same if they are the same value, or made in the same way of the
@@ -20,7 +20,7 @@ from jax.extend.core import Literal
 
 from jaxlrp import _compat, _facts
 from jaxlrp._facts import Facts
-from jaxlrp._program import Atom, Equation, Program, Value
+from jaxlrp._program import Atom, Equation, Program
 from jaxlrp.primitives import Kind, lookup
 
 

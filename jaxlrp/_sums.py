@@ -23,34 +23,42 @@ BY_PARTS = (AlphaBeta, Gamma, GeneralizedGamma, ZPlus)
 
 
 def claim_sums(claims: Claims, composite: Composite) -> dict[int, Step]:
-    """Sums under such a rule, by the index of their last equation."""
-    if not any(isinstance(a.rule, BY_PARTS) for a in composite.of_role("sum")):
+    """Sums and shifts under such a rule, by the index of their last equation."""
+    lines = (*composite.of_role("sum"), *composite.of_role("shift"))
+    if not any(isinstance(a.rule, BY_PARTS) for a in lines):
         return {}
     steps: dict[int, Step] = {}
     equations = claims.program.equations
     for last in reversed(range(len(equations))):
-        rule = _rule_of(last, claims, composite)
+        rule = _rule_of("sum", last, claims, composite)
         if not isinstance(rule, BY_PARTS):
             continue
         members = _members(last, rule, claims, composite)
+        role = "sum"
         if all(not _is_sum(equations[i], claims) for i in members):
-            continue  # a constant alone is added: a shift
+            # Constants alone are added.
+            rule = _rule_of("shift", last, claims, composite)
+            if not isinstance(rule, BY_PARTS):
+                continue
+            role = "shift"
         for i in members:
             claims.role[i] = "chain"
         own = tuple(equations[i] for i in sorted(members))
         found = [v for v, _ in parts(own) if isinstance(v, Value) and claims.active(v)]
-        steps[last] = Step("sum", own, tuple(dict.fromkeys(found)))
+        steps[last] = Step(role, own, tuple(dict.fromkeys(found)))
     return steps
 
 
-def _rule_of(index: int, claims: Claims, composite: Composite) -> Rule | None:
-    """The rule of sums that an equation which adds would have; None for others."""
+def _rule_of(
+    role: str, index: int, claims: Claims, composite: Composite
+) -> Rule | None:
+    """The rule that an equation which adds has in a role; None for others."""
     equation = claims.program.equations[index]
     if index in claims.role or not (
         _is_sum(equation, claims) or _is_shift(equation, claims)
     ):
         return None
-    return composite.rule(claims.place(equation, "sum"))
+    return composite.rule(claims.place(equation, role))
 
 
 def _members(last: int, rule: Rule, claims: Claims, composite: Composite) -> set[int]:
@@ -68,12 +76,12 @@ def _members(last: int, rule: Rule, claims: Claims, composite: Composite) -> set
 def _way_to_sum(
     value: Value, reader: int, rule: Rule, claims: Claims, composite: Composite
 ) -> list[int]:
-    """Changes of sign and casts behind a sum of the same rule, and that sum; or none."""
+    """Changes of sign and casts, and the sum of the same rule in front of them."""
     way: list[int] = []
     while value in claims.producer and claims.uses[value] == [reader]:
         reader = claims.producer[value]
         way.append(reader)
-        if _rule_of(reader, claims, composite) is rule:
+        if _rule_of("sum", reader, claims, composite) is rule:
             return way
         equation = claims.program.equations[reader]
         if reader in claims.role or not _is_passed(equation, claims):

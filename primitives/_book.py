@@ -139,6 +139,7 @@ class Entry:
       kind: what the primitive does with relevance.
       linear: given which operands are active, is the map linear in those together?
       nonnegative: given which operands are known to be `>= 0`, is the result?
+      at_most_one: its result is `<= 1` whatever the operands.
       homogeneous: given the operands' literal values (None where unknown), is the
         map piecewise linear through the origin in the others? Its derivative is then
         the identity rule: `phi(x) = phi'(x) x`.
@@ -198,6 +199,7 @@ class Entry:
     kind: Kind
     linear: Callable[[Active], bool] = never
     nonnegative: Callable[[Signs, Params], bool] = never
+    at_most_one: bool = False
     homogeneous: Callable[[Sequence[Any]], bool] = never
     root: Callable[[Params], bool] = never
     by_result: bool = False

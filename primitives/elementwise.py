@@ -146,7 +146,7 @@ enter("clamp", _elementwise(nonnegative=_bounds_nonnegative, picks=True, form=_c
 
 # Smooth, of one variable.
 enter("exp exp2", _elementwise(nonnegative=always, by_result=True, exponential=True))
-enter("logistic", _elementwise(nonnegative=always, by_result=True))
+enter("logistic", _elementwise(nonnegative=always, at_most_one=True, by_result=True))
 enter("erfc square cosh", _elementwise(nonnegative=always))
 enter("sqrt rsqrt", _elementwise(nonnegative=always, by_result=True, root=always))
 # Their derivative is zero, their relevance the identity's: a quantised activation.

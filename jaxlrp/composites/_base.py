@@ -51,7 +51,7 @@ ALLOWED: dict[str, tuple[type[Rule], ...]] = {
         *_EVERYWHERE,
     ),
     "scale": (*_AFFINE, rules.Absolute, *_EVERYWHERE),
-    "shift": (*_AFFINE, rules.Absolute, *_EVERYWHERE),
+    "shift": (*_AFFINE, *_BY_SIGN, rules.Absolute, *_EVERYWHERE),
     "activation": (
         rules.Pass,
         rules.Taylor,

@@ -31,8 +31,8 @@ def ResLRP(gamma: Any = 1.0) -> Composite:  # noqa: N802
     """`AttnLRP` with residual sums that do not amplify.
 
     Sums `c = a + b`: `R_a = g_a a R / (g_a a + g_b b)` with `g_x = 1 + gamma` where `x`
-    has the sign of `c`, and 1 elsewhere. A merge hands on at most `1 + 2 / gamma` of the
-    relevance's size, however much `a` and `b` cancel.
+    has the sign of `c`, and 1 elsewhere. A merge hands on at most `1 + 2 / gamma` times
+    the relevance's size, however much `a` and `b` cancel.
 
     Args:
       gamma: of the sums; 0 is `AttnLRP`.
