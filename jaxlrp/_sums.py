@@ -41,6 +41,9 @@ def claim_sums(claims: Claims, composite: Composite) -> dict[int, Step]:
             if not isinstance(rule, BY_PARTS):
                 continue
             role = "shift"
+        if role == "sum" and _is_one_map(members, claims):
+            claims.role.update(dict.fromkeys(members, "linear"))
+            continue
         for i in members:
             claims.role[i] = "chain"
         own = tuple(equations[i] for i in sorted(members))
@@ -88,6 +91,43 @@ def _way_to_sum(
             break
         (value,) = claims.active_inputs(equation)
     return []
+
+
+def _is_one_map(members: set[int], claims: Claims) -> bool:
+    """Is the sum one linear map of one value, as a rotation `x cos + turned(x) sin` is?
+
+    So is what a statistic of a value is subtracted from. Such a sum is a layer in all
+    but name, with weights between different elements.
+    """
+    equations = claims.program.equations
+    own = tuple(equations[i] for i in sorted(members))
+    sources, weighted = set(), []
+    for v, _ in parts(own):
+        if not isinstance(v, Value) or not claims.active(v):
+            return False
+        source, weights = _source(v, claims)
+        sources.add(source)
+        weighted.append(weights or claims.facts[v].reduced)
+    return len(sources) == 1 and any(weighted)
+
+
+def _source(value: Value, claims: Claims) -> tuple[Value, bool]:
+    """What a value is a scaled, moved or averaged image of; is it scaled?"""
+    weights = False
+    while value in claims.producer:
+        index = claims.producer[value]
+        equation = claims.program.equations[index]
+        entry = claims.entry(equation)
+        active = claims.active_inputs(equation)
+        linear = entry.kind in (Kind.STRUCTURAL, Kind.ELEMENTWISE, Kind.LINEAR)
+        if len(active) != 1 or not linear or not claims.is_linear(equation):
+            break
+        if entry.kind is Kind.ELEMENTWISE and len(equation.inputs) == 2:
+            if entry.is_sum:
+                break
+            weights = True
+        (value,) = active
+    return value, weights
 
 
 def _is_sum(equation: Equation, claims: Claims) -> bool:
