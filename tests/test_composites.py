@@ -86,14 +86,14 @@ PRESETS = {
     ),
     "DeepTaylor": (
         composites.DeepTaylor(),
-        ["ZPlus", "WSquare"],  # a sum lies between the second and its activation
-        "WSquare",
+        ["ZPlus", "ZPlus"],
+        "ZPlus",
         "Gradient",
     ),
     "DeepTaylorBounded": (
         composites.DeepTaylorBounded(),
-        ["ZBox", "WSquare"],
-        "WSquare",
+        ["ZBox", "ZPlus"],
+        "ZPlus",
         "Gradient",
     ),
     "BiLRP": (composites.BiLRP(-1, 1), ["ZBox", "Gamma"], "Gamma", "LRP0"),

@@ -59,24 +59,31 @@ def _pools(name: str, layer: Rule) -> Composite:
 
 
 def lrp(variant: str = "simple", param: Any = None) -> Composite:
-    """`nn.lrp(R, variant, param)`: one rule on every layer.
+    """`nn.lrp(R, variant, param)`: one rule on every layer, pooling included.
 
-    Sum pooling in proportion; max pooling shares ties.
+    Sum pooling, and any other average, has the variant's rule: epsilon is added to the
+    sum without its factor; w-square, whose weights are all equal there, is flat; behind
+    a ReLU nothing is negative, so that alpha-beta hands on `alpha` times the relevance
+    at each pool. Max pooling shares ties, and under flat and w-square all of a window.
 
     Raises:
       ValueError: for a variant that is none.
     """
-    made: dict[str, Callable[[], Rule]] = {
-        "simple": simple,
-        "epsilon": lambda: epsilon(param),
-        "alphabeta": lambda: alphabeta(param),
-        "ww": ww,
-        "flat": flat,
+    made: dict[str, Callable[[], tuple[Rule, Rule]]] = {
+        "simple": lambda: (simple(), rules.Norm(1e-12, unscaled=True)),
+        "epsilon": lambda: (epsilon(param), rules.Norm(param, unscaled=True)),
+        "alphabeta": lambda: (alphabeta(param), alphabeta(param)),
+        "ww": lambda: (ww(), flat()),
+        "flat": lambda: (flat(), flat()),
     }
     if variant not in made:
         names = ", ".join(map(repr, made))
         raise ValueError(f"variant: got {variant!r}, expected one of {names}")
-    return _pools("lrp", made[variant]())
+    layer, average = made[variant]()
+    composite = _pools("lrp", layer).on("average", average)
+    if variant in ("ww", "flat"):
+        return composite.on("selection", flat())
+    return composite
 
 
 FORMULAS = (0, 2, 6, 8, 11, 26, 54, 56, 58, 60, 100, 102, 104, 114, 166)
