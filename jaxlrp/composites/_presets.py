@@ -114,7 +114,9 @@ def EpsilonPlus(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
 def EpsilonPlusFlat(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
     """`EpsilonPlus` with the flat rule on the first layers.
 
-    First layers: `R_j = sum_i R_i / s(number of inputs of i)`.
+    First layers: `R_j = sum_i R_i / s(number of inputs of i)`. Behind a strided
+    convolution that draws a checkerboard, which
+    `.on("layer", rules.Flat(balanced=True), first=True)` does not.
 
     Args:
       epsilon: of the dense layers.

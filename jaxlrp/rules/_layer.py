@@ -495,12 +495,12 @@ class Flat(Stabilised):
         return (self._share(layer, layer.even(carrier * per), z),)
 
     def relevances(self, operation: Operation, R: Array) -> tuple[Array, ...]:  # noqa: N803
-        """Of a selection, among the candidates."""
+        """Of a selection, among the candidates; an infinite one is a mask's."""
         (x,) = operation.xs
-        count = operation.stack(jnp.ones_like(x), 0).sum(0)
-        _, transpose = jax.vjp(lambda x: operation.stack(x, 0).sum(0), x)
+        own = jnp.isfinite(x).astype(x.dtype)
+        count, transpose = jax.vjp(lambda own: operation.stack(own, 0).sum(0), own)
         share = R / denominator(count, self.epsilon, (), self.stabiliser)
-        return transpose(share.astype(x.dtype))
+        return (own * transpose(share.astype(x.dtype))[0],)
 
 
 @rule
