@@ -140,10 +140,10 @@ def _unit(
     folds = form.kernel is not None
     fold = functools.partial(_folded, form, env) if folds else _no_weights
 
-    def behind(z: Array) -> Array:
+    def behind(z: Array, scales: bool = not folds) -> Array:
         for link in form.links:
             moves = link.kind in ("structural", "total")
-            if moves or (link.kind == "scale" and not folds):
+            if moves or (link.kind == "scale" and scales):
                 z = _apply(link.equation, link.position, z, env)
             elif link.kind == "scale" and len(link.equation.inputs) == 1:
                 z = lax.convert_element_type(z, link.equation.outputs[0].aval.dtype)
@@ -183,6 +183,7 @@ def _unit(
         evenly=evenly,
         summed=summed,
         in_kernel=functools.partial(_in_kernel, form, x.ndim),
+        without_scales=functools.partial(behind, product, scales=False),
     )
 
 

@@ -285,6 +285,8 @@ def redistributed(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         if step.by_elements:  # of two values, whatever the rule
             return plain(step, rule, env, run)
         _check_candidates(step.main, rule)
+    if step.layer is not None and isinstance(rule, rules.Pass):
+        _check_one_shape(step, rule)
     of_axes = step.role == "product" and not step.by_elements
     if of_axes and isinstance(rule, rules.Absolute):
         return product(step, rules.UniformSplit(), env, run)
@@ -318,6 +320,16 @@ def _check_candidates(equation: Equation, rule: Any) -> None:
             f"rule {rule!r} on primitive {equation.primitive.name!r} at "
             f"{equation.line}: this rule needs a maximum or minimum over axes or "
             f"windows; give others WinnerTakesAll() by Composite.on(primitive=...)"
+        )
+
+
+def _check_one_shape(step: Step, rule: Any) -> None:
+    x, y = step.signals[0].aval.shape, step.outputs[0].aval.shape
+    if x != y:
+        raise TypeError(
+            f"rule {rule!r} on a layer with inputs of shape {x} and results of shape "
+            f"{y}, at {step.main.line}: relevance passes unchanged only where these "
+            f"are one shape; name such layers by Composite.on(scope=...)"
         )
 
 

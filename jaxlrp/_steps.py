@@ -16,6 +16,7 @@ from jaxlrp.primitives.structural import Layout
 from jaxlrp.rules import (
     Absolute,
     Detach,
+    Flat,
     Gradient,
     Norm,
     Pass,
@@ -29,10 +30,12 @@ from jaxlrp.rules import (
 )
 
 _BY_RELEVANCE: dict[str, tuple[type[Rule], ...]] = {
+    "dense": (Pass,),
+    "convolution": (Pass,),
     "sum": (Pass, UniformSplit),
     "softmax": (Pass,),
     "normaliser": (Pass,),
-    "selection": (Norm,),
+    "selection": (Flat, Norm),
 }
 
 _HOLDING = (Detach, SignalTakesAll)

@@ -86,14 +86,14 @@ PRESETS = {
     ),
     "DeepTaylor": (
         composites.DeepTaylor(),
-        ["ZPlus", "WSquare"],  # a sum lies between the second and its activation
-        "WSquare",
+        ["ZPlus", "ZPlus"],
+        "ZPlus",
         "Gradient",
     ),
     "DeepTaylorBounded": (
         composites.DeepTaylorBounded(),
-        ["ZBox", "WSquare"],
-        "WSquare",
+        ["ZBox", "ZPlus"],
+        "ZPlus",
         "Gradient",
     ),
     "BiLRP": (composites.BiLRP(-1, 1), ["ZBox", "Gamma"], "Gamma", "LRP0"),
@@ -323,7 +323,7 @@ def batch_norm(x):
 
 ROLES = {
     "convolution": net,
-    "dense": net,
+    "dense": lambda x: conv(x) @ W[:, :3],  # of one shape, for `Pass`
     "batch_norm": batch_norm,
     "average": net,
     "sum": net,

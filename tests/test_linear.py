@@ -23,6 +23,7 @@ SHAPES = {
 }
 RULES = {
     "flat": rules.Flat(),
+    "flat, balanced": rules.Flat(balanced=True),
     "w-square": rules.WSquare(),
     "w-square without bias": rules.WSquare(bias="ignore"),
     "z-box": rules.ZBox(-2.0, 2.0),

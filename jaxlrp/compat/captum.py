@@ -51,7 +51,7 @@ def Alpha1_Beta0_Rule(set_bias_to_zero: bool = False) -> Rule:  # noqa: N802
 
 
 def IdentityRule() -> Rule:  # noqa: N802
-    """`rules.Pass`."""
+    """`rules.Pass`: on layers as well, whose inputs and results are of one shape."""
     return rules.Pass()
 
 
@@ -99,7 +99,12 @@ TABLE: tuple[Row, ...] = (
         _SIGNED,
         "captum.Alpha1_Beta0_Rule(set_bias_to_zero=True)",
     ),
-    Row("IdentityRule()", "rules.Pass()", "", "captum.IdentityRule()"),
+    Row(
+        "IdentityRule()",
+        "rules.Pass()",
+        "on a layer that changes the shape an error says so",
+        "captum.IdentityRule()",
+    ),
     Row(
         "LRP(model)",
         'composites.Composite("LRP").on("layer", rules.Epsilon(1e-9))'

@@ -16,6 +16,7 @@ Source: iNNvestigate 2.1.2; Alber et al. 2019, "iNNvestigate neural networks!".
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from jaxlrp import composites, rules
@@ -197,7 +198,11 @@ def LRPSequentialPresetBFlatUntilIdx(idx: int, epsilon: Any = 0.1) -> Composite:
 
 
 def DeepTaylor() -> Composite:  # noqa: N802
-    """`deep_taylor`."""
+    """`deep_taylor`: z-plus without the bias on every layer, the last one included.
+
+    Its rule for layers without an activation, w-square, never comes into play: its test
+    for an activation is true of every Keras layer that could have one.
+    """
     return composites.DeepTaylor()
 
 
@@ -206,18 +211,67 @@ def BoundedDeepTaylor(low: Any = -1.0, high: Any = 1.0) -> Composite:  # noqa: N
     return composites.DeepTaylorBounded(low, high)
 
 
+_RULES: dict[str, Callable[[], Rule]] = {
+    "Z": ZRule,
+    "ZIgnoreBias": ZIgnoreBiasRule,
+    "Epsilon": EpsilonRule,
+    "EpsilonIgnoreBias": EpsilonIgnoreBiasRule,
+    "WSquare": WSquareRule,
+    "Flat": FlatRule,
+    "Alpha2Beta1": Alpha2Beta1Rule,
+    "Alpha2Beta1IgnoreBias": Alpha2Beta1IgnoreBiasRule,
+    "Alpha1Beta0": Alpha1Beta0Rule,
+    "Alpha1Beta0IgnoreBias": Alpha1Beta0IgnoreBiasRule,
+    "ZPlus": ZPlusRule,
+    "ZPlusFast": ZPlusFastRule,
+}
+
+
+def input_layer_rule(
+    composite: Composite, rule: str | tuple[Any, Any] | Rule
+) -> Composite:
+    """The argument `input_layer_rule` of an analyzer.
+
+    Args:
+      composite: the analyzer.
+      rule: the name of a rule, as `"Flat"`; the smallest and the largest value of the
+        input, for `BoundedRule`; or a rule.
+
+    Raises:
+      ValueError: for a name that is none.
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> from jaxlrp.compat import innvestigate
+      >>> boxed = innvestigate.input_layer_rule(innvestigate.LRPZ(), (-1.0, 1.0))
+      >>> first = boxed.rule(composites.Place("dense", first=True))
+      >>> first == innvestigate.BoundedRule(-1.0, 1.0)
+      True
+    """
+    if isinstance(rule, str):
+        if rule not in _RULES:
+            names = ", ".join(map(repr, _RULES))
+            raise ValueError(f"rule: got {rule!r}, expected one of {names}")
+        rule = _RULES[rule]()
+    elif isinstance(rule, tuple):
+        rule = BoundedRule(*rule)
+    composite = composite.on("shift", rules.Pass(), first=True)
+    return composite.on("layer", rule, first=True)
+
+
 def GuidedBackprop() -> Composite:  # noqa: N802
-    """`guided_backprop`."""
+    """`guided_backprop`: the seed is the output's value, in iNNvestigate as here."""
     return composites.GuidedBackprop()
 
 
 def Deconvnet() -> Composite:  # noqa: N802
-    """`deconvnet`."""
+    """`deconvnet`: the seed is the output's value, in iNNvestigate as here."""
     return composites.DeconvNet()
 
 
 _Z = 'epsilon=1e-7, stabiliser="zeros"'
 _NORM = f'.on("average", rules.Norm({_Z})).on("sum", rules.Norm({_Z}))'
+_FIRST = '.on("shift", rules.Pass(), first=True).on("layer", '
 _WHOLE = 'the whole bias stands in both denominators; `bias="absorb"` is the paper\'s'
 
 
@@ -371,8 +425,9 @@ TABLE: tuple[Row, ...] = (
     Row(
         '"deep_taylor"',
         "composites.DeepTaylor()",
-        "stabilised by 1e-6, in place of exact zeros by 1e-7; no ReLU is put behind "
-        "the output",
+        "stabilised by 1e-6, in place of exact zeros by 1e-7; explain `relu(f(x))` for "
+        "the ReLU that is put behind the output there; batch norms are merged, and "
+        "passed there: the same where their scales are positive",
         "innvestigate.DeepTaylor()",
     ),
     Row(
@@ -384,14 +439,26 @@ TABLE: tuple[Row, ...] = (
     Row(
         '"guided_backprop"',
         "composites.GuidedBackprop()",
-        "the seed is the output's value, not one",
+        "",
         "innvestigate.GuidedBackprop()",
     ),
     Row(
         '"deconvnet"',
         "composites.DeconvNet()",
-        "the seed is the output's value, not one",
+        "",
         "innvestigate.Deconvnet()",
+    ),
+    Row(
+        'input_layer_rule="Flat"',
+        f"composites.SequentialPresetA(){_FIRST}rules.Flat({_Z}), first=True)",
+        "a constant that is taken from the input absorbs nothing",
+        "innvestigate.input_layer_rule(innvestigate.LRPSequentialPresetA(), 'Flat')",
+    ),
+    Row(
+        "input_layer_rule=(-1, 1)",
+        f"composites.SequentialPresetA(){_FIRST}rules.ZBox(-1, 1, {_Z}), first=True)",
+        "as above",
+        "innvestigate.input_layer_rule(innvestigate.LRPSequentialPresetA(), (-1, 1))",
     ),
     Row(
         'create_analyzer("lrp.z", model).analyze(x)',

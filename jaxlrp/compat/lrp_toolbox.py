@@ -59,24 +59,34 @@ def _pools(name: str, layer: Rule) -> Composite:
 
 
 def lrp(variant: str = "simple", param: Any = None) -> Composite:
-    """`nn.lrp(R, variant, param)`: one rule on every layer.
+    """`nn.lrp(R, variant, param)`: one rule on every layer, pooling included.
 
-    Sum pooling in proportion; max pooling shares ties.
+    Sum pooling, and any other average, has the variant's rule: epsilon is added to the
+    sum without its factor; w-square, whose weights are all equal there, is flat; behind
+    a ReLU nothing is negative, so that alpha-beta hands on `alpha` times the relevance
+    at each pool. Max pooling shares ties, and under flat and w-square all of a window.
 
     Raises:
       ValueError: for a variant that is none.
     """
-    made: dict[str, Callable[[], Rule]] = {
-        "simple": simple,
-        "epsilon": lambda: epsilon(param),
-        "alphabeta": lambda: alphabeta(param),
-        "ww": ww,
-        "flat": flat,
+    made: dict[str, Callable[[], tuple[Rule, Rule]]] = {
+        "simple": lambda: (simple(), rules.Norm(1e-12, unscaled=True)),
+        "epsilon": lambda: (epsilon(param), rules.Norm(param, unscaled=True)),
+        "alphabeta": lambda: (alphabeta(param), alphabeta(param)),
+        "ww": lambda: (ww(), flat()),
+        "flat": lambda: (flat(), flat()),
     }
     if variant not in made:
         names = ", ".join(map(repr, made))
         raise ValueError(f"variant: got {variant!r}, expected one of {names}")
-    return _pools("lrp", made[variant]())
+    layer, average = made[variant]()
+    ties: Rule = rules.WinnerTakesAll(ties="share")
+    return (
+        Composite("lrp")
+        .on("layer", layer)
+        .on("average", average)
+        .on("selection", flat() if variant in ("ww", "flat") else ties)
+    )
 
 
 FORMULAS = (0, 2, 6, 8, 11, 26, 54, 56, 58, 60, 100, 102, 104, 114, 166)
@@ -150,6 +160,17 @@ _SHARE = (
 _SHIFT = '.on("shift", rules.Pass(), first=True)'
 
 
+def _variant_row(
+    name: str, layer: str, pool: str, call: str, differs: str = "", flat: bool = False
+) -> Row:
+    selection = "rules.Flat(1e-16)" if flat else 'rules.WinnerTakesAll(ties="share")'
+    ours = (
+        f'composites.Composite("lrp").on("layer", {layer}).on("average", {pool})'
+        f'.on("selection", {selection})'
+    )
+    return Row(name, ours, differs, f"lrp_toolbox.lrp({call})")
+
+
 def _formula_row(number: int, title: str, layer: str, first: str = "") -> Row:
     ours = f'composites.Composite("Formula{number}"){layer}{_SHARE}'
     if first:
@@ -184,14 +205,41 @@ TABLE: tuple[Row, ...] = (
     ),
     Row('"ww"', 'rules.WSquare(1e-16, bias="ignore")', "", "lrp_toolbox.ww()"),
     Row('"flat"', "rules.Flat(1e-16)", "", "lrp_toolbox.flat()"),
-    Row(
-        'nn.lrp(R, "epsilon", 1.0)',
-        f'composites.Composite("lrp").on("layer", rules.Epsilon(1.0)){_SHARE}',
-        "",
-        'lrp_toolbox.lrp("epsilon", 1.0)',
+    _variant_row(
+        "nn.lrp(R)", "rules.Epsilon(1e-16)", "rules.Norm(1e-12, unscaled=True)", ""
     ),
-    Row("MaxPool", 'rules.WinnerTakesAll(ties="share")', "the default takes the first"),
-    Row("SumPool", "rules.Norm(1e-12)", ""),
+    _variant_row(
+        'nn.lrp(R, "epsilon", 1.0)',
+        "rules.Epsilon(1.0)",
+        "rules.Norm(1.0, unscaled=True)",
+        '"epsilon", 1.0',
+    ),
+    _variant_row(
+        'nn.lrp(R, "alphabeta", 2)',
+        _ALPHA,
+        _ALPHA,
+        '"alphabeta", 2.0',
+        "a sum pool behind a ReLU hands on twice its relevance, in both; where its "
+        "inputs have both signs, the toolbox has `R` squared in the beta part",
+    ),
+    _variant_row('nn.lrp(R, "ww")', _WW, "rules.Flat(1e-16)", '"ww"', flat=True),
+    _variant_row(
+        'nn.lrp(R, "flat")',
+        "rules.Flat(1e-16)",
+        "rules.Flat(1e-16)",
+        '"flat"',
+        flat=True,
+    ),
+    Row(
+        "MaxPool",
+        'rules.WinnerTakesAll(ties="share")',
+        "the default takes the first; `rules.Flat(1e-16)` under flat and w-square",
+    ),
+    Row(
+        "SumPool",
+        "rules.Norm(1e-12, unscaled=True)",
+        "of `simple`; under the other variants it has their rule, as above",
+    ),
     _formula_row(0, "epsilon", '.on("layer", rules.Epsilon(1.0))'),
     _formula_row(2, "alpha-beta", f'.on("layer", {_ALPHA})'),
     _formula_row(

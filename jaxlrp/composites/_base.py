@@ -32,7 +32,7 @@ DEFAULTS: dict[str, Rule] = {
 """The rule of each role where a composite names none."""
 
 _EVERYWHERE = (rules.Gradient, rules.Detach)
-_LAYERS = (rules.LayerRule, rules.Taylor, rules.TopK, *_EVERYWHERE)
+_LAYERS = (rules.LayerRule, rules.Pass, rules.Taylor, rules.TopK, *_EVERYWHERE)
 _PROPORTIONAL = (rules.LRP0, rules.Epsilon, rules.Norm, rules.Absolute)
 _BY_SIGN = (rules.GeneralizedGamma, rules.Gamma, rules.ZPlus, rules.AlphaBeta)
 _AFFINE = (rules.LRP0, rules.Epsilon, rules.Pass)
@@ -76,7 +76,7 @@ ALLOWED: dict[str, tuple[type[Rule], ...]] = {
         rules.Taylor,
         *_EVERYWHERE,
     ),
-    "selection": (rules.WinnerTakesAll, rules.Norm, *_EVERYWHERE),
+    "selection": (rules.WinnerTakesAll, rules.Norm, rules.Flat, *_EVERYWHERE),
 }
 """The rules that make sense for each role."""
 

@@ -114,7 +114,9 @@ def EpsilonPlus(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
 def EpsilonPlusFlat(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
     """`EpsilonPlus` with the flat rule on the first layers.
 
-    First layers: `R_j = sum_i R_i / s(number of inputs of i)`.
+    First layers: `R_j = sum_i R_i / s(number of inputs of i)`. Behind a strided
+    convolution that draws a checkerboard, which
+    `.on("layer", rules.Flat(balanced=True), first=True)` does not.
 
     Args:
       epsilon: of the dense layers.
@@ -275,12 +277,13 @@ def _sequential(name: str, alpha: float, epsilon: Any, flat: int = 0) -> Composi
 def DeepTaylor() -> Composite:  # noqa: N802
     """Deep Taylor decomposition of a network of ReLUs.
 
-    Layers in front of an activation: z-plus without the bias,
-    `R_j = sum_i x_j w+_ij R_i / sum_k x_k w+_ik`. Layers in front of none, as the last:
-    w-square without the bias, `R_j = sum_i w_ij^2 R_i / sum_k w_ik^2`. Sums and
-    averages: the gradient, as in iNNvestigate.
+    All layers, the last one included: z-plus without the bias,
+    `R_j = sum_i (x+ w+ + x- w-)_ij R_i / sum_k (x+ w+ + x- w-)_ik`. Sums and averages:
+    the gradient, as in iNNvestigate.
 
-    The theory wants a positive output, and biases that are not positive.
+    The theory wants a positive output, and biases that are not positive. For inputs
+    without bounds it has w-square in the first layer:
+    `.on("layer", rules.WSquare(bias="ignore"), first=True)`.
 
     Source: Montavon et al. 2017, "Explaining nonlinear classification decisions with
     deep Taylor decomposition"; iNNvestigate's `deep_taylor`.
@@ -296,8 +299,7 @@ def DeepTaylor() -> Composite:  # noqa: N802
     """
     return (
         Composite("DeepTaylor")
-        .on("layer", rules.WSquare(bias="ignore"))
-        .on("layer", rules.ZPlus(bias="ignore"), activated=True)
+        .on("layer", rules.ZPlus(bias="ignore"))
         .on("average", rules.Gradient())
         .on("sum", rules.Gradient())
     )

@@ -77,6 +77,8 @@ class Layer:
       contributed: works out `contributions`, from the layer's own product.
       evenly: `evenly(x)` is `linear(x, ones)`, at less than a product.
       summed: `summed(kernel)` is `linear(ones, kernel)`, at less than a product.
+      without_scales: works out the product or sum alone, without the constant factors
+        behind it.
       in_kernel: lays an array that broadcasts to `x` out along the kernel's axes, where
         the two meet; None where it varies along others.
     """
@@ -94,6 +96,7 @@ class Layer:
     evenly: Callable[[Array], Array] | None = None
     summed: Callable[[Any], Array] | None = None
     in_kernel: Callable[[Any], Array | None] | None = None
+    without_scales: Callable[[], Array] | None = None
 
     @functools.cached_property
     def contributions(self) -> Array:
@@ -133,19 +136,19 @@ class Layer:
     def weighted(self, x: Array, change: Callable[[Array], Array]) -> Array:
         """`change(W) x`, for a map of the weights, element by element.
 
+        The weights of a sum or average are all one factor `a`; of maps with
+        `change(|a| w) = |a| change(w)`, as all are that look at signs, its sign tells.
+
         Where a weight is used often it is worked out again in the reverse pass: keeping
         changed weights costs memory, changing them costs little beside the product.
-        A sum's weights are one scale for each output: `change` is asked for its sign,
-        and has to be homogeneous, `change(a w) = a change(w)` for `a > 0`.
         """
         if self.kernel is None:
-            sign = jnp.sign(held_constant(self.even(jnp.ones_like(self.x))))
-            return change(sign) * sign * self.linear(x, None)
+            sign = jnp.sign(self.count())
+            return self.linear(x, None) * (sign * change(sign))
         others = (n for i, n in enumerate(self.y.shape) if i not in self.features)
         # A batch may be of any size, when it is exported.
         if math.prod(n for n in others if isinstance(n, int)) < _OFTEN:
             return self.linear(x, change(self.weights()))
-        self.weights()  # or an error
 
         def again(x: Array) -> Array:
             kernel, _ = self.fold()
@@ -174,6 +177,18 @@ class Layer:
     def count(self) -> Array:
         """The number of connected inputs of each output; padding is none."""
         return held_constant(self.even(jnp.ones_like(self.x)))
+
+    def per_input(self) -> Array:
+        """`1 / m_j`, over the `m` outputs that each input is connected to.
+
+        All features of a place count as one output, which keeps these of size one.
+        """
+        sizes = (self.y.shape[i] for i in self.features)
+        features = math.prod(n for n in sizes if isinstance(n, int))
+        y, transpose = jax.vjp(self.even, jnp.ones_like(self.x))
+        (count,) = transpose(jnp.full_like(y, 1 / features))
+        some = jnp.where(count == 0, jnp.ones_like(count), count)
+        return held_constant(1 / some)
 
     def spread(self, carrier: Array) -> Array:
         """`sum_j carrier_j / n`, over the `n` connected inputs of each output."""

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxlrp._operations import denominator
+from jaxlrp._operations import denominator, held_constant
 from jaxlrp.rules._base import (
     STABILISERS,
     Exactness,
@@ -237,13 +237,22 @@ class Norm(Stabilised):
 
     The epsilon rule of a layer whose weights are all equal. Conserves but for epsilon.
     On a selection, such as max pooling, the sum is over the values it chooses between.
-    Source: zennit's `Norm`.
+    With `unscaled=True` epsilon is added to the sum itself, without the constant factor
+    that makes it an average.
+    Source: zennit's `Norm`; `unscaled`: the LRP toolbox's sum pooling.
     """
 
     epsilon: Any = 1e-6
+    unscaled: bool = static(default=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_option(self, "unscaled", (True, False))
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
-        return (self._share(layer, layer.y, layer.y),)
+        alone = layer.without_scales if layer.kernel is None else None
+        z = alone() if self.unscaled and alone is not None else layer.y
+        return (self._share(layer, z, z),)
 
     def relevances(self, operation: Operation, R: Array) -> tuple[Array, ...]:  # noqa: N803
         """Of a selection, among the candidates; an infinite one is a mask's."""
@@ -486,11 +495,25 @@ class Flat(Stabilised):
     """Flat: relevance is shared evenly among the connected inputs.
 
     `R_j = sum_i R_i / s(number of inputs of i)`; padding is no input, the bias plays
-    no part. Conserves. On an average it is the uniform one.
+    no part. Conserves. On an average, and on a selection, it is the uniform one.
+
+    An input that more windows of a convolution meet gets more: behind a 3 x 3 kernel
+    with a stride of 2 the map is a checkerboard of period 2. `balanced=True` divides
+    that out. With `m_j` outputs that input `j` is connected to,
+
+        R_j = sum_i (1 / m_j) R_i / s(sum_k in i of 1 / m_k)
+
+    which conserves, and gives all inputs the same of a constant `R` but at borders. It
+    is the flat rule where all `m_j` are equal, as in a dense layer.
     Source: Lapuschkin et al. 2019.
     """
 
     epsilon: Any = 1e-6
+    balanced: bool = static(default=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_option(self, "balanced", (True, False))
 
     @property
     def needs_shadow(self) -> bool:
@@ -498,8 +521,20 @@ class Flat(Stabilised):
         return True
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
-        h = layer.even(_shadow(layer))
-        return (self._share(layer, h, layer.count()),)
+        carrier = _shadow(layer)
+        if not self.balanced:
+            return (self._share(layer, layer.even(carrier), layer.count()),)
+        per = layer.per_input()
+        z = held_constant(layer.even(per))
+        return (self._share(layer, layer.even(carrier * per), z),)
+
+    def relevances(self, operation: Operation, R: Array) -> tuple[Array, ...]:  # noqa: N803
+        """Of a selection, among the candidates; an infinite one is a mask's."""
+        (x,) = operation.xs
+        own = jnp.isfinite(x).astype(x.dtype)
+        count, transpose = jax.vjp(lambda own: operation.stack(own, 0).sum(0), own)
+        share = R / denominator(count, self.epsilon, (), self.stabiliser)
+        return (own * transpose(share.astype(x.dtype))[0],)
 
 
 @rule

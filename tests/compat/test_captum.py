@@ -1,7 +1,10 @@
 """captum's numbers, by its names."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from jaxlrp import rules
 from jaxlrp.compat import captum
@@ -53,6 +56,46 @@ def test_batch_norm_has_the_epsilon_rule():
     (found,) = settings.relevances(f, captum.LRP(), [x], [1.0, 0.5, -0.25])
     expected = x * [2.0, 1.0, 3.0] * [1.0, 0.5, -0.25] / f(x)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_identity_rule_passes_a_layer_that_keeps_the_shape():
+    """Zeros as well: what comes out at an element goes in at it."""
+    w = np.array([[0.5, -1.0, 2.0], [-1.5, 0.25, 1.0], [1.0, 1.0, 1.0]])
+    composite = captum.LRP(captum.IdentityRule())
+    (found,) = settings.relevances(
+        lambda x: x @ w + 1.0, composite, [[1.0, 0.0, -1.0]], [1.0, 0.5, -0.25]
+    )
+    settings.close(found, 1.0, 0.5, -0.25)
+
+
+def test_identity_rule_passes_a_convolution_between_others():
+    """A padded one of as many channels; the layer in front has the epsilon rule."""
+    kernel = np.random.default_rng(0).normal(size=(3, 2, 2))
+
+    def conv(x):
+        dims = ("NHC", "HIO", "NHC")
+        return lax.conv_general_dilated(x, kernel, (1,), "SAME", dimension_numbers=dims)
+
+    def f(x, v):
+        h = jnp.tanh(x @ v)
+        with jax.named_scope("middle"):
+            return conv(h)
+
+    x = np.random.default_rng(1).normal(size=(1, 4, 3))
+    v = np.random.default_rng(2).normal(size=(3, 2))
+    r = np.random.default_rng(3).normal(size=(1, 4, 2))
+    composite = captum.LRP().on("layer", captum.IdentityRule(), scope="*middle*")
+    (found, _) = settings.relevances(f, composite, [x, v], r)
+    (expected, _) = settings.relevances(lambda x, v: x @ v, captum.LRP(), [x, v], r)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_identity_rule_says_where_the_shape_changes():
+    message = (
+        r"rule Pass\(\) on a layer with inputs of shape \(3,\) and results of shape"
+    )
+    with pytest.raises(TypeError, match=message):
+        settings.dense(captum.LRP(captum.IdentityRule()))
 
 
 def test_identity_rule_passes_a_batch_norm():

@@ -82,8 +82,11 @@ def chosen(composite):
         (inn.LRPWSquare(), ["WSquare", "WSquare"]),
         (inn.LRPFlat(), ["Flat", "Flat"]),
         (inn.LRPAlphaBeta(3.0, 2.0), ["AlphaBeta", "AlphaBeta"]),
-        (inn.DeepTaylor(), ["ZPlus", "WSquare"]),
-        (inn.BoundedDeepTaylor(), ["ZBox", "WSquare"]),
+        (inn.DeepTaylor(), ["ZPlus", "ZPlus"]),
+        (inn.BoundedDeepTaylor(), ["ZBox", "ZPlus"]),
+        (inn.input_layer_rule(inn.LRPZ(), "Flat"), ["Flat", "Epsilon"]),
+        (inn.input_layer_rule(inn.LRPZ(), (-1.0, 1.0)), ["ZBox", "Epsilon"]),
+        (inn.input_layer_rule(inn.LRPZ(), inn.ZPlusRule()), ["ZPlus", "Epsilon"]),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
@@ -91,28 +94,44 @@ def test_analyzer_gives_each_layer_its_rule(composite, expected):
     assert chosen(composite) == expected
 
 
+def test_deep_taylor_has_z_plus_on_the_last_layer():
+    w = np.array([[1.0, 0.0], [2.0, 1.0], [-1.0, 3.0]])
+    x = [1.0, 2.0, 3.0]
+    (found,) = settings.relevances(lambda x: x @ w, inn.DeepTaylor(), [x], [0.0, 11.0])
+    settings.close(found, 0.0, 2.0, 9.0)
+
+
 def test_deep_taylor_is_its_formula():
-    """z-plus behind the w-square of the last layer, no biases."""
+    """z-plus of both layers, no biases."""
     generator = np.random.default_rng(2)
     v, w = generator.normal(size=(4, 3)), generator.normal(size=(3, 2))
     x = np.abs(generator.normal(size=4))
+    # Every unit has positive contributions, in the last layer from the first unit.
+    v[0], v[:, 0], w[0] = np.abs(v[0]), np.abs(v[:, 0]), np.abs(w[0])
     f = lambda x: jax.nn.relu(x @ v + 0.1) @ w + 0.2  # noqa: E731
     r = np.array([1.0, 0.5])
     (found,) = settings.relevances(f, inn.DeepTaylor(), [x], r)
-    hidden = (w**2 / (w**2).sum(0)) @ r
-    positive = np.maximum(v, 0)
-    expected = x * (positive @ (hidden / (x @ positive)))
+    hidden = np.maximum(x @ v + 0.1, 0)
+    for values, weights in ((hidden, w), (x, v)):
+        positive = np.maximum(weights, 0)
+        r = values * (positive @ (r / (values @ positive)))
+    expected = r
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_bounded_deep_taylor_conserves():
     generator = np.random.default_rng(3)
-    v, w = generator.normal(size=(4, 3)), generator.normal(size=(3, 2))
+    v, w = generator.normal(size=(4, 3)), generator.uniform(size=(3, 2))
     x = generator.uniform(-1, 1, size=4)
     f = lambda x: jax.nn.relu(x @ v) @ w  # noqa: E731
     (found,) = settings.relevances(f, inn.BoundedDeepTaylor(), [x], [1.0, 0.5])
     np.testing.assert_allclose(found.sum(), 1.5, rtol=1e-5)
     assert (found >= 0).all()
+
+
+def test_input_layer_rule_is_a_name_that_is_known():
+    with pytest.raises(ValueError, match="rule: got 'Plain', expected one of 'Z'"):
+        inn.input_layer_rule(inn.LRPZ(), "Plain")
 
 
 def test_alpha_beta_takes_any_pair():

@@ -72,6 +72,13 @@ def flat(m, b, x, r):
     return connected.T @ (r / stabilised(connected.sum(1)))
 
 
+def balanced(m, b, x, r):
+    connected = (m != 0).astype(float)
+    outputs = connected.sum(0)
+    part = np.where(outputs > 0, 1 / np.maximum(outputs, 1), 0)
+    return part * (connected.T @ (r / (connected @ part)))
+
+
 def z_box(m, b, x, r, low, high):
     low, high = np.broadcast_to(low, x.shape), np.broadcast_to(high, x.shape)
     u = r / stabilised(m @ x - plus(m) @ low - minus(m) @ high)
@@ -95,6 +102,7 @@ RULES = {
     "z-plus": (rules.ZPlus(), functools.partial(alpha_beta, alpha=1.0, beta=0.0)),
     "w-square": (rules.WSquare(), w_square),
     "flat": (rules.Flat(), flat),
+    "flat, balanced": (rules.Flat(0.0, balanced=True), balanced),
     "z-box": (rules.ZBox(-3.0, 3.0), functools.partial(z_box, low=-3.0, high=3.0)),
 }
 
@@ -568,7 +576,15 @@ def test_max_pool_of_relevance_propagation_jl():
 
 # ---- properties ----------------------------------------------------------------------
 
-CONSERVING = ["lrp0", "z-plus", "alpha-beta", "flat", "z-box", "generalised gamma"]
+CONSERVING = [
+    "lrp0",
+    "z-plus",
+    "alpha-beta",
+    "flat",
+    "flat, balanced",
+    "z-box",
+    "generalised gamma",
+]
 
 
 @pytest.mark.parametrize("rule", CONSERVING)
@@ -703,6 +719,49 @@ def test_flat_counts_the_inputs_that_a_window_has():
     assert math.isclose(float(found.sum()), 16.0, rel_tol=1e-5)
     corner = 1 / 4 + 2 / 6 + 1 / 9  # windows of 4, 6, 6 and 9 pixels hold the corner
     assert math.isclose(float(found[0, 0, 0, 0]), corner, rel_tol=1e-5)
+
+
+STEMS = {
+    "three by two": ((3, 3), (2, 2), "SAME"),
+    "seven by two, padded": ((7, 7), (2, 2), [(3, 3), (3, 3)]),
+    "five by three": ((5, 5), (3, 3), "VALID"),
+    "uneven": ((3, 2), (2, 1), "VALID"),
+    "apart": ((2, 2), (3, 3), "VALID"),
+}
+
+
+def inside(a, margin=13):
+    return a[0, margin:-margin, margin:-margin]
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_balanced_flat_is_level_where_windows_overlap_unevenly(stem):
+    """It conserves at every output, and draws no pattern inside of the image."""
+    size, strides, padding = STEMS[stem]
+    with jax.enable_x64(True):
+        x = draw(1, 36, 36, 3)
+        f = lambda x: conv(x, draw(*size, 3, 4), strides, padding, NHWC)  # noqa: E731
+        composite = composites.Uniform(rules.Flat(0.0, balanced=True))
+        out, pull = jaxlrp.relprop(f, x, composite=composite)
+        pull = jax.jit(pull)
+        found = np.asarray(pull(jnp.ones_like(out)))
+        r = draw(*out.shape, seed=1)
+        np.testing.assert_allclose(pull(r).sum(), r.sum(), rtol=1e-12)
+    np.testing.assert_allclose(found.sum(), out.size, rtol=1e-12)
+    met = inside(found)
+    if stem == "apart":  # pixels between the windows belong to none
+        met = met[met != 0]
+    per_pixel = 4 / 3 / np.prod(np.minimum(size, strides))
+    np.testing.assert_allclose(met, per_pixel, rtol=1e-12)
+
+
+def test_flat_draws_a_checkerboard_behind_a_strided_stem():
+    x = jnp.zeros((1, 17, 17, 1))
+    f = lambda x: conv(x, jnp.ones((3, 3, 1, 1)), (2, 2), "VALID", NHWC)  # noqa: E731
+    out, pull = jaxlrp.relprop(f, x, composite=composites.Uniform(rules.Flat()))
+    found = np.asarray(pull(jnp.ones_like(out)))[0, 4:8, 4:8, 0]
+    windows = np.array([[4, 2, 4, 2], [2, 1, 2, 1]] * 2)
+    np.testing.assert_allclose(found, windows / 9, rtol=1e-5)
 
 
 # ---- one factor for each output: what is told from it, and ReLUs behind a layer ------

@@ -122,6 +122,13 @@ AVERAGES = {
     "evenly": (rules.Flat(0.0), [0.5, 0.5, 0.5, 0.5]),
     "as a gradient": (rules.Gradient(), [0.5, 0.5, 0.5, 0.5]),
     "by size": (rules.Absolute(0.0), [1 / 3, 2 / 3, 6 / 7, 1 / 7]),
+    # Pairs add up to -1 and 3.5.
+    "epsilon of the mean": (rules.Norm(0.5), [-0.5, 1.0, 3 / 4.5, 0.5 / 4.5]),
+    "epsilon of the sum": (
+        rules.Norm(0.5, unscaled=True),
+        [-1 / 1.5, 2 / 1.5, 3 / 4, 0.5 / 4],
+    ),
+    "by signs": (rules.AlphaBeta(2.0, 1.0, epsilon=0.0), [2, -1, 2 * 6 / 7, 2 / 7]),
 }
 
 
@@ -130,6 +137,24 @@ def test_conventions_of_an_average(name):
     rule, expected = AVERAGES[name]
     (found,) = pull(lambda x: pairs(x).mean(-1), on("average", rule), X, relevance=TWO)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_signs_of_a_negative_average_are_those_of_what_it_adds():
+    """`-mean(x)`: what was positive in `x` is a negative contribution."""
+    rule = rules.AlphaBeta(2.0, 1.0, epsilon=0.0)
+    (found,) = pull(lambda x: -pairs(x).mean(-1), on("average", rule), X, relevance=TWO)
+    np.testing.assert_allclose(found, [-1, 2, -6 / 7, -1 / 7], rtol=1e-6)
+
+
+def test_an_average_without_negative_contributions_has_alpha_times_its_relevance():
+    rule = rules.AlphaBeta(2.0, 1.0)
+    (found,) = pull(
+        lambda x: lax.reduce_window(jax.nn.relu(x), 0.0, lax.add, (2,), (2,), "VALID"),
+        on("average", rule),
+        jnp.abs(X),
+        relevance=TWO,
+    )
+    np.testing.assert_allclose(found.sum(), 4.0, rtol=1e-5)
 
 
 def pool(x, **options):
@@ -148,13 +173,24 @@ def test_max_pooling_in_proportion_to_what_it_chooses_between():
     np.testing.assert_allclose(found, first + second, rtol=1e-6)
 
 
+def test_max_pooling_evenly():
+    x = jnp.array([1.0, 2.0, 0.0, 4.0, 1.0])
+    f = lambda x: pool(x, padding="VALID")  # noqa: E731
+    (found,) = pull(f, on("selection", rules.Flat(0.0)), x, relevance=TWO)
+    np.testing.assert_allclose(found, np.array([1, 1, 2, 1, 1]) / 3, rtol=1e-6)
+
+
 def test_padding_is_no_candidate():
     x = jnp.array([1.0, 2.0, 3.0])
     relevance = jnp.ones(3)
     f = lambda x: lax.reduce_window(  # noqa: E731
         x, -jnp.inf, lax.max, (3,), (1,), padding=((1, 1),)
     )
-    for rule in (rules.Norm(0.0), rules.WinnerTakesAll(ties="share")):
+    for rule in (
+        rules.Norm(0.0),
+        rules.Flat(0.0),
+        rules.WinnerTakesAll(ties="share"),
+    ):
         (found,) = pull(f, on("selection", rule), x, relevance=relevance)
         np.testing.assert_allclose(found.sum(), 3.0, rtol=1e-6)
 
@@ -188,14 +224,17 @@ def test_a_selection_without_candidates_says_so():
 def test_masked_elements_are_no_candidates():
     """`jnp.max(where=)` fills with -inf."""
     mask = jnp.array([True, False, True])
-    for rule in (rules.Norm(0.0), rules.WinnerTakesAll(ties="share")):
+    for rule, wanted in (
+        (rules.Norm(0.0), [3.0, 0.0, 1.0]),
+        (rules.Flat(0.0), [2.0, 0.0, 2.0]),
+        (rules.WinnerTakesAll(ties="share"), [4.0, 0.0, 0.0]),
+    ):
         (found,) = pull(
             lambda x: jnp.max(x, where=mask, initial=-jnp.inf),
             on("selection", rule),
             jnp.array([3.0, 9.0, 1.0]),
             relevance=jnp.array(4.0),
         )
-        wanted = [3.0, 0.0, 1.0] if isinstance(rule, rules.Norm) else [4.0, 0.0, 0.0]
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
@@ -433,7 +472,7 @@ def test_a_filter_ranks_each_example_apart():
 
 def test_a_filter_of_a_rule_that_the_role_has_not():
     with pytest.raises(TypeError, match="dense"):
-        composites.AttnLRP().on("dense", rules.TopK(rules.Pass()))
+        composites.AttnLRP().on("dense", rules.TopK(rules.Guided()))
     with pytest.raises(TypeError, match="rule: got TopK"):
         rules.TopK(rules.TopK())
 
