@@ -24,7 +24,7 @@ import numpy as np
 from jax import Array
 
 from benchmarks.real import sequences
-from benchmarks.real.sequences import GENERAL, Method, Setting, lrp
+from benchmarks.real.sequences import Method, Setting, lrp
 from examples import letters
 from jaxlrp import compat, composites, rules
 
@@ -194,7 +194,7 @@ def setting(
 
 
 METHODS: tuple[Method, ...] = (
-    *GENERAL,
+    *sequences.general(),
     lrp("Default", composites.Default()),
     lrp(
         "Default, gamma 4 on layers",

@@ -22,7 +22,7 @@ import numpy as np
 from jax import Array
 
 from benchmarks.real import sequences
-from benchmarks.real.sequences import GENERAL, Method, Setting, lrp
+from benchmarks.real.sequences import Method, Setting, lrp
 from examples import smollm
 from jaxlrp import compat, composites, rules
 
@@ -199,7 +199,7 @@ def setting(
 
 
 METHODS: tuple[Method, ...] = (
-    *GENERAL,
+    *sequences.general(steps=16, samples=8),
     lrp("Default", composites.Default()),
     lrp("AttnLRP", composites.AttnLRP()),
     lrp("AttnLRPGamma", composites.AttnLRPGamma()),

@@ -120,18 +120,31 @@ def _random(f: F, x: Array, target: Array, baseline: Array) -> Array:
     return jax.random.normal(jax.random.key(bits), x.shape)
 
 
-GENERAL = (
-    Method("random", "other", _random),
-    other("gradient x input", attribution.gradient_x_input),
-    other("integrated gradients", attribution.integrated_gradients, baseline=None),
-    other("DeepLIFT", attribution.deep_lift, "jaxlrp", baseline=None),
-    other(
-        "SmoothGrad x input",
-        attribution.smoothgrad,
-        key=jax.random.key(0),
-        method=attribution.gradient_x_input,
-    ),
-)
+def general(steps: int = 50, samples: int = 32) -> tuple[Method, ...]:
+    """Methods that know no rules.
+
+    Args:
+      steps: of integrated gradients.
+      samples: of SmoothGrad.
+    """
+    return (
+        Method("random", "other", _random),
+        other("gradient x input", attribution.gradient_x_input),
+        other(
+            "integrated gradients",
+            attribution.integrated_gradients,
+            baseline=None,
+            steps=steps,
+        ),
+        other("DeepLIFT", attribution.deep_lift, "jaxlrp", baseline=None),
+        other(
+            "SmoothGrad x input",
+            attribution.smoothgrad,
+            key=jax.random.key(0),
+            method=attribution.gradient_x_input,
+            samples=samples,
+        ),
+    )
 
 
 # ---- measures --------------------------------------------------------------------
