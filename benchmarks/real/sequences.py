@@ -35,8 +35,8 @@ F = Callable[[Array], Array]
 Explain = Callable[[F, Array, Array, Array], Array]
 """From `f`, the tokens, the explained logit's index and a baseline to relevances.
 
-Tokens and relevances are `Float[Array, "tokens width"]`. The baseline is what removed
-tokens are replaced by; most methods do not look at it.
+All but the index are `Float[Array, "tokens width"]`. The baseline is the input without
+all tokens that may be removed; most methods do not look at it.
 """
 
 Measures = Mapping[str, np.ndarray]
@@ -109,7 +109,7 @@ def other(
     def explain(f: F, x: Array, target: Array, baseline: Array) -> Array:
         given = {**options}
         if "baseline" in given:
-            given["baseline"] = jnp.broadcast_to(baseline, x.shape)
+            given["baseline"] = baseline
         return attribute(f, target=target, **given)(x)
 
     return Method(name, side, explain)
@@ -196,9 +196,11 @@ def measurer(at: Setting) -> Callable[[Explain], tuple[Measures, float]]:
         @jax.jit
         def explained(params: Any, examples: Any) -> tuple[Array, Array]:
             def one(example: Any) -> tuple[Array, Array]:
-                x, others, target, *_ = example
+                x, others, target, counts, _ = example
                 f = functools.partial(_with, at.f, params, others)
-                found = explain(f, x, target, at.baseline)
+                found = explain(
+                    f, x, target, jnp.where(counts[:, None], at.baseline, x)
+                )
                 return found.sum(-1), jnp.abs(found).sum()
 
             return jax.lax.map(one, examples, batch_size=at.batch)

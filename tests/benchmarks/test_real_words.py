@@ -1,6 +1,6 @@
 """Measures of networks that read tokens, on cases whose answers are known."""
 
-import functools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -63,14 +63,24 @@ def test_size_is_that_of_entries_which_cancel_within_a_token():
     assert found["ABPC"].tolist() == [0.0, 0.0]  # nothing is ranked
 
 
-def test_methods_get_the_baseline():
-    at = linear()
-    method = sequences.other("", attribution.deep_lift, baseline=None)
-    f = functools.partial(sequences._with, at.f, at.params, 1.0)
-    baseline = jnp.array([1.0, 0.5])  # of the first entry nothing changes
-    found = method.explain(f, at.inputs[0], jnp.array(0), baseline)
-    np.testing.assert_allclose(found[:, 0], 0, atol=1e-6)
-    np.testing.assert_allclose(found[:, 1], at.params[:, 0] / 2, rtol=1e-5)
+def test_the_baseline_is_the_input_without_what_may_be_removed():
+    # Of the first entry nothing changes, and the last token stays.
+    at = dataclasses.replace(linear(), baseline=jnp.array([1.0, 0.5]))
+    seen = []
+
+    def explain(f, x, target, baseline):
+        found = sequences.other("", attribution.deep_lift, baseline=None).explain(
+            f, x, target, baseline
+        )
+        jax.debug.callback(lambda found: seen.append(np.asarray(found)), found)
+        return found
+
+    found, _ = sequences.measurer(at)(explain)
+    jax.effects_barrier()
+    expected = [[0, 2], [0, -1], [0, 0.5], [0, 0]]
+    np.testing.assert_allclose(min(seen, key=np.max), expected, atol=1e-6)
+    # All relevance together is what the score loses.
+    np.testing.assert_allclose(found["tokens"], [3.5, 7.0], rtol=1e-5)
 
 
 def test_the_table_has_the_most_faithful_first():
