@@ -11,7 +11,9 @@ network runs in `lax.scan` and as a Python loop, for several seeds:
 - ratio: the largest of sum of abs(R) over the score's size. It is about 1 where
   relevance has one sign.
 - difference: the largest of max abs(R of one form - R of the other) / max abs(R). In
-  float32, what amplifies relevance amplifies rounding, too.
+  float32, what amplifies relevance amplifies rounding, too. Step by step the first
+  state is a constant, so that in the first step biases meet a layer which in the loop
+  they meet after a sum: rules in which biases matter differ there.
 """
 
 from __future__ import annotations
