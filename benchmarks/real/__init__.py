@@ -1,0 +1,1 @@
+"""Explanations of real, trained networks, measured."""
