@@ -125,6 +125,9 @@ def read(file: BinaryIO) -> Any:
             case "TUPLE2":
                 last = stack.pop()
                 stack.append((stack.pop(), last))
+            case "APPEND":
+                value = stack.pop()
+                stack[-1].append(value)
             case "APPENDS":
                 values = marked()
                 stack[-1].extend(values)
