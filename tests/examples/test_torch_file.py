@@ -34,7 +34,7 @@ class Call:
 
 
 class Pickler(pickle._Pickler):  # pyright: ignore[reportAttributeAccessIssue]
-    """Python's own pickler, which can be taught names of functions that are not here."""
+    """Python's own pickler, taught names of functions that are not here."""
 
     def persistent_id(self, obj):
         return obj.id if isinstance(obj, Storage) else None
