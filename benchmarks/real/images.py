@@ -2,7 +2,6 @@
 
     python -m benchmarks.real.images                 all methods, a table
     python -m benchmarks.real.images --methods Default EpsilonPlus --photographs 4
-    python -m benchmarks.real.images --picture out/real_images.png
 
 The network is EfficientNet-Lite0 with ImageNet weights (`examples.efficientnet`).
 
