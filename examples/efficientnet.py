@@ -66,29 +66,6 @@ STAGES = (
 STEM, HEAD = 32, 1280
 
 
-def shifted(
-    x: jax.Array, kernel: jax.Array, strides: Sequence[int], *_: Any, **__: Any
-) -> jax.Array:
-    """A convolution of each channel, padded to SAME, as a sum of shifted products."""
-    height, width = kernel.shape[:2]
-    rows, down = _reach(x.shape[1], height, strides[0])
-    columns, right = _reach(x.shape[2], width, strides[1])
-    x = jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
-    parts = [
-        x[:, i : i + down : strides[0], j : j + right : strides[1]] * kernel[i, j, 0]
-        for i in range(height)
-        for j in range(width)
-    ]
-    return functools.reduce(jnp.add, parts)
-
-
-def _reach(size: int, kernel: int, stride: int) -> tuple[tuple[int, int], int]:
-    """(the padding before and after, how far one tap reaches) along an axis."""
-    reach = (-(-size // stride) - 1) * stride + 1
-    padding = max(reach + kernel - 1 - size, 0)
-    return (padding // 2, padding - padding // 2), reach
-
-
 def normed(
     x: jax.Array,
     names: tuple[str, str],
@@ -96,7 +73,6 @@ def normed(
     kernel: int = 1,
     stride: int = 1,
     groups: int = 1,
-    shifts: bool = False,
 ) -> jax.Array:
     """A convolution without a bias and its batch norm, in the calling module."""
     convolve = nn.Conv(
@@ -105,7 +81,6 @@ def normed(
         stride,
         feature_group_count=groups,
         use_bias=False,
-        conv_general_dilated=shifted if shifts else None,
         name=names[0],
     )
     norm = nn.BatchNorm(use_running_average=True, epsilon=EPSILON, name=names[1])
@@ -119,7 +94,6 @@ class Block(nn.Module):
     stride: int
     expansion: int
     width: int
-    shifts: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -127,8 +101,7 @@ class Block(nn.Module):
         if self.expansion > 1:
             h = jax.nn.relu6(normed(h, ("expand", "expand_norm"), wide))
         names = ("depthwise", "depthwise_norm")
-        size = (wide, self.kernel, self.stride, wide)
-        h = jax.nn.relu6(normed(h, names, *size, shifts=self.shifts))
+        h = jax.nn.relu6(normed(h, names, wide, self.kernel, self.stride, wide))
         h = normed(h, ("project", "project_norm"), self.width)
         return x + h if h.shape == x.shape else h
 
@@ -143,16 +116,12 @@ class EfficientNetLite(nn.Module):
       stem: the width before them.
       head: the width after them.
       classes: how many logits.
-      shifts: whether the convolutions of single channels are sums of shifted products.
-        On CPUs scores then take a fifth of the time. They are the same function, but
-        another program: explain the one with convolutions.
     """
 
     stages: Sequence[Stage] = STAGES
     stem: int = STEM
     head: int = HEAD
     classes: int = CLASSES
-    shifts: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -162,8 +131,7 @@ class EfficientNetLite(nn.Module):
             for i in range(blocks):
                 name = f"block_{number}"
                 step = stride if i == 0 else 1
-                shape = (kernel, step, expansion, width)
-                x = Block(*shape, self.shifts, name=name)(x)
+                x = Block(kernel, step, expansion, width, name=name)(x)
                 number += 1
         x = jax.nn.relu6(normed(x, ("head", "head_norm"), self.head))
         return nn.Dense(self.classes, name="classifier")(x.mean((-3, -2)))

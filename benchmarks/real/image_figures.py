@@ -64,7 +64,7 @@ def draw(
     methods: Sequence[str],
     relevance: np.ndarray,
 ) -> bytes:
-    """A photograph and, in a row for each class, its maps: a PNG of 64 colors.
+    """A photograph and, in a row for each class, its maps: a PNG of 128 colors.
 
     Args:
       pixels: from 0 to 255, "height width 3".
@@ -99,9 +99,9 @@ def draw(
 
 
 def small(png: io.BytesIO) -> bytes:
-    """The same picture in 64 colors."""
+    """The same picture in 128 colors."""
     with Image.open(png) as image:
-        picture = image.convert("RGB").quantize(64, dither=Image.Dither.NONE)
+        picture = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

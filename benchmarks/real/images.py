@@ -13,8 +13,8 @@ The network is EfficientNet-Lite0 with ImageNet weights (`examples.efficientnet`
 - half: two photographs side by side, in one image. How much of the positive relevance
   of a class lies in the half that shows it, over all pairs of eight photographs whose
   class the network knows. By chance it is one half.
-- same: the rank correlation of the maps of those two classes. Low is good: a map that
-  is the same for both says nothing of either.
+- same: the rank correlation of the absolute relevance of pixels for those two classes.
+  Low is good: a map that is the same for both says nothing of either.
 - gradient: the correlation with gradient times input.
 - size: the sum of absolute relevances over the explained score; the largest. One is no
   cancellation.
@@ -43,6 +43,7 @@ from jax import Array
 
 import jaxlrp
 from benchmarks import gradient_ratio
+from benchmarks.real.quick import quick
 from examples import efficientnet, photographs
 from examples.efficientnet import HIGH, LOW, SIZE
 from examples.photographs import Photograph
@@ -70,21 +71,17 @@ class Network:
     Attributes:
       apply: from parameters and one image, "height width 3", to its logits.
       params: its parameters.
-      scores: the same function, for curves: it may be another program.
       unit: the height and the width of a patch that is removed.
     """
 
     apply: Apply
     params: Any
-    scores: Apply
     unit: int = UNIT
 
 
 def pretrained() -> Network:
     """EfficientNet-Lite0."""
-    apply, params = efficientnet.load()
-    quick = efficientnet.EfficientNetLite(shifts=True)
-    return Network(apply, params, efficientnet.of_one(quick))
+    return Network(*efficientnet.load())
 
 
 # ---- images ----------------------------------------------------------------------
@@ -120,14 +117,15 @@ def crops(
     return sure(network, efficientnet.normalise(np.stack(found)), groups, least)
 
 
+def logits(network: Network, inputs: Any) -> Array:
+    """Of each image, "n classes"."""
+    apply = jax.jit(quick(network.apply))
+    return jnp.stack([apply(network.params, x) for x in jnp.asarray(inputs)])
+
+
 def sure(network: Network, inputs: Any, groups: Any, least: float = LEAST) -> Crops:
     """Those images of whose class the network is sure enough."""
-    odds = jax.jit(
-        lambda params, inputs: jax.lax.map(
-            lambda x: jax.nn.softmax(network.scores(params, x)), inputs
-        )
-    )
-    found = np.asarray(odds(network.params, jnp.asarray(inputs)))
+    found = np.asarray(jax.nn.softmax(logits(network, inputs)))
     which = np.flatnonzero(found.max(1) >= least)
     targets = jnp.asarray(found.argmax(1)[which])
     return Crops(jnp.asarray(inputs)[which], targets, np.asarray(groups)[which])
@@ -306,11 +304,9 @@ METHODS = (
 
 def explained(network: Network, explain: Explain, inputs: Any, targets: Any) -> Array:
     """The relevances of many images, "n height width 3", one after the other."""
-
-    def each(params: Any, inputs: Array, targets: Array) -> Array:
-        return jax.lax.map(lambda at: explain(params, *at), (inputs, targets))
-
-    return jax.jit(each)(network.params, jnp.asarray(inputs), jnp.asarray(targets))
+    run = jax.jit(quick(explain))
+    given = zip(jnp.asarray(inputs), jnp.asarray(targets), strict=True)
+    return jnp.stack([run(network.params, x, target) for x, target in given])
 
 
 @functools.lru_cache(maxsize=1)
@@ -318,7 +314,8 @@ def _curves(network: Network) -> Callable[..., Any]:
     """The areas between the curves of many images."""
 
     def one(params: Any, x: Array, target: Array, units: Array) -> Array:
-        score = evaluation.logit(functools.partial(network.scores, params), target)
+        apply = functools.partial(quick(network.apply), params)
+        score = evaluation.logit(apply, target)
         base = jnp.broadcast_to(baselines.mean(x), x.shape)
         curves = [
             evaluation.flipping(
@@ -374,8 +371,12 @@ def halves(left: Array, right: Array) -> Array:
 
 @jax.jit
 def alike(left: Array, right: Array) -> Array:
-    """The rank correlation of the maps of two classes, "n"."""
-    return jax.vmap(lambda a, b: evaluation.spearman(a.sum(-1), b.sum(-1)))(left, right)
+    """The rank correlation of where the relevance of two classes is, "n"."""
+
+    def one(a: Array, b: Array) -> Array:
+        return evaluation.spearman(jnp.abs(a.sum(-1)), jnp.abs(b.sum(-1)))
+
+    return jax.vmap(one)(left, right)
 
 
 @jax.jit
@@ -394,15 +395,11 @@ Measures = Mapping[str, np.ndarray]
 
 def references(network: Network, images: Crops) -> tuple[np.ndarray, Array]:
     """(the score of each image, gradient times input): the same for all methods."""
-    score = jax.jit(
-        lambda params, given: jax.lax.map(
-            lambda at: network.scores(params, at[0])[at[1]], given
-        )
-    )
-    scores = score(network.params, (images.inputs, images.targets))
+    found = np.asarray(logits(network, images.inputs))
+    scores = found[np.arange(len(found)), np.asarray(images.targets)]
     explain = other("", attribution.gradient_x_input).make(network.apply)
     gradient = explained(network, explain, images.inputs, images.targets)
-    return np.asarray(scores), gradient
+    return scores, gradient
 
 
 def measure(

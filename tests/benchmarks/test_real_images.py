@@ -25,7 +25,7 @@ def linear(params, x):
     return jnp.stack([x[:, :middle, 0].sum(), x[:, middle:, 1].sum()]) * params
 
 
-NETWORK = Network(linear, jnp.float32(2.0), linear, unit=4)
+NETWORK = Network(linear, jnp.float32(2.0), unit=4)
 DEFAULT = images.lrp("", composites.Default()).make(linear)
 
 
@@ -103,7 +103,10 @@ def test_what_speaks_against_a_class_is_left_out():
 def test_maps_of_two_classes_are_alike_or_not():
     a = np.random.default_rng(0).standard_normal((2, 5, 5, 3))
     np.testing.assert_allclose(images.alike(a, 3 * a), 1, atol=1e-6)
-    np.testing.assert_allclose(images.alike(a, -a), -1, atol=1e-6)
+    np.testing.assert_allclose(images.alike(a, -a), 1, atol=1e-6)
+    left, right = a.copy(), a.copy()
+    left[:, :, 2:], right[:, :, :2] = 0, 0
+    assert (images.alike(left, right) < 0).all()
     np.testing.assert_allclose(images.correlation(a, 2 * a + 1), 1, atol=1e-6)
     assert np.isnan(images.correlation(a, np.ones_like(a))).all()
 
@@ -185,7 +188,7 @@ def test_the_command_measures_and_keeps_a_record(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(photographs, "path", lambda photo: tmp_path / photo.file)
     monkeypatch.setattr(photographs, "PHOTOGRAPHS", photos)
     monkeypatch.setattr(photographs, "KNOWN", photos)
-    network = Network(linear, jnp.float32(1e-3), linear, unit=112)
+    network = Network(linear, jnp.float32(1e-3), unit=112)
     monkeypatch.setattr(images, "pretrained", lambda: network)
     record = tmp_path / "out" / "record.json"
     images.main(["--methods", "Default", "random", "--record", str(record)])
