@@ -119,7 +119,7 @@ def crops(
 
 def logits(network: Network, inputs: Any) -> Array:
     """Of each image, "n classes"."""
-    apply = jax.jit(quick(network.apply))
+    apply = _compiled(network.apply)
     return jnp.stack([apply(network.params, x) for x in jnp.asarray(inputs)])
 
 
@@ -302,9 +302,15 @@ METHODS = (
 # ---- measures --------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=2)
+def _compiled(f: Callable[..., Array]) -> Callable[..., Array]:
+    """A function of one image; it is compiled once for crops and montages."""
+    return jax.jit(quick(f))
+
+
 def explained(network: Network, explain: Explain, inputs: Any, targets: Any) -> Array:
     """The relevances of many images, "n height width 3", one after the other."""
-    run = jax.jit(quick(explain))
+    run = _compiled(explain)
     given = zip(jnp.asarray(inputs), jnp.asarray(targets), strict=True)
     return jnp.stack([run(network.params, x, target) for x, target in given])
 
