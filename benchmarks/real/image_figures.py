@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     network = images.pretrained()
     for name, (pixels, classes) in PICTURES.items():
-        content = picture(network, pixels(), classes)
+        content = picture(network, pixels(), classes, METHODS)
         if len(content) > LARGEST:
             raise ValueError(f"{name}: got {len(content)} bytes, at most {LARGEST}")
         gradient_ratio.write_whole(options.out / name, content)
