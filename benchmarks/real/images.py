@@ -1,7 +1,7 @@
 """Explanations of a network of images, on every photograph that packages carry.
 
     python -m benchmarks.real.images                 all methods, a table
-    python -m benchmarks.real.images --methods Default EpsilonPlus --photographs 4
+    python -m benchmarks.real.images --methods Default "zennit EpsilonPlus"
 
 The network is EfficientNet-Lite0 with ImageNet weights (`examples.efficientnet`).
 
@@ -509,7 +509,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{len(images.groups)} crops, {len(pairs.inputs)} montages", flush=True)
     rows = []
     for method in METHODS:
-        if options.methods and method.name not in options.methods:
+        names = {method.name, f"{method.side} {method.name}"}
+        if options.methods and names.isdisjoint(options.methods):
             continue
         explain = method.make(network.apply)
         found = measure(network, explain, images, pairs, given)

@@ -191,7 +191,7 @@ def test_the_command_measures_and_keeps_a_record(tmp_path, monkeypatch, capsys):
     network = Network(linear, jnp.float32(1e-3), unit=112)
     monkeypatch.setattr(images, "pretrained", lambda: network)
     record = tmp_path / "out" / "record.json"
-    images.main(["--methods", "Default", "random", "--record", str(record)])
+    images.main(["--methods", "jaxlrp Default", "random", "--record", str(record)])
     rows = json.loads(record.read_text())
     assert [row["method"] for row in rows] == ["random", "Default"]
     default = rows[1]
