@@ -1,9 +1,9 @@
 """Photographs that packages carry, for the networks of the examples.
 
 They are read where the packages are installed, and none is kept here: those of
-scikit-image (CC0 or in the public domain, see its `data/README.txt`), scikit-learn
-(CC BY 2.0, see its `datasets/images/README.txt`) and matplotlib (public domain). No
-photograph is ImageNet's.
+scikit-image (most of them CC0; `skimage.data` says whose they are), scikit-learn
+(CC BY 2.0, see its `datasets/images/README.txt`) and matplotlib (in the public domain).
+No photograph is ImageNet's.
 """
 
 import importlib.util

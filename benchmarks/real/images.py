@@ -415,7 +415,9 @@ def measure(
     pairs: Montages,
     given: tuple[np.ndarray, Array] | None = None,
 ) -> Measures:
-    """All measures of an explanation, see above; `seconds` of explaining are two.
+    """All measures of an explanation, see above.
+
+    `seconds` is what explaining the crops took, compilation included.
 
     Args:
       network: what is explained.
@@ -453,9 +455,8 @@ def mean_and_error(values: np.ndarray, groups: np.ndarray) -> tuple[float, float
     sums = np.array([gaps[groups == g].sum() for g in np.unique(groups)])
     count = len(sums)
     factor = count / (count - 1) if count > 1 else np.nan
-    return float(values.mean()), float(
-        np.sqrt(factor * np.square(sums).sum()) / gaps.size
-    )
+    error = np.sqrt(factor * np.square(sums).sum()) / gaps.size
+    return float(values.mean()), float(error)
 
 
 def row(method: Method, found: Measures, groups: np.ndarray) -> dict[str, Any]:
