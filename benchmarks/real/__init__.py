@@ -1,1 +1,7 @@
-"""Explanations of real, trained networks, measured."""
+"""How good are explanations of real networks, on photographs, words and prompts?
+
+One module for each network, with the same kind of measures: `images` is
+EfficientNet-Lite0, `phonemes` a GRU that reads words aloud, `prompts` a language model.
+Each takes any explanation, a function of an input and a target. `recurrences` asks how
+large relevances become in recurrent networks.
+"""

@@ -1,0 +1,165 @@
+"""Draws explanations of photographs: maps of two classes, under several methods.
+
+    python -m benchmarks.real.image_figures                  out/real_images*.png
+
+Red speaks for the class, blue against it. Each map is on its own scale: the strongest
+color is the absolute relevance of one pixel in two hundred.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from benchmarks import gradient_ratio
+from benchmarks.real import images
+from benchmarks.real.images import Method, Network
+from examples import efficientnet, photographs
+from jaxlrp import attribution, composites
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+OUT = Path(__file__).parents[2] / "out"
+STRONGEST = 99.5  # the percentile of absolute relevances that is drawn in full
+LARGEST = 300_000  # bytes
+
+METHODS = (
+    images.other("gradient × input", attribution.gradient_x_input),
+    images.lrp("jaxlrp.lrp(f)", composites.Default()),
+    images.lrp("γ on convolutions", images.gamma(0.25)),
+)
+
+
+def maps(
+    network: Network, methods: Sequence[Method], x: Any, targets: Sequence[int]
+) -> np.ndarray:
+    """The relevance of each pixel, "methods classes height width"."""
+    found = []
+    for method in methods:
+        inputs = jnp.broadcast_to(jnp.asarray(x), (len(targets), *np.shape(x)))
+        explain = method.make(network.apply)
+        relevance = images.explained(network, explain, inputs, jnp.asarray(targets))
+        found.append(np.asarray(relevance.sum(-1)))
+    return np.stack(found)
+
+
+def shade(relevance: np.ndarray) -> np.ndarray:
+    """Colors of a map, from -1 to 1: the largest ones are cut off."""
+    size = np.percentile(np.abs(relevance), STRONGEST)
+    return np.clip(relevance / (size if size > 0 else 1), -1, 1)
+
+
+def draw(
+    pixels: np.ndarray,
+    classes: Sequence[str],
+    methods: Sequence[str],
+    relevance: np.ndarray,
+) -> bytes:
+    """A photograph and, in a row for each class, its maps: a PNG of 128 colors.
+
+    Args:
+      pixels: from 0 to 255, "height width 3".
+      classes: what is written beside the rows.
+      methods: what is written above the maps.
+      relevance: "methods classes height width".
+    """
+    rows, columns = len(classes), 1 + len(methods)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(2.25 * columns, 2.3 * rows),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for i, name in enumerate(classes):
+        axes[i, 0].imshow(pixels)
+        axes[i, 0].set_ylabel(f"“{name}”", fontsize=12)
+        for j, method in enumerate(methods):
+            found = shade(relevance[j, i])
+            axes[i, j + 1].imshow(found, cmap="seismic", vmin=-1, vmax=1)
+            if i == 0:
+                axes[i, j + 1].set_title(method, fontsize=12)
+    axes[0, 0].set_title("photograph", fontsize=12)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=100)
+    plt.close(figure)
+    return small(buffer)
+
+
+def small(png: io.BytesIO) -> bytes:
+    """The same picture in 128 colors."""
+    with Image.open(png) as image:
+        picture = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def picture(
+    network: Network,
+    pixels: np.ndarray,
+    classes: Sequence[str],
+    methods: Sequence[Method] = METHODS,
+) -> bytes:
+    """Explains a photograph's classes, and draws them: a PNG.
+
+    Args:
+      network: of images of this size.
+      pixels: from 0 to 255, "height width 3".
+      classes: names of classes, a row each.
+      methods: a column each.
+    """
+    targets = [efficientnet.class_names().index(name) for name in classes]
+    x = efficientnet.normalise(pixels)
+    relevance = maps(network, methods, x, targets)
+    return draw(pixels, classes, [m.name for m in methods], relevance)
+
+
+def motorcycle() -> np.ndarray:
+    """A photograph of things that are classes of their own: pixels."""
+    photo = next(p for p in photographs.PHOTOGRAPHS if p.name == "motorcycle")
+    image = photographs.load(photo)
+    # The lower right one of the squares.
+    size = (efficientnet.SIZE, efficientnet.SIZE)
+    return photographs.cut(image, photographs.boxes(image.size)[4], size)
+
+
+def cat_and_coffee() -> np.ndarray:
+    """Two photographs in one: pixels."""
+    cat, coffee = photographs.KNOWN[:2]
+    return photographs.montage(cat, coffee, efficientnet.SIZE)
+
+
+PICTURES = {
+    "real_images.png": (motorcycle, ("crash helmet", "disk brake")),
+    "real_images_montage.png": (cat_and_coffee, ("Egyptian cat", "espresso")),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.real.image_figures")
+    parser.add_argument("--out", type=Path, default=OUT, help="default: %(default)s")
+    options = parser.parse_args(argv)
+    network = images.pretrained()
+    for name, (pixels, classes) in PICTURES.items():
+        content = picture(network, pixels(), classes, METHODS)
+        if len(content) > LARGEST:
+            raise ValueError(f"{name}: got {len(content)} bytes, at most {LARGEST}")
+        gradient_ratio.write_whole(options.out / name, content)
+        print(options.out / name, flush=True)
+
+
+if __name__ == "__main__":
+    main()
