@@ -122,11 +122,14 @@ class Growth:
         text = f"{step.role} at {step.line}{scope}, {step.amplification:.3g} times"
         if self.loop is not None:
             return (
-                f"{text} over the iterations of the loop at {self.loop.line}, which "
-                f"makes it {self.times:.3g} times as large"
+                f"{text} in an iteration of the loop at {self.loop.line}, which makes "
+                f"it {self.times:.3g} times as large"
             )
         if self.count > 1:
-            return f"{text}; {self.count} such steps make it {self.times:.3g} times"
+            return (
+                f"{text}; {self.count} such steps make it {self.times:.3g} times as "
+                f"large"
+            )
         return text
 
 
@@ -181,6 +184,13 @@ class Audit:
         Only those count that pass on more than the size of the score.
         """
         return _growth(self)
+
+    @property
+    def growth_by_role(self) -> dict[str, Growth]:
+        """The growth in all steps of a role that lie in no loop."""
+        grown = [s for s in _grown(self) if s.loop is None]
+        roles = dict.fromkeys(s.role for s in grown)
+        return {r: _growth_of([s for s in grown if s.role == r]) for r in roles}
 
     @property
     def absorbed(self) -> dict[str, float]:
@@ -305,17 +315,16 @@ def auditor(
                 "numbers are concrete, so call it outside jit, on arrays"
             )
         key = _form(args, kwargs)
-        prepared = known.get(key) if key is not None else None
+        prepared = known.get(key)
         if prepared is None:
             prepared = _prepare(f, args, kwargs, rules, argnums, has_aux, target)
+            inputs = _inputs(prepared.traced, args, kwargs)
             if key is not None:
                 known[key] = prepared
         else:
             inputs = _inputs(prepared.traced, args, kwargs)
             warn_outside(prepared.traced.reading, inputs, rules, stacklevel=4)
-        traced = prepared.traced
-        inputs = _inputs(traced, args, kwargs)
-        return _audited(prepared, inputs, rules), traced
+        return _audited(prepared, inputs, rules), prepared.traced
 
     return look
 
@@ -621,21 +630,24 @@ def _category(step: Step, rule: Rule | None, reading: Reading) -> str:
 
 def _growth(audit: Audit) -> Growth | None:
     """The largest growth among steps, steps of one line and scope, and loops."""
-    floor = audit.size_out
-    grown = [s for s in audit.steps if _passes_more(s, floor)]
+    grown = _grown(audit)
     groups: dict[Any, list[Absorption]] = collections.defaultdict(list)
     for step in grown:
         if step.loop is None:
             groups[step.role, step.line, step.scope].append(step)
     found = [_growth_of(steps) for steps in groups.values()]
     for number, loop in enumerate(audit.loops):
-        if not _passes_more(loop, floor):
+        if not _passes_more(loop, audit.size_out):
             continue
         steps = [s for s in grown if _lies_in(s, number, audit.loops)]
         if steps:
             largest = max(steps, key=lambda s: s.amplification)
             found.append(Growth(largest, loop.amplification, loop=loop))
     return max(found, key=lambda g: g.times, default=None)
+
+
+def _grown(audit: Audit) -> list[Absorption]:
+    return [s for s in audit.steps if _passes_more(s, audit.size_out)]
 
 
 def _passes_more(step: Absorption, floor: float) -> bool:
