@@ -22,6 +22,7 @@ from jax.extend.core import Literal, jaxpr_as_fun
 from jaxlrp import _compat, _facts, _targets
 from jaxlrp._bounds import warn_outside
 from jaxlrp._evaluate import Run
+from jaxlrp._linear import one_sided
 from jaxlrp._operations import tap
 from jaxlrp._program import Equation, Program, Value
 from jaxlrp._sizes import LIMIT, ratio
@@ -105,7 +106,7 @@ class Growth:
     Attributes:
       step: the step, the largest one of several.
       times: by how much relevance grows in all of them.
-      count: how many steps of its line and scope there are, as where a recurrence is
+      count: how many steps of its line and scope it grows in, as where a recurrence is
         written out.
       loop: the loop that the step lies in, or None. Then `times` is the growth through
         all of its iterations.
@@ -372,7 +373,7 @@ class _Prepared:
     steps: tuple[_Observed, ...]
     loops: tuple[_Observed, ...]
     slots: Mapping[tuple[int, str], int]
-    measure: Callable[[Sequence[Any]], tuple[Array, Array, Array]]
+    measure: Callable[[Sequence[Any]], Any]
 
 
 def _prepare(
@@ -390,11 +391,11 @@ def _prepare(
     traced = dataclasses.replace(traced, inputs=())
     loops: list[_Observed] = []
     steps = tuple(_steps(traced.reading, None, loops).values())
-    places = [(o.step, p) for o in (*steps, *loops) for p in _places(o.step)]
+    places = [(o.step, p) for o in (*steps, *loops) for p in _places(o.step, rules)]
     slots = {(id(step), place): i for i, (step, place) in enumerate(places)}
     sizes = [3 if step.role == "sum" else 2 for step, _ in places]
 
-    def measure(inputs: Sequence[Any]) -> tuple[Array, Array, Array]:
+    def measure(inputs: Sequence[Any]) -> Any:
         return _measure(traced, inputs, rules, target, slots, sizes)
 
     return _Prepared(traced, steps, tuple(loops), slots, jax.jit(measure))
@@ -425,11 +426,17 @@ def _is_loop(step: Step) -> bool:
     return _compat.is_loop(params) or _compat.is_while(params)
 
 
-def _places(step: Step) -> tuple[str, ...]:
+def _places(step: Step, composite: Composite) -> list[str]:
     """Where a step is observed, see `jaxlrp._run.Observe`."""
     if step.bodies:
-        return ("constant", "out", "in") if _is_loop(step) else ("constant",)
-    return ("out", "kept", "one-sided", "surrogate", "in")
+        return ["constant", "out", "in"] if _is_loop(step) else ["constant"]
+    rule = step.rule(composite)
+    asked = {
+        "kept": step.kept(composite) is not None,
+        "one-sided": step.layer is not None and one_sided(rule),
+        "surrogate": _divides(step),
+    }
+    return ["out", "in", *(place for place, wanted in asked.items() if wanted)]
 
 
 def _measure(
@@ -439,10 +446,10 @@ def _measure(
     target: Any,
     slots: Mapping[tuple[int, str], int],
     sizes: Sequence[int],
-) -> tuple[Array, Array, Array]:
+) -> tuple[list[list[Array]], list[list[Array]], list[tuple[Array, ...]]]:
     """Of seeds, of the inputs' relevances, of taps: `[sum(R), sum(|R|)]` of each.
 
-    Of taps `sum(|x|)` is the third, zero where nobody asks.
+    Of some taps `sum(|x|)` is the third.
     """
     wide = jnp.result_type(float)
     traced = dataclasses.replace(traced, inputs=tuple(inputs))
@@ -474,21 +481,19 @@ def _measure(
         r = r.astype(wide)
         return [r.sum(), jnp.abs(r).sum()]
 
-    def table(rows: Sequence[Sequence[Array]]) -> Array:
-        full = [v for row in rows for v in (*row, zero, zero)[:3]]
-        return jnp.stack(full).reshape(-1, 3) if full else jnp.zeros((0, 3), wide)
+    # Not stacked: they may lie on meshes with axes of different kinds.
+    return [*map(total, seeds)], [*map(total, leaves)], collected
 
-    return (
-        table(list(map(total, seeds))),
-        table(list(map(total, leaves))),
-        table(collected),
-    )
+
+def _table(rows: Sequence[Sequence[Any]]) -> np.ndarray:
+    """Rows of two or three numbers as an array with three columns."""
+    full = [(*map(float, row), 0.0)[:3] for row in rows]
+    return np.asarray(full, np.float64).reshape(-1, 3)
 
 
 def _audited(prepared: _Prepared, inputs: Sequence[Any], composite: Composite) -> Audit:
     """The audit of one call."""
-    tables = jax.device_get(prepared.measure(inputs))
-    seeds, relevances, taps = (np.asarray(t, np.float64) for t in tables)
+    seeds, relevances, taps = map(_table, jax.device_get(prepared.measure(inputs)))
     traced, slots = prepared.traced, prepared.slots
 
     def at(step: Step, place: str) -> np.ndarray:

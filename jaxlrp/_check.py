@@ -354,20 +354,25 @@ def _head(atom: Any, reading: Reading) -> str | None:
     made_by = {v: s for s in reading.steps for v in s.outputs}
     while isinstance(atom, Value) and atom in made_by:
         step = made_by[atom]
+        last = _last_primitive(step.equations[-1])
+        where = _where(step.main)
         if step.role == "softmax":
-            return f"a softmax, at {_where(step.main)}"
-        if step.role == "activation":
-            last = step.equations[-1]
-            sigmoid = _last_primitive(last) == "logistic"
-            return f"a sigmoid, at {_where(step.main)}" if sigmoid else None
+            return f"a softmax, at {where}"
+        if step.role == "activation" and last == "logistic":
+            return f"a sigmoid, at {where}"
+        if step.role == "sum" and last == "sub":  # x - logsumexp(x)
+            subtracted = _head(step.main.inputs[1], reading)
+            is_softmax = subtracted is not None and "softmax" in subtracted
+            return f"a log-softmax, at {where}" if is_softmax else None
         if step.role == "call" and step.bodies:
             (reading,) = step.bodies
             atom = reading.program.outputs[step.outputs.index(atom)]
             made_by = {v: s for s in reading.steps for v in s.outputs}
-        elif step.role == "structural" and len(step.signals) == 1:
-            (atom,) = step.signals
-        else:
+            continue
+        passes = step.role in ("structural", "shift") or last == "log"
+        if not passes or len(step.signals) != 1:
             return None
+        (atom,) = step.signals
     return None
 
 

@@ -97,14 +97,16 @@ def warn_large(
     times = ratio(size, whole)
     if times <= LIMIT:
         return False
-    warnings.warn(
-        f"the relevance is {times:.3g} times as large as the explained score: sum(|R|) "
-        f"is {size:.3g}, the score {whole:.3g}. Its parts cancel, and what is left of "
-        f"them may be noise. print(jaxlrp.check(f, composite)(*args)) says where it "
-        f"grows",
-        RelevanceWarning,
-        stacklevel=stacklevel,
-    )
+    if math.isfinite(size):
+        what = (
+            f"the relevance is {times:.3g} times as large as the explained score: "
+            f"sum(|R|) is {size:.3g}, the score {whole:.3g}. Its parts cancel, and "
+            f"what is left of them may be noise"
+        )
+    else:
+        what = f"the relevance of the score {whole:.3g} is NaN or infinite"
+    where = "print(jaxlrp.check(f, composite)(*args)) says where that begins"
+    warnings.warn(f"{what}. {where}", RelevanceWarning, stacklevel=stacklevel)
     return True
 
 
