@@ -15,7 +15,7 @@ from jaxlrp._amplifies import in_words
 from jaxlrp._audit import Audit, auditor
 from jaxlrp._backward import Traced
 from jaxlrp._plan import rows
-from jaxlrp._program import Equation, Program, Value
+from jaxlrp._program import Equation, Program, Value, aval_of
 from jaxlrp._sizes import LIMIT
 from jaxlrp._steps import Reading, Step
 from jaxlrp._transform import ArgNums, as_composite
@@ -300,7 +300,7 @@ def _is_of_batch(
         axes = equation.params.get("axes")
         if axes is None or not equation.primitive.name.startswith("reduce_"):
             waiting += equation.inputs
-        elif 0 in axes and equation.inputs[0].aval.shape[0] == batch:
+        elif 0 in axes and aval_of(equation.inputs[0]).shape[0] == batch:
             return True
     return False
 

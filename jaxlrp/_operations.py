@@ -479,17 +479,18 @@ def _tap_forward(x: Any, shadow: Any, t: Any, weight: Any) -> Any:
 def _tap_backward(residuals: Any, cs: Any) -> Any:
     (x, weight, t), (c, r) = residuals, cs
     dtype = t[0].dtype
-    real = x is not None and jnp.issubdtype(x.dtype, jnp.inexact)
+    real = jnp.issubdtype(getattr(x, "dtype", bool), jnp.inexact)  # or a symbol
+    parts = []
     with _mesh_of(x if r is None else r):
-        relevance = _real(wide(r)) if r is not None else None
         if real:
             # A masked score is -inf and receives nothing: that is zero, not NaN.
             product = lax.mul(wide(x), wide(c))
             nothing = lax.eq(c, lax.full_like(c, 0))
-            product = lax.select(nothing, lax.full_like(product, 0), product)
-            product = _real(product)
-            relevance = product if relevance is None else lax.add(product, relevance)
-        relevance = lax.convert_element_type(relevance, dtype)
+            parts.append(lax.select(nothing, lax.full_like(product, 0), product))
+        if r is not None:
+            parts.append(wide(r))
+        parts = [lax.convert_element_type(_real(p), dtype) for p in parts]
+        relevance = functools.reduce(lax.add, parts)
         if weight is not None:
             relevance = lax.mul(relevance, lax.convert_element_type(weight, dtype))
         sums = [_sum(relevance), _sum(lax.abs(relevance))]
