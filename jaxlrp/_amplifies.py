@@ -59,7 +59,7 @@ def in_recurrence(step: Step) -> frozenset[int]:
     if not (step.bodies and (_compat.is_loop(params) or _compat.is_while(params))):
         return frozenset()
     (reading,) = step.bodies
-    consts, carries = _compat.loop_split(params, len(step.main.outputs))
+    consts, carries = _compat.loop_split(dict(params), len(step.main.outputs))
     program = reading.program
     before, after = program.inputs[consts : consts + carries], program.outputs[:carries]
     around = _between(reading, before, after)
