@@ -264,7 +264,7 @@ def of_network(case: LayerCase) -> dict[str, float]:
         composite = composites.Epsilon().on("layer", case.rule, first=True)
     audit = jaxlrp.audit(f, composite)(*map(jnp.asarray, args))
     stays = audit.absorbed
-    layers = stays.pop("bias") + stays.pop("stabiliser")
+    layers = sum(stays.pop(name) for name in ("bias", "stabiliser", "one-sided"))
     constants = stays.pop("constants")
     parts = [audit.total_in, layers, constants, sum(stays.values())]
     names = ("input", "layers", "constants", "other")

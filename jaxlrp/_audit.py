@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,17 +20,30 @@ from jax import Array
 from jax.extend.core import Literal, jaxpr_as_fun
 
 from jaxlrp import _compat, _facts, _targets
+from jaxlrp._bounds import warn_outside
 from jaxlrp._evaluate import Run
-from jaxlrp._operations import tap, tap_shadow
+from jaxlrp._linear import one_sided
+from jaxlrp._operations import tap
 from jaxlrp._program import Equation, Program, Value
+from jaxlrp._sizes import LIMIT, ratio
 from jaxlrp._steps import Reading, Step
-from jaxlrp._transform import ArgNums, Traced, as_composite, backward, seed, trace
+from jaxlrp._transform import (
+    ArgNums,
+    Traced,
+    _as_array,
+    _is_array,
+    as_composite,
+    backward,
+    seed,
+    trace,
+)
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Detach, Flat, Norm, Pass, Rescaled, Rule, Taylor, ZBox
 
 CATEGORIES: tuple[str, ...] = (
     "bias",
     "stabiliser",
+    "one-sided",
     "constants",
     "detached",
     "Taylor",
@@ -37,22 +51,30 @@ CATEGORIES: tuple[str, ...] = (
     "filter",
     "custom",
 )
-"""Where relevance can stay: biases of layers; stabilisers; constants that are added,
+"""Where relevance can stay: biases of layers; stabilisers; outputs whose contributions
+all have one sign, under rules that split by sign (alpha-beta keeps the part that the
+other sign would get, negative where that is beta's); constants that are added,
 concatenated or filled in; detached paths; expansions and gradients that do not
 conserve; sums that copy it (a gain, counted negative); filters; users' rules."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Absorption:
-    """What one step absorbed.
+    """What one step absorbed, and by how much relevance grew in it.
 
     Attributes:
       scope: the named scopes around the step.
-      role: what the step is.
+      role: what the step is; `loop` for a whole loop.
       line: the user's line.
       arrived: the relevance at the step's results.
       passed: the relevance that it passed on.
       absorbed: the difference by category.
+      size_arrived: the size of the relevance at its results, `sum(|R|)`.
+      size_passed: the size of what it passed on.
+      cancellation: of a `sum`, `sum(|inputs|) / sum(|output|)` of the values; None for
+        other roles.
+      loop: the number, in `Audit.loops`, of the loop that it lies in, or None. The
+        numbers of such a step are sums over all iterations.
     """
 
     scope: str
@@ -61,6 +83,55 @@ class Absorption:
     arrived: float
     passed: float
     absorbed: Mapping[str, float]
+    size_arrived: float
+    size_passed: float
+    cancellation: float | None
+    loop: int | None
+
+    @property
+    def amplification(self) -> float:
+        """How many times larger relevance leaves than it arrived, in size.
+
+        One where none arrived, or where what arrived was infinite already.
+        """
+        if not math.isfinite(self.size_arrived):
+            return 1.0
+        return ratio(self.size_passed, self.size_arrived)
+
+
+@dataclasses.dataclass(frozen=True)
+class Growth:
+    """Where relevance grows in size; prints as a phrase.
+
+    Attributes:
+      step: the step, the largest one of several.
+      times: by how much relevance grows in all of them.
+      count: how many steps of its line and scope it grows in, as where a recurrence is
+        written out.
+      loop: the loop that the step lies in, or None. Then `times` is the growth through
+        all of its iterations.
+    """
+
+    step: Absorption
+    times: float
+    count: int = 1
+    loop: Absorption | None = None
+
+    def __str__(self) -> str:
+        step = self.step
+        scope = f" in {step.scope}" if step.scope else ""
+        text = f"{step.role} at {step.line}{scope}, {step.amplification:.3g} times"
+        if self.loop is not None:
+            return (
+                f"{text} in an iteration of the loop at {self.loop.line}, which makes "
+                f"it {self.times:.3g} times as large"
+            )
+        if self.count > 1:
+            return (
+                f"{text}; {self.count} such steps make it {self.times:.3g} times as "
+                f"large"
+            )
+        return text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +144,9 @@ class Audit:
       steps: what each step absorbed.
       constants_out: relevance of outputs that depend on no attributed input.
       culprit: the first equation with a NaN or infinity in its result, or None.
+      size_out: the size of the relevance that the output starts with, `sum(|R|)`.
+      size_in: the size of the relevance of the attributed inputs.
+      loops: the loops, each as one step that absorbs nothing.
     """
 
     total_out: float
@@ -80,6 +154,44 @@ class Audit:
     steps: tuple[Absorption, ...]
     constants_out: float
     culprit: str | None
+    size_out: float
+    size_in: float
+    loops: tuple[Absorption, ...] = ()
+
+    @property
+    def amplification(self) -> float:
+        """`size_in / size_out`: how many times larger the relevance is than the score.
+
+        Infinite where a NaN or an infinity is in it.
+        """
+        return ratio(self.size_in, self.size_out)
+
+    @property
+    def merges(self) -> tuple[Absorption, ...]:
+        """The steps that are sums, residual ones for example."""
+        return tuple(s for s in self.steps if s.cancellation is not None)
+
+    @property
+    def cancellation(self) -> Absorption | None:
+        """The sum with the largest cancellation of values, or None."""
+        sized = [(s.cancellation or 0.0, i) for i, s in enumerate(self.steps)]
+        largest, i = max(sized, default=(0.0, 0))
+        return self.steps[i] if largest else None
+
+    @property
+    def growth(self) -> Growth | None:
+        """The step, loop or repeated step in which relevance grows most, or None.
+
+        Only those count that pass on more than the size of the score.
+        """
+        return _growth(self)
+
+    @property
+    def growth_by_role(self) -> dict[str, Growth]:
+        """The growth in all steps of a role that lie in no loop."""
+        grown = [s for s in _grown(self) if s.loop is None]
+        roles = dict.fromkeys(s.role for s in grown)
+        return {r: _growth_of([s for s in grown if s.role == r]) for r in roles}
 
     @property
     def absorbed(self) -> dict[str, float]:
@@ -117,6 +229,19 @@ class Audit:
             if amount
         ]
         lines.append(f"not accounted for     {self.residual:>14.3g}")
+        lines += [
+            f"sum of |R| out        {self.size_out:>14.6g}",
+            f"sum of |R| in         {self.size_in:>14.6g}",
+        ]
+        merge = self.cancellation
+        if merge is not None:
+            lines.append(
+                f"largest cancellation  {merge.cancellation:>14.3g}, of the sum at "
+                f"{merge.line}, amplification {merge.amplification:.3g}"
+            )
+        growth = self.growth
+        if growth is not None and self.amplification > LIMIT:
+            lines.append(f"grows most: {growth}")
         if self.culprit:
             lines.append(f"first NaN or infinity: {self.culprit}")
         rows = {
@@ -153,8 +278,9 @@ def audit(
       has_aux: as for `lrp`.
 
     Returns:
-      A function of `f`'s arguments that returns the audit. It compiles and runs; its
-      numbers are concrete, so it cannot be called under `jit`.
+      A function of `f`'s arguments that returns the audit. It compiles and runs, and
+      keeps what it compiled for arguments of the same shapes, as `jax.jit` does: `f`
+      should be pure. Its numbers are concrete, so it cannot be called under `jit`.
 
     Examples:
       >>> import jax, jax.numpy as jnp, jaxlrp
@@ -163,60 +289,154 @@ def audit(
       >>> audit.total_out, round(audit.total_in, 3), round(audit.absorbed["bias"], 3)
       (5.5, 5.0, 0.5)
     """
-    rules = as_composite(composite)
-    _targets.check(target)
+    look = auditor(f, composite, argnums, target, has_aux)
 
     def measure(*args: Any, **kwargs: Any) -> Audit:
-        plain = callable(target)
-        traced = trace(f, args, kwargs, rules, argnums, has_aux, plain, by_scope=True)
-        if not all(map(_compat.is_known, traced.inputs)):
-            raise TypeError(
-                "audit: got arguments that are being traced or have no value; its "
-                "numbers are concrete, so call it outside jit, on arrays"
-            )
-        steps = _steps(traced.reading)
-        slots = {(id(s), p): i for i, (s, p) in enumerate(_places(steps))}
-        measure_once = jax.jit(lambda xs: _measure(traced, xs, rules, target, slots))
-        seeds, relevances, taps = measure_once(traced.inputs)
-        taps = np.asarray(taps, np.float64)
-        absorptions = tuple(_absorption(s, rules, r, slots, taps) for s, r in steps)
-        sums = [float(s) for s in seeds]
-        total_in = float(sum(float(r) for r in relevances))
-        outputs = traced.reading.program.outputs[: traced.n_out]
-        return Audit(
-            total_out=sum(sums),
-            total_in=total_in,
-            steps=absorptions,
-            constants_out=sum(
-                s
-                for s, v in zip(sums, outputs, strict=True)
-                if not traced.reading.is_active(v)
-            ),
-            culprit=_culprit(
-                traced, absorptions, bool(np.isfinite(sum(sums) + total_in))
-            ),
-        )
+        return look(args, kwargs)[0]
 
     return measure
 
 
-def _steps(reading: Reading) -> list[tuple[Step, Reading]]:
-    """The steps that relevance passes, those in bodies in place of their loop."""
-    found: dict[int, tuple[Step, Reading]] = {}
+def auditor(
+    f: Callable[..., Any],
+    composite: Composite | None,
+    argnums: ArgNums,
+    target: Any,
+    has_aux: bool,
+) -> Callable[[tuple, dict], tuple[Audit, Traced]]:
+    """`audit` on packed arguments, and the program that was audited beside it."""
+    rules = as_composite(composite)
+    _targets.check(target)
+    known: dict[Any, _Prepared] = {}
+
+    def look(args: tuple, kwargs: dict) -> tuple[Audit, Traced]:
+        if not all(map(_compat.is_known, jax.tree.leaves((args, kwargs)))):
+            raise TypeError(
+                "audit: got arguments that are being traced or have no value; its "
+                "numbers are concrete, so call it outside jit, on arrays"
+            )
+        key = _form(args, kwargs)
+        prepared = known.get(key)
+        if prepared is None:
+            prepared = _prepare(f, args, kwargs, rules, argnums, has_aux, target)
+            inputs = _inputs(prepared.traced, args, kwargs)
+            if key is not None:
+                known[key] = prepared
+        else:
+            inputs = _inputs(prepared.traced, args, kwargs)
+            warn_outside(prepared.traced.reading, inputs, rules, stacklevel=4)
+        return _audited(prepared, inputs, rules), prepared.traced
+
+    return look
+
+
+def _form(args: tuple, kwargs: dict) -> Any | None:
+    """What a program depends on beside the numbers; None where that cannot be told."""
+    leaves, tree = jax.tree.flatten((args, kwargs))
+    forms = tuple(jax.typeof(v) if _is_array(v) else (type(v), v) for v in leaves)
+    key = tree, forms, _compat.settings()
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _inputs(traced: Traced, args: tuple, kwargs: dict) -> tuple[Any, ...]:
+    """The arrays that a program of these arguments takes."""
+    leaves = dict(jax.tree_util.tree_flatten_with_path((args, kwargs))[0])
+    return tuple(_as_array(leaves[path]) for path in traced.paths)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Observed:
+    """A step that relevance passes, its reading, and the loop that it lies in."""
+
+    step: Step
+    reading: Reading
+    loop: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prepared:
+    """A program with taps in it, compiled once.
+
+    Attributes:
+      traced: the program, without its inputs.
+      steps: the steps that are observed, those in bodies in place of what has these.
+      loops: the loops, which are observed as a whole besides.
+      slots: the number of the tap of each step and place.
+      measure: the inputs to sums and sizes of seeds, of relevances, and of taps.
+    """
+
+    traced: Traced
+    steps: tuple[_Observed, ...]
+    loops: tuple[_Observed, ...]
+    slots: Mapping[tuple[int, str], int]
+    measure: Callable[[Sequence[Any]], Any]
+
+
+def _prepare(
+    f: Callable[..., Any],
+    args: tuple,
+    kwargs: dict,
+    rules: Composite,
+    argnums: ArgNums,
+    has_aux: bool,
+    target: Any,
+) -> _Prepared:
+    plain = callable(target)
+    options = {"by_scope": True, "stacklevel": 6}
+    traced = trace(f, args, kwargs, rules, argnums, has_aux, plain, **options)
+    traced = dataclasses.replace(traced, inputs=())
+    loops: list[_Observed] = []
+    steps = tuple(_steps(traced.reading, None, loops).values())
+    places = [(o.step, p) for o in (*steps, *loops) for p in _places(o.step, rules)]
+    slots = {(id(step), place): i for i, (step, place) in enumerate(places)}
+    sizes = [3 if step.role == "sum" else 2 for step, _ in places]
+
+    def measure(inputs: Sequence[Any]) -> Any:
+        return _measure(traced, inputs, rules, target, slots, sizes)
+
+    return _Prepared(traced, steps, tuple(loops), slots, jax.jit(measure))
+
+
+def _steps(
+    reading: Reading, loop: int | None, loops: list[_Observed]
+) -> dict[int, _Observed]:
+    """The steps that relevance passes, those in bodies in place of what has these.
+
+    Loops are added to `loops`.
+    """
+    found: dict[int, _Observed] = {}
     for step in reading.steps:
+        inside = loop
+        if step.bodies and step.signals and _is_loop(step):
+            inside = len(loops)
+            loops.append(_Observed(step, reading, loop))
         for body in step.bodies:
-            found |= {id(s): (s, r) for s, r in _steps(body)}
+            found |= _steps(body, inside, loops)
         if step.signals:
-            found[id(step)] = (step, reading)
-    return list(found.values())
+            found[id(step)] = _Observed(step, reading, loop)
+    return found
 
 
-PLACES = ("out", "kept", "surrogate", "in", "constant")
-"""Where a step is observed, see `jaxlrp._run.Observe`."""
+def _is_loop(step: Step) -> bool:
+    params = step.main.params
+    return _compat.is_loop(params) or _compat.is_while(params)
 
 
-def _places(steps: Sequence[tuple[Step, Reading]]) -> list[tuple[Step, str]]:
-    return [(s, p) for s, _ in steps for p in PLACES]
+def _places(step: Step, composite: Composite) -> list[str]:
+    """Where a step is observed, see `jaxlrp._run.Observe`."""
+    if step.bodies:
+        return ["constant", "out", "in"] if _is_loop(step) else ["constant"]
+    rule = step.rule(composite)
+    asked = {
+        "kept": step.kept(composite) is not None,
+        "one-sided": step.layer is not None and one_sided(rule),
+        "surrogate": _divides(step),
+    }
+    return ["out", "in", *(place for place, wanted in asked.items() if wanted)]
 
 
 def _measure(
@@ -225,69 +445,150 @@ def _measure(
     composite: Composite,
     target: Any,
     slots: Mapping[tuple[int, str], int],
-) -> tuple[list[Array], list[Array], list[Array]]:
-    """(sums of the seeds, sums of the inputs' relevances, what the taps collected)."""
+    sizes: Sequence[int],
+) -> tuple[list[list[Array]], list[list[Array]], list[tuple[Array, ...]]]:
+    """Of seeds, of the inputs' relevances, of taps: `[sum(R), sum(|R|)]` of each.
+
+    Of some taps `sum(|x|)` is the third.
+    """
     wide = jnp.result_type(float)
     traced = dataclasses.replace(traced, inputs=tuple(inputs))
+    zero = jnp.zeros((), wide)
 
-    def run(taps: list[Array]) -> Run:
-        def observe(place: str, step: Step, x: Array, shadow: Array | None) -> Any:
-            if step.bodies and place != "constant":
-                return x, shadow  # what is in a body is observed there
-            t = _compat.varying_like(taps[slots[id(step), place]], x)
-            if not _facts.is_real(x):  # a symbol: all of it is in the shadow
-                return x, None if shadow is None else tap_shadow(shadow, t)
-            return tap(x, t), None if shadow is None else tap_shadow(shadow, t)
+    def run(taps: list[tuple[Array, ...]]) -> Run:
+        def observe(
+            place: str, step: Step, x: Any, shadow: Any, weight: Any = None
+        ) -> Any:
+            slot = slots.get((id(step), place))
+            if slot is None:  # what is in a body is observed there
+                return x, shadow
+            if _facts.is_real(x):
+                t = tuple(_compat.varying_like(v, x) for v in taps[slot])
+                return tap(x, shadow, t, weight)
+            if shadow is not None:  # a symbol: all of it is in the shadow
+                t = tuple(_compat.varying_like(v, shadow) for v in taps[slot])
+                _, shadow = tap(None, shadow, t, weight)
+            return x, shadow
 
         return Run(composite, observe)
 
-    once = backward(traced, run, [jnp.zeros((), wide) for _ in slots])
+    once = backward(traced, run, [(zero,) * n for n in sizes])
     multipliers, plain = seed(target, traced.out_tree, once.outs)
     leaves, collected = once.relevance(multipliers, plain)
     seeds = plain or [y * c for y, c in zip(once.outs, multipliers, strict=True)]
 
-    def total(r: Array) -> Array:
-        return r.astype(wide).sum()
+    def total(r: Array) -> list[Array]:
+        r = r.astype(wide)
+        return [r.sum(), jnp.abs(r).sum()]
 
-    return [total(r) for r in seeds], [total(r) for r in leaves], collected
+    # Not stacked: they may lie on meshes with axes of different kinds.
+    return [*map(total, seeds)], [*map(total, leaves)], collected
 
 
-def _absorption(
-    step: Step,
-    composite: Composite,
-    reading: Reading,
-    slots: Mapping[tuple[int, str], int],
-    taps: np.ndarray,
-) -> Absorption:
-    """What a step absorbed, and as what."""
-    arrived, kept, surrogate, passed, constant = (
-        float(taps[slots[id(step), place]])
-        for place in ("out", "kept", "surrogate", "in", "constant")
+def _table(rows: Sequence[Sequence[Any]]) -> np.ndarray:
+    """Rows of two or three numbers as an array with three columns."""
+    full = [(*map(float, row), 0.0)[:3] for row in rows]
+    return np.asarray(full, np.float64).reshape(-1, 3)
+
+
+def _audited(prepared: _Prepared, inputs: Sequence[Any], composite: Composite) -> Audit:
+    """The audit of one call."""
+    seeds, relevances, taps = map(_table, jax.device_get(prepared.measure(inputs)))
+    traced, slots = prepared.traced, prepared.slots
+
+    def at(step: Step, place: str) -> np.ndarray:
+        slot = slots.get((id(step), place))
+        return np.zeros(3) if slot is None else taps[slot]
+
+    absorptions = tuple(_absorption(o, composite, at) for o in prepared.steps)
+    outputs = traced.reading.program.outputs[: traced.n_out]
+    constants = [not traced.reading.is_active(v) for v in outputs]
+    total_out, total_in = float(seeds[:, 0].sum()), float(relevances[:, 0].sum())
+    finite = bool(np.isfinite(total_out + total_in))
+    return Audit(
+        total_out=total_out,
+        total_in=total_in,
+        steps=absorptions,
+        constants_out=float(seeds[constants, 0].sum()),
+        culprit=None if finite else _culprit(traced, inputs, absorptions),
+        size_out=float(seeds[:, 1].sum()),
+        size_in=float(relevances[:, 1].sum()),
+        loops=tuple(_whole_loop(o, at) for o in prepared.loops),
     )
+
+
+At = Callable[[Step, str], np.ndarray]
+"""What the tap at a place of a step collected: `sum(R)`, `sum(|R|)`, `sum(|x|)`."""
+
+
+def _whole_loop(observed: _Observed, at: At) -> Absorption:
+    """A loop as one step: what arrives behind it and what leaves it in front."""
+    step, main = observed.step, observed.step.main
+    out, left = at(step, "out"), at(step, "in") + at(step, "constant")
+    numbers = map(float, (out[0], left[0], out[1], left[1]))
+    arrived, passed, size_arrived, size_passed = numbers
+    return Absorption(
+        scope=main.scope,
+        role="loop",
+        line=main.line,
+        arrived=arrived,
+        passed=passed,
+        absorbed={},
+        size_arrived=size_arrived,
+        size_passed=size_passed,
+        cancellation=None,
+        loop=observed.loop,
+    )
+
+
+def _absorption(observed: _Observed, composite: Composite, at: At) -> Absorption:
+    """What a step absorbed, and as what."""
+    step, reading = observed.step, observed.reading
+    kept, unmatched, surrogate, constant = (
+        float(at(step, place)[0])
+        for place in ("kept", "one-sided", "surrogate", "constant")
+    )
+    out, left = at(step, "out"), at(step, "in")
+    if step.bodies:  # what passes there is counted inside
+        out, left = np.zeros(3), np.zeros(3)
+    arrived, passed = float(out[0]), float(left[0])
     rule = step.rule(composite)
     filtered = 0.0 if step.kept(composite) is None else arrived - kept
-    lost = arrived - filtered - passed + constant
+    lost = arrived - filtered - passed + constant - unmatched
     special = _special(step, rule)
     if special is not None:
         absorbed = {special: lost}
     elif _divides(step) and not isinstance(rule, Detach):
         has_bias = _keeps_bias(step, rule)
         taken = surrogate != 0.0 and has_bias
-        shared = arrived - filtered - surrogate
+        shared = arrived - filtered - unmatched - surrogate
         stabiliser = shared if taken else 0.0 if has_bias else lost
         absorbed = {"stabiliser": stabiliser, "bias": lost - stabiliser}
     else:
         absorbed = {_category(step, rule, reading): lost}
-    absorbed["filter"] = filtered
+    absorbed |= {"filter": filtered, "one-sided": unmatched}
     main = step.main
     return Absorption(
-        main.scope,
-        step.role,
-        main.line,
-        arrived,
-        passed,
-        {name: amount for name, amount in absorbed.items() if amount},
+        scope=main.scope,
+        role=step.role,
+        line=main.line,
+        arrived=arrived,
+        passed=passed,
+        absorbed={name: amount for name, amount in absorbed.items() if amount},
+        size_arrived=float(out[1]),
+        size_passed=float(left[1]),
+        cancellation=_cancellation(step, at),
+        loop=observed.loop,
     )
+
+
+def _cancellation(step: Step, at: At) -> float | None:
+    """`sum(|inputs|) / sum(|output|)` of a sum, whose inputs may be one value twice."""
+    if step.role != "sum":
+        return None
+    operands = [v for v in step.main.inputs if v in step.signals]
+    terms = float(at(step, "in")[2]) * len(operands) / max(len(step.signals), 1)
+    return ratio(terms, float(at(step, "out")[2]))
 
 
 def _divides(step: Step) -> bool:
@@ -329,17 +630,66 @@ def _category(step: Step, rule: Rule | None, reading: Reading) -> str:
     return "constants"
 
 
+# ---- where relevance grows ---------------------------------------------------------
+
+
+def _growth(audit: Audit) -> Growth | None:
+    """The largest growth among steps, steps of one line and scope, and loops."""
+    grown = _grown(audit)
+    groups: dict[Any, list[Absorption]] = collections.defaultdict(list)
+    for step in grown:
+        if step.loop is None:
+            groups[step.role, step.line, step.scope].append(step)
+    found = [_growth_of(steps) for steps in groups.values()]
+    for number, loop in enumerate(audit.loops):
+        if not _passes_more(loop, audit.size_out):
+            continue
+        steps = [s for s in grown if _lies_in(s, number, audit.loops)]
+        if steps:
+            largest = max(steps, key=lambda s: s.amplification)
+            found.append(Growth(largest, loop.amplification, loop=loop))
+    return max(found, key=lambda g: g.times, default=None)
+
+
+def _grown(audit: Audit) -> list[Absorption]:
+    return [s for s in audit.steps if _passes_more(s, audit.size_out)]
+
+
+def _passes_more(step: Absorption, floor: float) -> bool:
+    """Does it pass on more than it got, and more than the score?"""
+    return step.amplification > 1 and not step.size_passed <= floor
+
+
+def _lies_in(step: Absorption, number: int, loops: Sequence[Absorption]) -> bool:
+    inside = step.loop
+    while inside is not None and inside != number:
+        inside = loops[inside].loop
+    return inside == number
+
+
+def _growth_of(steps: Sequence[Absorption]) -> Growth:
+    """Of the steps of one line, as of a recurrence that is written out.
+
+    One behind the other they multiply; side by side what leaves the largest is no more
+    than that many times what arrives at the smallest.
+    """
+    largest = max(steps, key=lambda s: s.amplification)
+    product = math.prod(s.amplification for s in steps)
+    span = ratio(max(s.size_passed for s in steps), min(s.size_arrived for s in steps))
+    return Growth(largest, min(product, span), len(steps))
+
+
 # ---- the first NaN or infinity ---------------------------------------------------
 
 
-def _culprit(traced: Traced, steps: Sequence[Absorption], finite: bool) -> str | None:
+def _culprit(
+    traced: Traced, inputs: Sequence[Any], steps: Sequence[Absorption]
+) -> str | None:
     """Where the first NaN or infinity comes from, values before relevances."""
-    if finite:
-        return None
-    found, _ = _search(traced.reading.program, traced.inputs)
+    found, _ = _search(traced.reading.program, inputs)
     if found is not None:
         return f"the result of {found.primitive.name} at {found.line}"
-    if any(_bad(x, np.isnan) or _bad(x, np.isinf) for x in traced.inputs):
+    if any(_bad(x, np.isnan) or _bad(x, np.isinf) for x in inputs):
         return "an argument of f holds one"
     for step in reversed(steps):
         if np.isfinite(step.arrived) and not np.isfinite(step.passed):

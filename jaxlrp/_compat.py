@@ -154,6 +154,15 @@ def is_staged() -> bool:
     return isinstance(lax.full((), 0.0), jax.core.Tracer)
 
 
+def settings() -> tuple[Any, ...]:
+    """The settings that what is traced now depends on."""
+    return (
+        jax.config.jax_enable_x64,
+        jax.config.jax_default_matmul_precision,
+        jax.sharding.get_abstract_mesh(),
+    )
+
+
 def is_branch(params: Mapping[str, Any]) -> bool:
     """Is it a `cond` or `switch`, by its parameters?"""
     return "branches" in params

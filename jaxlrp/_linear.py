@@ -46,7 +46,9 @@ def layer(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         return [y], [None]
     product = values[form.head.outputs[0]]
     unit = _unit(step, x, y, shadow, product, env)
-    unit = dataclasses.replace(unit, of_parameters=run.parameters)
+    # Parts that are told apart by one number cannot be observed one by one.
+    whole = run.parameters or run.observe is not None
+    unit = dataclasses.replace(unit, of_parameters=whole)
     apart = run.parameters and rule.needs_shadow
     shares = rule.shares(_with_weights_held(unit) if apart else unit)
     _check_shares(shares, y, rule, step)
@@ -56,7 +58,17 @@ def layer(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         shares = [observed_share(s, step, run.observe) for s in shares]
     wanted = env.wants_shadow(step.outputs[0])
     y, out_shadow = shared(y, shares, wanted, step.rectified)
+    if run.observe is not None and one_sided(rule):
+        # Where a sum is empty its part of the relevance goes nowhere.
+        lost = sum(jnp.where(s.z == 0, s.part, 0.0) for s in shares)
+        y, out_shadow = run.observe("one-sided", step, y, out_shadow, lost)
     return [y], [out_shadow]
+
+
+def one_sided(rule: Any) -> bool:
+    """Does the rule send relevance to contributions of one sign, and keep the rest?"""
+    by_sign = isinstance(rule, rules.AlphaBeta | rules.ZPlus)
+    return by_sign and rule.bias != "share"
 
 
 def _with_weights_held(unit: Layer) -> Layer:

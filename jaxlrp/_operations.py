@@ -12,7 +12,7 @@ which factor. These operations are all that the rules need:
     redistribute(...)    value f(xs); relevance goes to the shadows of xs, by a function
     sift(y, shadow, k)   value y; only its largest relevances pass
     in_place_of(v, x)    value v; what it receives goes to x
-    tap(x, t)            value x; t receives the relevance that passes here
+    tap(x, shadow, t)    value x; t receives the relevance that passes here
 
 None is `lax.stop_gradient`: that would block an outer derivative as well, and the
 gradient of a relevance would be wrong. Each has a derivative of its own (`custom_vjp`,
@@ -463,50 +463,54 @@ sift.defvjp(
 
 
 @jax.custom_vjp
-def tap(x: Array, t: Array) -> Array:
-    """The value `x`; the cotangent of the scalar `t` is `sum(x c)`, the relevance."""
-    return x
+def tap(x: Any, shadow: Any, t: Any, weight: Any = None) -> tuple[Any, Any]:
+    """A value and its shadow; what passes there is the cotangent of the scalars `t`.
+
+    Of the relevance `R = x c + r`, times `weight` if there is one, `t` gets its sum and
+    that of its size, `sum(|R|)`. A third scalar gets `sum(|x|)`, of the value itself.
+    """
+    return x, shadow
 
 
-def _tap_forward(x: Array, t: Array) -> tuple[Array, tuple[Array, Array]]:
-    return x, (x, t)
+def _tap_forward(x: Any, shadow: Any, t: Any, weight: Any) -> Any:
+    return (x, shadow), (x, weight, t)
 
 
-def _tap_backward(residuals: tuple[Array, Array], c: Array) -> tuple[Array, Array]:
-    x, t = residuals
-    with _mesh_of(x):
-        # A masked score is -inf and receives nothing: that is zero, not NaN.
-        product = lax.mul(wide(x), wide(c))
-        nothing = lax.eq(c, lax.full_like(c, 0))
-        relevance = lax.select(nothing, lax.full_like(product, 0), product)
-    return c, _total(relevance, t.dtype)
+def _tap_backward(residuals: Any, cs: Any) -> Any:
+    (x, weight, t), (c, r) = residuals, cs
+    dtype = t[0].dtype
+    real = jnp.issubdtype(getattr(x, "dtype", bool), jnp.inexact)  # or a symbol
+    parts = []
+    with _mesh_of(x if r is None else r):
+        if real:
+            # A masked score is -inf and receives nothing: that is zero, not NaN.
+            product = lax.mul(wide(x), wide(c))
+            nothing = lax.eq(c, lax.full_like(c, 0))
+            parts.append(lax.select(nothing, lax.full_like(product, 0), product))
+        if r is not None:
+            parts.append(wide(r))
+        parts = [lax.convert_element_type(_real(p), dtype) for p in parts]
+        relevance = functools.reduce(lax.add, parts)
+        if weight is not None:
+            relevance = lax.mul(relevance, lax.convert_element_type(weight, dtype))
+        sums = [_sum(relevance), _sum(lax.abs(relevance))]
+        if len(t) > 2:
+            sums.append(_sum(lax.convert_element_type(lax.abs(x), dtype)))
+    return c if real else None, r, tuple(sums), _compat.no_cotangent(weight)
 
 
 tap.defvjp(_tap_forward, _tap_backward)
 
 
-@jax.custom_vjp
-def tap_shadow(shadow: Array, t: Array) -> Array:
-    """The zero `shadow`; the cotangent of the scalar `t` is `sum(r)`."""
-    return shadow
+def _real(x: Array) -> Array:
+    return lax.real(x) if jnp.issubdtype(x.dtype, jnp.complexfloating) else x
 
 
-def _tap_shadow_backward(t: Array, r: Array) -> tuple[Array, Array]:
-    return r, _total(r, t.dtype)
-
-
-def _total(relevance: Array, dtype: Any) -> Array:
+def _sum(x: Array) -> Array:
     """The sum of all; by `lax`, since there is a tap at every value."""
-    if jnp.issubdtype(relevance.dtype, jnp.complexfloating):
-        relevance = lax.real(relevance)
-    axes = tuple(range(relevance.ndim))
-    with _mesh_of(relevance):
-        return lax.reduce_sum(lax.convert_element_type(relevance, dtype), axes)
+    return lax.reduce_sum(x, tuple(range(x.ndim)))
 
 
 def _mesh_of(x: Array) -> Any:
     """The context of `x`'s mesh: a tap may lie where another one begins."""
     return jax.sharding.use_abstract_mesh(jax.typeof(x).sharding.mesh)
-
-
-tap_shadow.defvjp(lambda shadow, t: (shadow, t), _tap_shadow_backward)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxlrp import _facts
+from jaxlrp._amplifies import in_recurrence, in_words, reason
 from jaxlrp._program import Equation
 from jaxlrp._steps import Reading, Step
 from jaxlrp._transform import ArgNums, as_composite, trace
@@ -43,6 +44,7 @@ class Row:
       exactness: `exact`, `proportional`, `Taylor`, `none` or `custom`.
       shape: the shape and dtype of its result.
       depth: how many loops or branches it lies in.
+      amplifies: why relevance may grow in it, in words, or nothing.
     """
 
     primitives: tuple[str, ...]
@@ -54,6 +56,7 @@ class Row:
     exactness: str
     shape: str
     depth: int
+    amplifies: str = ""
 
     def kin(self) -> object:
         """Neighbouring rows with the same kin are shown as one; a layer never is."""
@@ -102,6 +105,14 @@ class Plan:
         """The rows that have no rule; `lrp` refuses a program with such a row."""
         return tuple(r for r in self.rows if r.role == "unexplained")
 
+    @property
+    def amplifying(self) -> tuple[Row, ...]:
+        """The rows in which relevance may grow, whatever the numbers say.
+
+        It does where contributions cancel: `jaxlrp.check` measures by how much.
+        """
+        return tuple(r for r in self.rows if r.amplifies)
+
     def __str__(self) -> str:
         header = (
             "equations",
@@ -123,7 +134,15 @@ class Plan:
             f"Plan ({self.composite}): {len(self.rows)} steps, "
             f"coverage {self.coverage:.1%} ({summary})"
         )
-        return "\n".join([title, lines[0], rule, *lines[1:]])
+        return "\n".join([title, lines[0], rule, *lines[1:], *self._notes()])
+
+    def _notes(self) -> list[str]:
+        """What may amplify, one line for each reason."""
+        places: dict[str, list[str]] = {}
+        for row in self.amplifying:
+            places.setdefault(row.amplifies, []).append(row.line)
+        notes = [f"  {note}" for note in in_words(places)]
+        return ["may amplify relevance:", *notes] if notes else []
 
 
 def plan(
@@ -164,10 +183,18 @@ def plan(
     return of
 
 
-def rows(reading: Reading, composite: Composite, depth: int) -> Iterator[Row]:
-    """The rows of a reading, those of its bodies included; like neighbours in one."""
+def rows(
+    reading: Reading,
+    composite: Composite,
+    depth: int,
+    recurrent: frozenset[int] = frozenset(),
+) -> Iterator[Row]:
+    """The rows of a reading, those of its bodies included; like neighbours in one.
+
+    `recurrent` are the steps that lie in a recurrence, by identity.
+    """
     last: Row | None = None
-    for row in _single_rows(reading, composite, depth):
+    for row in _single_rows(reading, composite, depth, recurrent):
         if last is not None and last.kin() == row.kin():
             joined = (*last.primitives, *row.primitives)
             last = dataclasses.replace(last, primitives=joined, shape=row.shape)
@@ -179,13 +206,16 @@ def rows(reading: Reading, composite: Composite, depth: int) -> Iterator[Row]:
         yield last
 
 
-def _single_rows(reading: Reading, composite: Composite, depth: int) -> Iterator[Row]:
+def _single_rows(
+    reading: Reading, composite: Composite, depth: int, recurrent: frozenset[int]
+) -> Iterator[Row]:
     """One row for each step."""
     for step in reading.steps:
         if not any(_on_the_way(e, reading) for e in step.equations):
             continue
+        inside = recurrent | in_recurrence(step)
         for body in step.bodies:
-            yield from rows(body, composite, depth + 1)
+            yield from rows(body, composite, depth + 1, inside)
         if step.bodies:
             continue
         rule = step.rule(composite)
@@ -199,6 +229,7 @@ def _single_rows(reading: Reading, composite: Composite, depth: int) -> Iterator
             _exactness(rule, step),
             ", ".join(v.aval.str_short() for v in step.outputs),
             depth,
+            reason(step, rule, reading, id(step) in recurrent),
         )
 
 

@@ -19,11 +19,12 @@ from jaxlrp._program import Equation, Value, is_real
 from jaxlrp._steps import Reading, Step
 from jaxlrp.composites import Composite
 
-Observe = Callable[[str, Step, Array, Array | None], tuple[Array, Array | None]]
-"""`observe(place, step, value, shadow)`: called at every value a step reads
-("in"), at its surrogates ("surrogate") and results ("out"), behind a filter of its
-relevances ("kept"), and at constants that
-enter the body of a loop or branch ("constant"); see `jaxlrp._audit`."""
+Observe = Callable[..., tuple[Array, Array | None]]
+"""`observe(place, step, value, shadow, weight=None)`: called at every value a step
+reads ("in"), at its surrogates ("surrogate") and results ("out"), behind a filter of
+its relevances ("kept"), at constants that enter the body of a loop or branch
+("constant"), and with weights at a layer's result for the parts of its relevance that
+have no contributions to go to ("one-sided"); see `jaxlrp._audit`."""
 
 
 @dataclasses.dataclass(frozen=True)

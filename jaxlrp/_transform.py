@@ -25,6 +25,7 @@ from jaxlrp._bounds import warn_outside
 from jaxlrp._capture import ask, backward_at
 from jaxlrp._evaluate import Run
 from jaxlrp._read import read
+from jaxlrp._sizes import warn_large
 from jaxlrp._steps import Reading
 from jaxlrp.composites import Composite, Default
 from jaxlrp.errors import IndependentArgumentWarning
@@ -318,6 +319,7 @@ def _explainer(
     checkpoints = _positive("checkpoints", checkpoints)
     run = Run(rules, checkpoints=checkpoints, remat=_policy(remat))
     asked = bool(patterns or masks)
+    warned: list[bool] = []
 
     def explain(args: tuple, kwargs: dict) -> Any:
         traced = trace(
@@ -332,7 +334,10 @@ def _explainer(
             stacklevel=5,
         )
         once, captured = backward_at(traced, run, ask(traced, patterns, masks))
-        leaves, collected = once.relevance(*seed(target, traced.out_tree, once.outs))
+        seeds = seed(target, traced.out_tree, once.outs)
+        leaves, collected = once.relevance(*seeds)
+        if not warned and warn_large(leaves, once.outs, *seeds, rules, stacklevel=4):
+            warned.append(True)  # once is enough
         out = jax.tree.unflatten(traced.out_tree, once.outs)
         value = (out, traced.restore_aux(once.aux)) if has_aux else out
         relevance = traced.restore(leaves)
@@ -434,6 +439,11 @@ def lrp(
       of names to relevances of the values' shapes, behind an axis for each loop that
       they lie in (but a `while` loop, over whose steps they are sums), zero in a branch
       that was not taken. With `has_aux`, `(relevance, aux)`.
+
+    Warns:
+      RelevanceWarning: once, where `sum(|R|)` is more than a hundred times the
+        explained score. Not under `jit` and `vmap`, where `jaxlrp.amplification` tells;
+        `jaxlrp.check` says where it grows.
 
     Raises:
       TypeError: for a composite, target or attributed argument of the wrong type.

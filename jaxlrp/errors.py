@@ -21,3 +21,10 @@ class IndependentArgumentWarning(UserWarning):
 
 class BoundsWarning(UserWarning):
     """The bounds of a z-box rule do not contain the data."""
+
+
+class RelevanceWarning(UserWarning):
+    """The relevance is a hundred times as large as the score that it explains, or NaN.
+
+    `jaxlrp.check` says where it grows.
+    """

@@ -7,7 +7,8 @@ import pytest
 from jax import lax
 
 import jaxlrp
-from jaxlrp import composites, rules
+from benchmarks import hlo, models
+from jaxlrp import _audit, composites, rules
 
 ATTN_LRP = composites.AttnLRP()
 
@@ -400,3 +401,242 @@ def test_relevance_of_a_loops_start_beside_its_value(rule):
     x = jax.random.normal(jax.random.key(1), (4, 3))
     audit = jaxlrp.audit(f, composites.Uniform(rule))(x)
     assert abs(audit.residual) < 1e-5
+
+
+# ---- outputs of one sign -------------------------------------------------------------
+
+# Contributions to the outputs: of both signs, all positive, all negative.
+SIDES = np.array([[1.0, 1.0, -1.0], [-0.5, 2.0, -2.0]])
+OF_SIDES = {
+    "alpha-beta": (rules.AlphaBeta(2.0, 1.0), lambda y: -1.0 * y[1] + 2.0 * y[2]),
+    "alpha-beta without biases": (
+        rules.AlphaBeta(2.0, 1.0, bias="ignore"),
+        lambda y: -1.0 * y[1] + 2.0 * y[2],
+    ),
+    "z-plus": (rules.ZPlus(), lambda y: y[2]),
+    "z-plus of the inputs' sign": (rules.ZPlus(split=False), lambda y: y[2]),
+    "alpha-beta, handed back": (rules.AlphaBeta(2.0, 1.0, bias="share"), lambda y: 0.0),
+    "epsilon": (rules.Epsilon(), lambda y: 0.0),
+}
+
+
+@pytest.mark.parametrize("name", OF_SIDES)
+def test_a_part_without_contributions_is_one_sided(name):
+    rule, expected = OF_SIDES[name]
+    x = jnp.array([1.0, 1.0])
+    audit = audited(lambda x: x @ SIDES, x, composite=composites.Uniform(rule))
+    amount = only(audit, "one-sided", 1e-4)
+    assert amount == pytest.approx(float(expected(x @ SIDES)), abs=1e-12)
+
+
+def test_a_bias_takes_the_part_that_no_input_contributes_to():
+    """An output with negative contributions alone: its positive part is the bias's."""
+    b = jnp.array([0.0, 0.0, 0.5])
+    composite = composites.Uniform(rules.AlphaBeta(2.0, 1.0))
+    f = lambda x: x @ SIDES + b  # noqa: E731
+    audit = audited(f, jnp.array([1.0, 1.0]), composite=composite, target=2)
+    assert audit.absorbed["bias"] == pytest.approx(2.0 * -2.5, rel=1e-5)
+    assert audit.absorbed["one-sided"] == 0.0
+
+
+def test_parts_that_are_differences_are_one_sided_too():
+    """Layers with many contributions take one part off the sum of both."""
+    w = np.abs(draw(100, 3)).astype(np.float32) * np.array([1, -1, 1], np.float32)
+    w[::2, 0] *= -1
+    x = jnp.asarray(np.abs(draw(100)), jnp.float32)
+    composite = composites.Uniform(rules.AlphaBeta(2.0, 1.0))
+    audit = jaxlrp.audit(lambda x: x @ w, composite, target="all")(x)
+    y = np.asarray(x @ w)
+    assert audit.absorbed["one-sided"] == pytest.approx(2 * y[1] - y[2], rel=1e-4)
+    assert abs(audit.absorbed["stabiliser"]) < 1e-3 * np.abs(y).max()
+    assert abs(audit.residual) < 1e-4 * np.abs(y).sum()
+
+
+# ---- compiled once -------------------------------------------------------------------
+
+
+def test_a_second_call_with_the_same_shapes_compiles_nothing():
+    traces = []
+
+    def f(scale, x):
+        traces.append(x.shape)
+        return scale * (x @ W)
+
+    audit = jaxlrp.audit(f, ATTN_LRP, target="all")
+    for x in (X, X + 1.0, 2.0 * X):
+        assert audit(2.0, x).total_out == pytest.approx(float((2 * x @ W).sum()))
+    assert len(traces) == 1
+    audit(2.0, X[:1])
+    assert audit(3.0, X).total_out == pytest.approx(float((3 * X @ W).sum()))
+    with jax.enable_x64(False):
+        audit(2.0, X)
+    assert len(traces) == 4
+
+
+def test_arguments_that_cannot_be_compared_are_read_again():
+    class Options:
+        __hash__ = None
+
+        def __init__(self, scale):
+            self.scale = scale
+
+    audit = jaxlrp.audit(lambda o, x: o.scale * (x @ W), ATTN_LRP, target="all")
+    for scale in (1.0, 3.0):
+        total = audit(Options(scale), X).total_out
+        assert total == pytest.approx(scale * float((X @ W).sum()))
+
+
+def test_bounds_are_checked_at_each_call():
+    audit = jaxlrp.audit(lambda x: x @ W, composites.Uniform(rules.ZBox(-2.0, 2.0)))
+    audit(X)
+    with pytest.warns(jaxlrp.errors.BoundsWarning, match="outside of the bounds"):
+        audit(3.0 * X)
+
+
+@pytest.mark.parametrize("name", ["EpsilonPlus", "Default"])
+def test_the_audit_computes_what_a_relevance_does(name):
+    """The taps add sums, and no product."""
+    composite = getattr(composites, name)()
+    module = models.ResNet(((8, 1), (16, 1)), 5)
+    apply, params, x = models.network(module, 2, 16, 16, 3)
+    explain = jax.jit(jaxlrp.lrp(apply, composite)).lower(params, x).compile()
+    given = (apply, (params, x), {}, composite, -1, False, "max")
+    prepared = _audit._prepare(*given)
+    inputs = _audit._inputs(prepared.traced, (params, x), {})
+    audited = prepared.measure.lower(inputs).compile()
+    counts = [hlo.contractions(p.as_text()) for p in (explain, audited)]
+    assert counts[0] == counts[1]
+
+
+# ---- sizes ---------------------------------------------------------------------------
+
+
+def sum_of(audit):
+    (step,) = audit.merges
+    return step
+
+
+def test_a_sum_says_how_much_its_terms_cancel():
+    f = lambda x: x["a"] + x["b"]  # noqa: E731
+    x = {"a": jnp.array([3.0, 1.0]), "b": jnp.array([-2.9, 1.0])}
+    audit = audited(f, x)
+    step = sum_of(audit)
+    assert step.cancellation == pytest.approx((5.9 + 2.0) / 2.1)
+    assert step.amplification == pytest.approx((5.9 + 2.0) / 2.1)  # LRP-0's own
+    assert audit.cancellation == step
+    assert audit.size_out == pytest.approx(2.1)
+    assert audit.size_in == pytest.approx(7.9)
+    assert audit.amplification == pytest.approx(7.9 / 2.1)
+    assert "largest cancellation" in str(audit)
+
+
+def test_a_bounded_rule_does_not_amplify_what_cancels():
+    f = lambda x: x["a"] + x["b"]  # noqa: E731
+    x = {"a": jnp.array([3.0]), "b": jnp.array([-2.9])}
+    composite = ATTN_LRP.on("sum", rules.UniformSplit())
+    step = sum_of(audited(f, x, composite=composite))
+    assert step.cancellation == pytest.approx(59.0)
+    assert step.amplification == pytest.approx(1.0)
+
+
+def test_a_value_added_to_itself_counts_twice():
+    assert sum_of(audited(lambda x: x + x, X)).cancellation == pytest.approx(1.0)
+
+
+def test_sizes_are_of_values_and_of_what_is_beside_them_together():
+    """Relevance of a multiplier and that of a shadow may be of different signs."""
+    f = lambda x: jnp.tanh(x @ W) @ W.T + x  # noqa: E731
+    composite = composites.Uniform(rules.Flat())
+    audit = jaxlrp.audit(f, composite, target="all")(X)
+    relevance = jaxlrp.lrp(f, composite, target="all")(X)
+    assert audit.size_in == pytest.approx(float(jnp.abs(relevance).sum()))
+
+
+def test_no_relevance_has_no_amplification():
+    audit = audited(lambda x: jnp.zeros(()) * (x @ W).sum(), X)
+    assert audit.amplification == 1.0
+    assert all(s.amplification == 1.0 for s in audit.steps)
+    assert audit.growth is None
+
+
+def test_a_relevance_with_nan_is_infinitely_large():
+    audit = jaxlrp.audit(lambda x: jnp.log(x) @ W, ATTN_LRP)(X)
+    assert audit.amplification == np.inf
+
+
+T, N = 32, 6
+U, V = draw(N, N, seed=7) * 2.0, draw(4, N, seed=8)
+HEAD = draw(N, 2, seed=9)
+SEQUENCE = draw(T, 4, seed=10)
+
+
+def move(h, x):
+    return jnp.tanh(h @ U + x @ V)
+
+
+def by_scan(xs):
+    return lax.scan(lambda h, x: (move(h, x), None), jnp.zeros(N), xs)[0] @ HEAD
+
+
+def by_while(xs):
+    def body(state):
+        i, h = state
+        return i + 1, move(h, xs[i])
+
+    state = (0, jnp.zeros(N))
+    return lax.while_loop(lambda s: s[0] < T, body, state)[1] @ HEAD
+
+
+def by_hand(xs):
+    h = jnp.zeros(N)
+    for x in xs:
+        h = move(h, x)
+    return h @ HEAD
+
+
+@pytest.mark.parametrize("f", [by_scan, by_while, by_hand])
+def test_growth_names_the_step_of_a_recurrence(f):
+    audit = jaxlrp.audit(f, composites.Epsilon())(SEQUENCE)
+    assert audit.amplification > 1e6
+    growth = audit.growth
+    assert growth is not None
+    assert growth.step.role in ("dense", "sum") and "(move)" in growth.step.line
+    assert growth.step.amplification < 20
+    # The recurrence as a whole, within what the head and the first step do.
+    assert 1e-3 < growth.times / audit.amplification < 1e3
+    assert f"grows most: {growth.step.role} at" in str(audit)
+    if f is by_hand:
+        assert growth.loop is None and growth.count > T / 2
+        assert "such steps" in str(growth)
+    else:
+        assert growth.loop is not None and growth.loop.role == "loop"
+        assert growth.loop == audit.loops[0]
+        assert growth.times == growth.loop.amplification
+        assert "iteration of the loop at" in str(growth)
+
+
+def test_growth_side_by_side_is_not_multiplied():
+    """Twenty layers of the same line, each of which amplifies by 19."""
+    cancelling = jnp.array([1.0, -0.9])
+
+    def f(x):
+        return jnp.stack([(i + 1.0) * x @ cancelling for i in range(20)])
+
+    growth = jaxlrp.audit(f, composites.Epsilon(), target="all")(jnp.ones(2)).growth
+    assert growth is not None
+    assert growth.step.amplification == pytest.approx(19.0, rel=1e-3)
+    assert growth.count > 5 and growth.times < 20 * 20
+
+
+def test_loops_in_loops_are_numbered():
+    def f(x):
+        def outer(h, _):
+            return lax.scan(lambda g, _: (jnp.tanh(g @ U), None), h, None, 3)[0], None
+
+        return lax.scan(outer, x, None, length=4)[0] @ HEAD
+
+    audit = jaxlrp.audit(f, composites.Epsilon())(draw(N))
+    outer, inner = audit.loops
+    assert (outer.loop, inner.loop) == (None, 0)
+    assert {s.loop for s in audit.steps if s.role == "activation"} == {1}
+    assert outer.size_passed == pytest.approx(audit.size_in)

@@ -255,38 +255,58 @@ def test_the_secant_keeps_what_it_is_told_to():
 # ---- taps --------------------------------------------------------------------------
 
 
-def test_a_tap_collects_the_relevance_that_passes():
-    x, c = wide(Y, C)
-    value, pull = jax.vjp(ops.tap, x, jnp.zeros(()))
-    np.testing.assert_array_equal(value, x)
-    to_x, collected = pull(c)
+NOTHING = (jnp.zeros(()), jnp.zeros(()))
+
+
+def test_a_tap_collects_the_relevance_that_passes_and_its_size():
+    x, c, r = wide(Y, C, K)
+    nothing = tuple(jnp.zeros((), x.dtype) for _ in range(3))
+    value, pull = jax.vjp(ops.tap, x, jnp.zeros_like(x), nothing)
+    np.testing.assert_array_equal(value[0], x)
+    np.testing.assert_array_equal(value[1], np.zeros_like(x))
+    to_x, to_shadow, (total, size, of_values) = pull((c, r))
     np.testing.assert_array_equal(to_x, c)
-    assert_close(collected, (x * c).sum())
+    np.testing.assert_array_equal(to_shadow, r)
+    assert_close(total, (x * c + r).sum())
+    assert_close(size, jnp.abs(x * c + r).sum())
+    assert_close(of_values, jnp.abs(x).sum())
+
+
+def test_a_tap_with_weights_collects_a_part_and_passes_all():
+    x, c, k = wide(Y, C, K)
+    weight = jnp.where(k > 0, k, 0.0)
+    _, pull = jax.vjp(lambda x, t: ops.tap(x, None, t, weight)[0], x, NOTHING)
+    to_x, (total, size) = pull(c)
+    np.testing.assert_array_equal(to_x, c)
+    assert_close(total, (x * c * weight).sum(), 1e-5)
+    assert_close(size, jnp.abs(x * c * weight).sum(), 1e-5)
 
 
 def test_a_tap_ignores_infinities_that_nothing_reaches():
     x = jnp.array([1.0, -jnp.inf])
-    _, pull = jax.vjp(ops.tap, x, jnp.zeros(()))
-    assert pull(jnp.array([2.0, 0.0]))[1] == 2.0
+    _, pull = jax.vjp(lambda x, t: ops.tap(x, None, t)[0], x, NOTHING)
+    assert pull(jnp.array([2.0, 0.0]))[1] == (2.0, 2.0)
 
 
-def test_a_tap_beside_a_value_collects_plain_relevance():
+def test_a_tap_beside_a_value_that_is_a_symbol_collects_plain_relevance():
     (c,) = wide(C)
-    value, pull = jax.vjp(ops.tap_shadow, jnp.zeros(3), jnp.zeros(()))
+    value, pull = jax.vjp(lambda s, t: ops.tap(None, s, t)[1], jnp.zeros(3), NOTHING)
     np.testing.assert_array_equal(value, np.zeros(3))
-    to_shadow, collected = pull(c)
+    to_shadow, (total, size) = pull(c)
     np.testing.assert_array_equal(to_shadow, c)
-    assert_close(collected, c.sum())
+    assert_close(total, c.sum(), 1e-6)
+    assert_close(size, jnp.abs(c).sum(), 1e-6)
 
 
 def test_a_tap_inside_a_scan_adds_over_the_steps():
     x = jnp.arange(1.0, 5.0)
 
     def f(x, t):
-        return jax.lax.scan(lambda c, v: (c + ops.tap(2.0 * v, t), None), 0.0, x)[0]
+        body = lambda c, v: (c + ops.tap(2.0 * v, None, t)[0], None)  # noqa: E731
+        return jax.lax.scan(body, 0.0, x)[0]
 
-    _, pull = jax.vjp(f, x, jnp.zeros(()))
-    assert_close(pull(jnp.ones(()))[1], (2.0 * x).sum())
+    _, pull = jax.vjp(f, x, NOTHING)
+    assert_close(pull(jnp.ones(()))[1][0], (2.0 * x).sum())
 
 
 @pytest.mark.parametrize("transform", [jax.jit, jax.checkpoint, lambda f: f])

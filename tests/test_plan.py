@@ -53,6 +53,7 @@ def test_plan_prints_as_a_table():
         *"equations result role rule from exactness scope line".split()
     ]
     assert set(line) == {"-", " "}
+    rows = rows[:steps]  # and notes of what may amplify
     assert len(rows) == steps
     column = header.index("role")
     assert rows[0][column:].startswith("dense")
@@ -179,3 +180,92 @@ def test_billion_parameters_are_read_in_seconds():
     assert roles.count("product") == layers
     assert roles.count("sum") == 2 * layers
     assert not {"gradient", "quotient"} & set(roles)
+
+
+# ---- what may amplify ----------------------------------------------------------------
+
+
+def amplifying(f, composite, *args):
+    plan = jaxlrp.plan(f, composite)(*args)
+    assert [r for r in plan.rows if r.amplifies] == list(plan.amplifying)
+    return [(r.role, r.amplifies) for r in plan.amplifying]
+
+
+LAYER = ("dense", "Epsilon on layers in a recurrence")
+SUM = ("sum", "Norm on sums whose terms may cancel")
+SATURATING = ("activation", "Pass on activations that may saturate, in a recurrence")
+
+
+def test_a_recurrence_is_marked():
+    def f(w, xs):
+        move = lambda h, x: (jnp.tanh(h @ w + x @ w), None)  # noqa: E731
+        return lax.scan(move, jnp.zeros(6), xs)[0]
+
+    # Of the two layers one lies on the way from the state to the state.
+    marks = [LAYER, SUM, SATURATING]
+    assert amplifying(f, composites.Epsilon(), W, X) == marks
+    text = str(jaxlrp.plan(f, composites.Epsilon())(W, X))
+    assert "may amplify relevance:" in text
+    notes = text.split("may amplify relevance:")[1].strip().splitlines()
+    assert len(notes) == 3 and all("test_plan.py" in note for note in notes)
+
+
+def test_a_recurrence_that_counts_or_calls_is_marked():
+    @jax.checkpoint
+    def cell(w, h):
+        return jnp.tanh(h @ w)
+
+    def f(w, x):
+        return lax.fori_loop(0, x.shape[0], lambda i, h: cell(w, h + x[i]), x[0])
+
+    found = amplifying(f, composites.Epsilon(), W, X)
+    assert LAYER in found and SATURATING in found
+
+
+STACK = jax.ShapeDtypeStruct((3, 6, 6), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        # Other weights in each iteration: layers one behind the other.
+        lambda w, x: lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, w)[0],
+        lambda w, x: lax.fori_loop(0, 3, lambda i, h: jnp.tanh(h @ w[i]), x),
+        # No layer between state and state.
+        lambda w, x: lax.scan(lambda h, x: (h * 0.5, jnp.tanh(x @ w[0])), x[0], x)[1],
+        lambda w, x: jnp.tanh(jnp.tanh(x @ w[0]) @ w[1]),
+    ],
+)
+def test_layers_that_are_no_recurrence_are_not_marked(f):
+    assert amplifying(f, composites.Epsilon(), STACK, X) == []
+
+
+def test_bounded_rules_in_a_recurrence_are_not_marked():
+    def f(w, xs):
+        return lax.scan(lambda h, x: (jax.nn.relu(h @ w), None), xs[0], xs)[0]
+
+    assert amplifying(f, composites.Uniform(rules.GeneralizedGamma()), W, X) == []
+    assert amplifying(f, composites.Epsilon(), W, X) == [LAYER]  # a ReLU is exact
+
+
+@pytest.mark.parametrize(
+    ("f", "marked"),
+    [
+        (lambda w, x: x + x @ w, True),
+        (lambda w, x: jax.nn.relu(x @ w) + jax.nn.relu(x), False),
+        (lambda w, x: jax.nn.relu(x @ w) - jax.nn.relu(x), True),
+        (lambda w, x: (x - x.mean(-1, keepdims=True)) @ w, False),
+    ],
+)
+def test_sums_are_marked_where_their_terms_may_differ_in_sign(f, marked):
+    assert (SUM in amplifying(f, composites.Epsilon(), W, X)) == marked
+    halves = composites.Epsilon().on("sum", rules.UniformSplit())
+    assert amplifying(f, halves, W, X) == []
+
+
+def test_sums_that_copy_are_marked():
+    composite = composites.Epsilon().on("sum", rules.Pass())
+    f = lambda w, x: x + x @ w  # noqa: E731
+    assert amplifying(f, composite, W, X) == [
+        ("sum", "Pass on sums, a copy to each term")
+    ]

@@ -209,7 +209,7 @@ def test_loops_in_loops_are_their_steps_written_out(name):
     nested, plain = NESTED[name]
     rule = COMPOSITES["flat"]  # relevance travels beside the values
     found = jax.jit(jaxlrp.lrp(nested, rule, checkpoints=2))(3, X)
-    assert_close(found, jaxlrp.lrp(plain, rule)(X))
+    assert_close(found, jax.jit(jaxlrp.lrp(plain, rule))(X))
 
 
 def test_a_carry_of_many_kinds():

@@ -73,7 +73,8 @@ class Layer:
       features: the axes of `y` that belong to the kernel.
       rectified: is it known that no relevance arrives where `y < 0`, as in front of a
         ReLU?
-      of_parameters: is the relevance of weights and biases asked for as well?
+      of_parameters: is the relevance of weights and biases asked for as well, or what
+        each part of the relevance comes to?
       contributed: works out `contributions`, from the layer's own product.
       evenly: `evenly(x)` is `linear(x, ones)`, at less than a product.
       summed: `summed(kernel)` is `linear(ones, kernel)`, at less than a product.
