@@ -9,6 +9,7 @@ from jaxlrp._claims import Claims
 from jaxlrp._norms import begins_batch_norm, stays_merged
 from jaxlrp._program import Equation, Value, aval_of
 from jaxlrp._steps import LayerForm, Link, Step
+from jaxlrp._sums import BY_PARTS
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import Entry, Kind
 from jaxlrp.primitives.structural import Layout, is_kernels
@@ -65,6 +66,8 @@ def _chain(
         link, after = _link(equation, value, layout, entry, claims)
         if link is None or after is None or _parts_at_sum(link, links, claims):
             break
+        if _is_summand(link, claims, composite):
+            break
         links.append(link)
         members.append(uses[0])
         layout, (value,) = after, equation.outputs
@@ -89,6 +92,30 @@ def _parts_at_sum(link: Link, links: list[Link], claims: Claims) -> bool:
     constants = [v for v in link.equation.inputs if not isinstance(v, Literal)]
     typed = totals[-1].equation.primitive.name == "psum_invariant"
     return len(constants) > 1 and not typed
+
+
+def _is_summand(link: Link, claims: Claims, composite: Composite) -> bool:
+    """Is a shift's constant a layer of constants, and no bias, for rules that care?
+
+    In a recurrent network's first step it is what the state at the start adds; in a
+    loop that state may be active, and the same addition is a sum.
+    """
+    if link.kind != "shift":
+        return False
+    rule = composite.rule(claims.place(link.equation, "shift"))
+    if not isinstance(rule, BY_PARTS):
+        return False
+    seen, queue = set(), [link.equation.inputs[1 - link.position]]
+    while queue:
+        index = claims.producer.get(queue.pop())  # type: ignore[arg-type]
+        if index is None or index in seen:
+            continue
+        seen.add(index)
+        equation = claims.program.equations[index]
+        if claims.entry(equation).kind is Kind.CONTRACTION:
+            return True
+        queue += [v for v in equation.inputs if isinstance(v, Value)]
+    return False
 
 
 def _head_layout(head: Equation, position: int, entry: Entry) -> Layout:

@@ -10,12 +10,21 @@ from jaxlrp.rules import Rule
 
 
 def Default() -> Composite:  # noqa: N802
-    """What `composite=None` means: a good start for any model.
+    """What `composite=None` means: a good start for any model, by structure.
 
-    Layers: `R_j = sum_i x_j w_ij R_i / s(z_i)`, epsilon `1e-6` of the layer's root mean
-    square. Identity on activations; normalisers held constant; AttnLRP for softmax and
-    bilinear products; sums and averages in proportion; gates, factors that cannot be
-    negative, held constant (Arras et al. 2017), and other products shared evenly.
+    - Convolutions, and layers whose weights a path meets again (recurrences):
+      generalised gamma 0.25, where positive contributions count a quarter more.
+    - Other dense layers: `R_j = sum_i x_j w_ij R_i / s(z_i)`, epsilon `1e-6` of the
+      layer's root mean square.
+    - Sums and shifts `c = a + b`: generalised gamma 1,
+      `R_a = g_a a R / (g_a a + g_b b)` with `g = 2` for what has the sign of `c` and 1
+      for the rest: at most three times the size of what arrives leaves again.
+    - Gates, factors that cannot be negative, are held constant (Arras et al. 2017);
+      other products are shared evenly.
+    - Identity on activations; normalisers held constant; AttnLRP for softmax and
+      bilinear products; averages in proportion.
+
+    What was tried on which network, and lost, is in `docs/rules.md`.
 
     Examples:
       >>> import jax.numpy as jnp, jaxlrp
@@ -24,8 +33,34 @@ def Default() -> Composite:  # noqa: N802
       >>> bool((default == jaxlrp.lrp(f)(x)).all())
       True
     """
+    split = rules.GeneralizedGamma(0.25)
+    bounded = rules.GeneralizedGamma(1.0)
     return (
-        Composite("Default")
+        Proportional()
+        .named("Default")
+        .on("convolution", split)
+        .on("layer", split, recurrent=True)
+        .on("sum", bounded)
+        .on("shift", bounded)
+    )
+
+
+def Proportional() -> Composite:  # noqa: N802
+    """Everything in proportion to its contribution: LRP-0 and epsilon.
+
+    Layers: `R_j = sum_i x_j w_ij R_i / s(z_i)`, epsilon `1e-6` of the layer's root mean
+    square; sums and averages in proportion, without a stabiliser; gates held constant,
+    other products shared evenly. On networks of layers and ReLUs it equals gradient
+    times input, and nothing bounds it where contributions cancel.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> f, x = lambda x: jax.nn.relu(x) @ jnp.ones((2, 1)), jnp.array([1.0, 2.0])
+      >>> jaxlrp.lrp(f, jaxlrp.composites.Proportional())(x).round(3).tolist()
+      [1.0, 2.0]
+    """
+    return (
+        Composite("Proportional")
         .on("layer", rules.Epsilon(1e-6, relative=True))
         .on("product", rules.SignalTakesAll())
     )

@@ -3,8 +3,6 @@
 Most tests have a tiny random network with the names of the real one.
 """
 
-from importlib import metadata
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,10 +137,6 @@ def test_the_page_has_a_row_for_each_phoneme(params, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def pretrained():
-    try:
-        metadata.distribution("g2p-en")
-    except metadata.PackageNotFoundError:
-        pytest.skip("g2p-en is not installed: make test installs it")
     return letters.load()
 
 

