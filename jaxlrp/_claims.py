@@ -44,6 +44,7 @@ class Claims:
         role: str,
         signals: Iterable[Value] | None = None,
         activated: bool = False,
+        residual: bool = False,
     ) -> Place:
         """What a composite is told of a step with this main equation."""
         sources = self.active_inputs(equation) if signals is None else list(signals)
@@ -55,6 +56,7 @@ class Claims:
             max((self.facts[v].depth for v in sources), default=0),
             activated,
             equation in self.recurrent,
+            residual,
         )
 
     def between(self, last: int, root: Value) -> tuple[int, ...] | None:

@@ -9,7 +9,6 @@ from jaxlrp._claims import Claims
 from jaxlrp._norms import begins_batch_norm, stays_merged
 from jaxlrp._program import Equation, Value, aval_of
 from jaxlrp._steps import LayerForm, Link, Step
-from jaxlrp._sums import BY_PARTS
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import Entry, Kind
 from jaxlrp.primitives.structural import Layout, is_kernels
@@ -103,7 +102,7 @@ def _is_summand(link: Link, claims: Claims, composite: Composite) -> bool:
     if link.kind != "shift":
         return False
     rule = composite.rule(claims.place(link.equation, "shift"))
-    if not isinstance(rule, BY_PARTS):
+    if not rule.compares_parts:
         return False
     seen, queue = set(), [link.equation.inputs[1 - link.position]]
     while queue:

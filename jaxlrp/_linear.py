@@ -25,7 +25,6 @@ from jaxlrp._run import (
 )
 from jaxlrp._shares import observed_share, shared
 from jaxlrp._steps import LayerForm, Link, Step
-from jaxlrp._sums import BY_PARTS
 from jaxlrp.errors import RuleError
 from jaxlrp.primitives import lookup
 from jaxlrp.primitives.structural import Atom, Layout, is_kernels
@@ -382,7 +381,7 @@ def total(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     """`y = a + b`: in proportion, with a stabiliser, or by the signs of all parts."""
     if isinstance(rule, rules.Detach):
         return detached(step, env)
-    if isinstance(rule, BY_PARTS):
+    if rule.compares_parts:
         return by_parts(step, rule, env, run)
     (y,) = run_equations(step.equations, {}, env.read)
     if isinstance(rule, rules.LRP0):

@@ -38,7 +38,6 @@ from jaxlrp._run import (
 )
 from jaxlrp._shares import observed_share, shared
 from jaxlrp._steps import Step
-from jaxlrp._sums import BY_PARTS
 from jaxlrp.errors import RuleError
 from jaxlrp.primitives import Kind, lookup
 from jaxlrp.rules import Operation, Share
@@ -106,7 +105,7 @@ def scale(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     """`y = a x` or `y = x + b` with a constant, standing alone."""
     if isinstance(rule, rules.Epsilon):
         return _stabilised(step, rule, env, run)
-    if isinstance(rule, BY_PARTS):
+    if rule.compares_parts:
         return by_parts(step, rule, env, run)
     if not isinstance(rule, rules.Pass):
         return plain(step, rule, env, run)

@@ -272,7 +272,7 @@ def _select(
 ) -> Step:
     """The step with the composite's assignment that wins."""
     follows = step.layer is not None and step.outputs[0] in activated
-    place = claims.place(step.main, step.role, step.signals, follows)
+    place = claims.place(step.main, step.role, step.signals, follows, step.residual)
     return dataclasses.replace(step, first=place.first, slot=composite.select(place))
 
 

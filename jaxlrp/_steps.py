@@ -117,6 +117,7 @@ class Step:
       passing: a ReLU behind a layer that itself drops what arrives below zero.
       kept_on: the result is a factor of a product whose reverse pass keeps it.
       constant: its results count as constants, though the input is in them.
+      residual: a sum of a value and of what is made of it.
     """
 
     role: str
@@ -136,6 +137,7 @@ class Step:
     passing: bool = False
     kept_on: bool = False
     constant: bool = False
+    residual: bool = False
 
     @property
     def main(self) -> Equation:
@@ -219,7 +221,7 @@ class Step:
         if isinstance(rule, WinnerTakesAll):
             return rule.ties == "share"
         if isinstance(rule, Absolute):
-            return self.layer is None
+            return self.layer is None and not rule.joint
         return isinstance(rule, _BY_RELEVANCE.get(self.role, ()))
 
 

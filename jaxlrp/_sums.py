@@ -16,81 +16,130 @@ from jaxlrp._program import Atom, Equation, Value, aval_of
 from jaxlrp._steps import Step
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import Kind, lookup
-from jaxlrp.rules import AlphaBeta, Gamma, GeneralizedGamma, Rule, ZPlus
-
-BY_PARTS = (AlphaBeta, Gamma, GeneralizedGamma, ZPlus)
-"""Rules that look at the parts of a sum, one by one."""
+from jaxlrp.rules import Rule
 
 
 def claim_sums(claims: Claims, composite: Composite) -> dict[int, Step]:
-    """Sums and shifts under such a rule, by the index of their last equation."""
+    """Sums and shifts under rules that ask, by the index of their last equation."""
     lines = (*composite.of_role("sum"), *composite.of_role("shift"))
-    if not any(isinstance(a.rule, BY_PARTS) for a in lines):
+    if not any(a.rule.compares_parts or a.residual is not None for a in lines):
         return {}
     steps: dict[int, Step] = {}
-    equations = claims.program.equations
-    for last in reversed(range(len(equations))):
-        rule = _rule_of("sum", last, claims, composite)
-        if not isinstance(rule, BY_PARTS):
+    for last in reversed(range(len(claims.program.equations))):
+        if last in claims.role or not _adds(last, claims):
             continue
-        members = _members(last, rule, claims, composite)
-        role = "sum"
-        if all(not _is_sum(equations[i], claims) for i in members):
-            # Constants alone are added.
-            rule = _rule_of("shift", last, claims, composite)
-            if not isinstance(rule, BY_PARTS):
-                continue
-            role = "shift"
+        members = _members(last, claims, composite)
+        if not any(_is_sum(i, claims) for i in members):
+            members, role, residual = {last}, "shift", False
+            rule = _rules_of(last, claims, composite, "shift")[0]
+        else:
+            role, residual = "sum", _is_residual(members, claims)
+            rule = _rules_of(last, claims, composite)[residual]
+        if not rule.compares_parts:
+            if role == "sum":
+                signals = _signals((claims.program.equations[last],), claims)
+                steps[last] = Step(
+                    role, (claims.program.equations[last],), signals, residual=residual
+                )
+                claims.role[last] = "chain"
+            continue
         if role == "sum" and _is_one_map(members, claims):
             claims.role.update(dict.fromkeys(members, "linear"))
             continue
-        for i in members:
-            claims.role[i] = "chain"
-        own = tuple(equations[i] for i in sorted(members))
-        found = [v for v, _ in parts(own) if isinstance(v, Value) and claims.active(v)]
-        steps[last] = Step(role, own, tuple(dict.fromkeys(found)))
+        claims.role.update(dict.fromkeys(members, "chain"))
+        own = tuple(claims.program.equations[i] for i in sorted(members))
+        steps[last] = Step(role, own, _signals(own, claims), residual=residual)
     return steps
 
 
-def _rule_of(
-    role: str, index: int, claims: Claims, composite: Composite
-) -> Rule | None:
-    """The rule that an equation which adds has in a role; None for others."""
+def _signals(equations: Sequence[Equation], claims: Claims) -> tuple[Value, ...]:
+    """The active parts of a sum."""
+    atoms = (v for v, _ in parts(equations))
+    return tuple(dict.fromkeys(v for v in atoms if claims.active(v)))
+
+
+def _rules_of(
+    index: int, claims: Claims, composite: Composite, role: str = "sum"
+) -> tuple[Rule, Rule]:
+    """The rules that an equation which adds has, if it is not and if it is residual."""
     equation = claims.program.equations[index]
-    if index in claims.role or not (
-        _is_sum(equation, claims) or _is_shift(equation, claims)
-    ):
-        return None
-    return composite.rule(claims.place(equation, role))
+    places = [claims.place(equation, role, residual=r) for r in (False, True)]
+    return composite.rule(places[0]), composite.rule(places[1])
 
 
-def _members(last: int, rule: Rule, claims: Claims, composite: Composite) -> set[int]:
+def _members(last: int, claims: Claims, composite: Composite) -> set[int]:
     """The equations of a sum: its last, and those before it that only it reads."""
+    rules = _rules_of(last, claims, composite)
     found, queue = {last}, [last]
+    if not any(rule.compares_parts for rule in rules):
+        return found
     while queue:
         index = queue.pop()
         for v in claims.active_inputs(claims.program.equations[index]):
-            way = _way_to_sum(v, index, rule, claims, composite)
+            way = _way_to_sum(v, index, rules, claims, composite)
             found.update(way)
             queue += way[-1:]
     return found
 
 
 def _way_to_sum(
-    value: Value, reader: int, rule: Rule, claims: Claims, composite: Composite
+    value: Value,
+    reader: int,
+    rules: tuple[Rule, Rule],
+    claims: Claims,
+    composite: Composite,
 ) -> list[int]:
-    """Changes of sign and casts, and the sum of the same rule in front of them."""
+    """Changes of sign and casts, and the sum of the same rules in front of them."""
     way: list[int] = []
     while value in claims.producer and claims.uses[value] == [reader]:
         reader = claims.producer[value]
+        if reader in claims.role:
+            break
         way.append(reader)
-        if _rule_of("sum", reader, claims, composite) is rule:
+        if _adds(reader, claims) and _rules_of(reader, claims, composite) == rules:
             return way
         equation = claims.program.equations[reader]
-        if reader in claims.role or not _is_passed(equation, claims):
+        if not _is_passed(equation, claims):
             break
         (value,) = claims.active_inputs(equation)
     return []
+
+
+def _is_residual(members: set[int], claims: Claims) -> bool:
+    """Is some part of the sum made of another one, as in `x + f(x)`?"""
+    own = tuple(claims.program.equations[i] for i in sorted(members))
+    sources = {_uncast(v, claims) for v in _signals(own, claims)}
+    return any(_is_made_of(v, sources - {v}, claims) for v in sources)
+
+
+def _uncast(value: Value, claims: Claims) -> Value:
+    """What a value is a cast or a negative of."""
+    while value in claims.producer:
+        equation = claims.program.equations[claims.producer[value]]
+        if not _is_passed(equation, claims):
+            break
+        (value,) = claims.active_inputs(equation)
+    return value
+
+
+def _is_made_of(value: Value, others: set[Value], claims: Claims) -> bool:
+    """Does any path lead back from a value to one of the others?"""
+    if not others:
+        return False
+    # What was made before all of them is made of none.
+    start = min(claims.producer.get(v, -1) for v in others)
+    seen, queue = {value}, [value]
+    while queue:
+        index = claims.producer.get(queue.pop(), -1)
+        if index <= start:
+            continue
+        for v in claims.active_inputs(claims.program.equations[index]):
+            if v in others:
+                return True
+            if v not in seen:
+                seen.add(v)
+                queue.append(v)
+    return False
 
 
 def _is_one_map(members: set[int], claims: Claims) -> bool:
@@ -130,18 +179,18 @@ def _source(value: Value, claims: Claims) -> tuple[Value, bool]:
     return value, weights
 
 
-def _is_sum(equation: Equation, claims: Claims) -> bool:
-    return _adds(equation, claims) and all(map(claims.active, equation.inputs))
-
-
-def _is_shift(equation: Equation, claims: Claims) -> bool:
-    return _adds(equation, claims) and any(map(claims.active, equation.inputs))
-
-
-def _adds(equation: Equation, claims: Claims) -> bool:
+def _adds(index: int, claims: Claims) -> bool:
+    """Does an equation add or subtract, something active among it?"""
+    equation = claims.program.equations[index]
     entry = claims.entry(equation)
     two = len(equation.inputs) == 2 and entry.kind is Kind.ELEMENTWISE
-    return two and entry.is_sum and not entry.selects
+    adds = two and entry.is_sum and not entry.selects
+    return adds and any(map(claims.active, equation.inputs))
+
+
+def _is_sum(index: int, claims: Claims) -> bool:
+    inputs = claims.program.equations[index].inputs
+    return _adds(index, claims) and all(map(claims.active, inputs))
 
 
 def _is_passed(equation: Equation, claims: Claims) -> bool:

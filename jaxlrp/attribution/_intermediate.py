@@ -14,7 +14,7 @@ from jaxlrp import _capture, _targets, _transform
 from jaxlrp._sites import Site, find_sites, select
 from jaxlrp._transform import ArgNums, Traced
 from jaxlrp.attribution._call import Call
-from jaxlrp.composites import Composite, Default
+from jaxlrp.composites import Composite, Proportional
 
 
 def find(
@@ -32,7 +32,7 @@ def find(
         call.function,
         args,
         kwargs,
-        composite or Default(),
+        composite or Proportional(),
         argnums,
         False,
         shadow_outputs=composite is not None,

@@ -12,7 +12,7 @@ from jaxlrp import _transform
 from jaxlrp._transform import ArgNums
 from jaxlrp.attribution import _call, _checks, _pairs
 from jaxlrp.attribution._call import Call
-from jaxlrp.composites import Default
+from jaxlrp.composites import Proportional
 
 
 def deep_lift(
@@ -85,7 +85,7 @@ def deep_lift(
             call.function,
             args,
             kwargs,
-            Default(),
+            Proportional(),
             argnums,
             False,
             strict=False,

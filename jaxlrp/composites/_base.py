@@ -98,6 +98,7 @@ class Place:
       depth: the number of layers between the input and it, on the longest way.
       activated: does its result go into an activation and nowhere else?
       recurrent: is it a layer whose weights some path of the program passes twice?
+      residual: is it a sum of a value and of what is made of that value?
     """
 
     role: str
@@ -107,6 +108,11 @@ class Place:
     depth: int = 0
     activated: bool = False
     recurrent: bool = False
+    residual: bool = False
+
+
+_CONDITIONS = ("scope", "primitive", "depth", "activated", "recurrent", "residual")
+"""The conditions of a line that may be None."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +132,8 @@ class Assignment:
         an activation.
       recurrent: only layers that lie (True) or do not lie (False) in a recurrence: the
         same weights are met again along a path, in a loop or written out.
+      residual: only sums that are (True) or are not (False) of a value and what is made
+        of it, as `x + f(x)`.
     """
 
     role: str
@@ -136,6 +144,7 @@ class Assignment:
     depth: Depths | None = None
     activated: bool | None = None
     recurrent: bool | None = None
+    residual: bool | None = None
 
     def __post_init__(self) -> None:
         if self.role not in GROUPS and self.role not in ALLOWED:
@@ -143,7 +152,7 @@ class Assignment:
             raise ValueError(f"role: got {self.role!r}, expected one of {known}")
         if self.depth is not None:
             _check_depth(self.depth)
-        for name in ("activated", "recurrent"):
+        for name in ("activated", "recurrent", "residual"):
             if (value := getattr(self, name)) not in (None, True, False):
                 raise ValueError(f"{name}: got {value!r}, expected True, False or None")
 
@@ -159,6 +168,7 @@ class Assignment:
             and (stop is None or place.depth < stop)
             and self.activated in (None, place.activated)
             and self.recurrent in (None, place.recurrent)
+            and self.residual in (None, place.residual)
         )
 
     def condition(self) -> str:
@@ -166,7 +176,7 @@ class Assignment:
         parts = ["first"] if self.first else []
         parts += [
             f"{name}={value}"
-            for name in ("scope", "primitive", "depth", "activated", "recurrent")
+            for name in _CONDITIONS
             if (value := getattr(self, name)) is not None
         ]
         return ", ".join(parts)
@@ -236,6 +246,7 @@ class Composite:
         depth: Depths | None = None,
         activated: bool | None = None,
         recurrent: bool | None = None,
+        residual: bool | None = None,
     ) -> Composite:
         """This composite with one more line, which wins over the earlier ones.
 
@@ -248,6 +259,7 @@ class Composite:
           depth: `(start, stop)`, numbers of layers before the step.
           activated: whether an activation follows.
           recurrent: whether the layer lies in a recurrence.
+          residual: whether the sum is of a value and what is made of it.
 
         Returns:
           A new composite.
@@ -259,7 +271,15 @@ class Composite:
         if primitive is not None:
             _check_primitive(primitive)
         line = Assignment(
-            role, rule, first, scope, primitive, depth, activated, recurrent
+            role,
+            rule,
+            first,
+            scope,
+            primitive,
+            depth,
+            activated,
+            recurrent,
+            residual,
         )
         inner = rule.rule if isinstance(rule, rules.TopK) else rule
         for one in GROUPS.get(role, (role,)):
@@ -334,9 +354,5 @@ class Composite:
         return "\n".join([self.name, *lines])
 
 
-jax.tree_util.register_dataclass(
-    Assignment,
-    ["rule"],
-    ["role", "first", "scope", "primitive", "depth", "activated", "recurrent"],
-)
+jax.tree_util.register_dataclass(Assignment, ["rule"], ["role", "first", *_CONDITIONS])
 jax.tree_util.register_dataclass(Composite, ["assignments"], ["name", "constants"])

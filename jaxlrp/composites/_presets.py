@@ -33,14 +33,14 @@ def Default() -> Composite:  # noqa: N802
       >>> bool((default == jaxlrp.lrp(f)(x)).all())
       True
     """
-    split = rules.GeneralizedGamma(0.25)
     bounded = rules.GeneralizedGamma(1.0)
     return (
         Proportional()
         .named("Default")
-        .on("convolution", split)
-        .on("layer", split, recurrent=True)
+        .on("convolution", rules.GeneralizedGamma(0.25))
+        .on("layer", rules.GeneralizedGamma(0.1), recurrent=True)
         .on("sum", bounded)
+        .on("sum", rules.Absolute(joint=True), residual=True)
         .on("shift", bounded)
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 
 import jax
@@ -282,6 +282,15 @@ class Rule:
     def needs_shadow(self) -> bool:
         """Can relevance appear where the input is zero?"""
         return False
+
+    @property
+    def compares_parts(self) -> bool:
+        """Does it look at all parts of a sum together? Then `to_parts` is asked."""
+        return False
+
+    def to_parts(self, total: Total, R: Array) -> Sequence[Array]:  # noqa: N803
+        """The multipliers of a sum's parts `x_k`: each gets the relevance `x_k c_k`."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         """Options are shown where they are not at their default, behind the rest."""

@@ -271,10 +271,27 @@ class Absolute(Stabilised):
     by: the constant keeps its part. On layers it is `|x_j w_ij| / sum_k |x_k w_ik|`.
     Bounded, but the contributions' signs are lost. Conserves but for constants and
     epsilon.
+
+    `joint=True`, for sums: `a + b + c` is one sum of three, however it is bracketed,
+    and relevance is a multiple of each part, with none where a part is zero.
     Source: dynamicLRP.
     """
 
     epsilon: Any = 1e-6
+    joint: bool = static(default=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_option(self, "joint", (True, False))
+
+    @property
+    def compares_parts(self) -> bool:
+        return self.joint
+
+    def to_parts(self, total: Total, R: Array) -> list[Array]:  # noqa: N803
+        """Of a sum, by the parts' sizes."""
+        passed = quotient(R, total.add(lambda x, _: jnp.abs(x)))
+        return [jnp.sign(x) * passed for x in total.parts]
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
         kernel = None if layer.kernel is None else jnp.abs(layer.kernel)
@@ -306,6 +323,10 @@ class Gamma(Biased):
         h = layer.weighted(layer.x, lambda w: w + gamma * positive(w))
         return self._cut(layer, h, lambda b: b + gamma * positive(b))
 
+    @property
+    def compares_parts(self) -> bool:
+        return True
+
     def to_parts(self, total: Total, R: Array) -> list[Array]:  # noqa: N803
         """Of a sum, what is added counts more than what is subtracted."""
         by = [1 + self.gamma * max(weight, 0) for weight in total.weights]
@@ -329,6 +350,10 @@ class GeneralizedGamma(Biased):
     """
 
     gamma: Any = 0.25
+
+    @property
+    def compares_parts(self) -> bool:
+        return True
 
     def to_parts(self, total: Total, R: Array) -> list[Array]:  # noqa: N803
         """Of a sum, what has its sign counts more; `|z| >= |y|` needs no stabiliser."""
@@ -413,6 +438,10 @@ class AlphaBeta(Biased):
             *self._cut(layer, n, negative, -self.beta),
         )
 
+    @property
+    def compares_parts(self) -> bool:
+        return True
+
     def to_parts(self, total: Total, R: Array) -> list[Array]:  # noqa: N803
         """Of a sum, its positive and its negative parts."""
         own = dict(epsilon=self.epsilon, form=self.stabiliser)
@@ -455,6 +484,10 @@ class ZPlus(Biased):
             return self._cut(layer, _positive_part(layer), positive)
         h = layer.weighted(layer.x, positive)
         return self._cut(layer, h, positive)
+
+    @property
+    def compares_parts(self) -> bool:
+        return True
 
     def to_parts(self, total: Total, R: Array) -> list[Array]:  # noqa: N803
         """Of a sum, its positive parts; unsplit, what is added."""
