@@ -104,16 +104,18 @@ def _is_summand(link: Link, claims: Claims, composite: Composite) -> bool:
     rule = composite.rule(claims.place(link.equation, "shift"))
     if not rule.compares_parts:
         return False
-    seen, queue = set(), [link.equation.inputs[1 - link.position]]
+    seen: set[int] = set()
+    queue = [link.equation.inputs[1 - link.position]]
     while queue:
-        index = claims.producer.get(queue.pop())  # type: ignore[arg-type]
+        v = queue.pop()
+        index = claims.producer.get(v) if isinstance(v, Value) else None
         if index is None or index in seen:
             continue
         seen.add(index)
         equation = claims.program.equations[index]
         if claims.entry(equation).kind is Kind.CONTRACTION:
             return True
-        queue += [v for v in equation.inputs if isinstance(v, Value)]
+        queue += equation.inputs
     return False
 
 

@@ -22,8 +22,8 @@ def by_parts(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     atoms = parts(step.equations)
     active = [(v, sign) for v, sign in atoms if env.reading.is_active(v)]
     constant = [(v, sign) for v, sign in atoms if not env.reading.is_active(v)]
-    hs = tuple(_signed(env.read(v), sign, y.dtype) for v, sign in active)
-    held = tuple(_signed(env.read(v), sign, y.dtype) for v, sign in constant)
+    hs = tuple(_signed(env.read(v), sign, y) for v, sign in active)
+    held = tuple(_signed(env.read(v), sign, y) for v, sign in constant)
     if run.observe is not None:
         hs = tuple(run.observe("surrogate", step, h, None)[0] for h in hs)
     weights = tuple(sign for _, sign in (*active, *constant))
@@ -35,8 +35,9 @@ def by_parts(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     return [send(functools.partial(_to_parts, weights, True), y, hs, aux)], [shadow]
 
 
-def _signed(x: Any, sign: int, dtype: Any) -> Array:
-    x = jnp.asarray(x, dtype)
+def _signed(x: Any, sign: int, y: Array) -> Array:
+    """A part with its sign; of size one along an axis it stands for all places there."""
+    x = jnp.broadcast_to(jnp.asarray(x, y.dtype), y.shape)
     return x if sign > 0 else -x
 
 

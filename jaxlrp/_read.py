@@ -220,6 +220,7 @@ def _claim(
     units |= claim_layers(claims, composite)
     units |= claim_batch_norms(claims, composite)
     units |= claim_regions(claims)
+    claims.role.update((i, "chain") for i in units if i not in claims.role)
     units |= claim_sums(claims, composite)
     activated = _activated(units, composite, claims)
     steps = []
