@@ -373,7 +373,7 @@ def test_relevance_that_is_the_output_is_the_target_all(role, rule):
 
     composite = composites.AttnLRP().on(role, rule())
     plain, multiple = (
-        jaxlrp.lrp(f, composite, target=t)(X) for t in (lambda out: out, "all")
+        jax.jit(jaxlrp.lrp(f, composite, target=t))(X) for t in (lambda out: out, "all")
     )
     scale = np.abs(multiple).max()
     np.testing.assert_allclose(plain / scale, multiple / scale, rtol=1e-4, atol=1e-5)

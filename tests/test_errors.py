@@ -327,7 +327,8 @@ def test_loop_without_relevance_is_not_refused():
 def test_one_bad_example_spoils_no_other(bad, composite):
     f = lambda x: jax.nn.relu(x @ W + 0.1) @ W.T  # noqa: E731
     clean = jaxlrp.lrp(f, composite)(X)
-    found = jaxlrp.lrp(f, composite)(X.at[1, 0].set(bad))
+    with pytest.warns(errors.RelevanceWarning, match="NaN or infinite"):
+        found = jaxlrp.lrp(f, composite)(X.at[1, 0].set(bad))
     np.testing.assert_allclose(found[0], clean[0], rtol=1e-6)
     assert not np.isfinite(found[1]).all()
 

@@ -173,7 +173,7 @@ def test_equation_knows_its_line():
 
 def test_zeros_of_both_signs_are_not_merged():
     f = lambda x: jnp.stack([x / 0.0, x / (-0.0)])  # noqa: E731
-    value, _ = jaxlrp.value_and_lrp(f, target="all")(jnp.ones(2))
+    value, _ = jax.jit(jaxlrp.value_and_lrp(f, target="all"))(jnp.ones(2))
     np.testing.assert_array_equal(value, f(jnp.ones(2)))
 
 
