@@ -728,7 +728,8 @@ def test_sums_over_a_named_axis():
     """Relevance of an example goes to all the examples that it sums."""
     x = normal(3, 4)
     f = lambda x: x + lax.psum(x, "batch")  # noqa: E731
-    relevance = jax.vmap(jaxlrp.lrp(f, target=1), axis_name="batch")(x)
+    explain = jaxlrp.lrp(f, composites.Proportional(), target=1)
+    relevance = jax.vmap(explain, axis_name="batch")(x)
     expected = np.zeros_like(x)
     expected[:, 1] = 4 * x[:, 1]
     assert_close(relevance, expected)

@@ -34,7 +34,8 @@ def test_factor_that_carries_nothing_leaves_all_to_the_signal(name):
 
 def test_random_numbers_are_inert():
     f = lambda key, x: x + jax.random.normal(key, x.shape)  # noqa: E731
-    found = jaxlrp.lrp(f, target="all")(jax.random.key(0), X)
+    explain = jaxlrp.lrp(f, jaxlrp.composites.Proportional(), target="all")
+    found = explain(jax.random.key(0), X)
     np.testing.assert_allclose(found, X, rtol=1e-6)
 
 

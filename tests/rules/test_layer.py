@@ -534,7 +534,8 @@ def test_layer_norm_has_the_published_relevance():
         return centred / jnp.sqrt((centred**2).mean() + 1e-5) * w + b
 
     out = norm(D_X)
-    seed = jaxlrp.lrp(norm, target=lambda out: D_R)(D_X)
+    plain = composites.Proportional()
+    seed = jaxlrp.lrp(norm, plain, target=lambda out: D_R)(D_X)
     # As a multiple of the output: the shift absorbs, the mean does not stand still.
     held = 1 / jnp.sqrt(((D_X - D_X.mean()) ** 2).mean() + 1e-5)
     c = D_R / out * w * held
@@ -705,10 +706,9 @@ def test_rule_says_what_it_is(rule):
     assert jax.tree.unflatten(tree, leaves) == rule()
 
 
-@pytest.mark.parametrize("rule", ["gamma", "z-plus", "w-square"])
-def test_rule_for_weights_refuses_a_mere_sum(rule):
+def test_rule_for_weights_refuses_a_mere_sum():
     with pytest.raises(TypeError, match="average"):
-        composites.Composite("mine").on("average", RULES[rule][0])
+        composites.Composite("mine").on("average", RULES["w-square"][0])
 
 
 def test_flat_counts_the_inputs_that_a_window_has():
