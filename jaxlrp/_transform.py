@@ -284,7 +284,8 @@ def value_and_lrp(
 ) -> Callable[..., Any]:
     """Like `lrp`, and the value of `f` beside it, from the same evaluation.
 
-    The arguments and errors are those of `lrp`.
+    The arguments and errors are those of `lrp`. With a `baseline` the value is that at
+    the input.
 
     Returns:
       A function of `f`'s arguments that returns `(value, relevance)`, or with
@@ -417,16 +418,9 @@ def _check_alone(composite: Any, capture: Any, conditions: Any, remat: Any) -> N
         if is_given:
             raise ValueError(
                 f"baseline: a baseline and {name} cannot both be given: with a "
-                f"baseline difference quotients stand in the place of rules"
-                + _INSTEAD
-                * (name != "remat")
+                f"baseline difference quotients stand in the place of rules. Rules "
+                f"explain the difference d in lambda d: f(baseline + d)"
             )
-
-
-_INSTEAD = (
-    ". The rules' relevance of a difference is lrp(lambda d: f(baseline + d), ...)"
-    "(x - baseline)"
-)
 
 
 def _patterns(capture: Any) -> tuple[str, ...]:
