@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxlrp import _facts, _targets
+from jaxlrp import _facts, _reference, _targets
 from jaxlrp._backward import Traced, backward, seed
 from jaxlrp._bounds import warn_outside
 from jaxlrp._capture import ask, backward_at
@@ -27,7 +27,7 @@ from jaxlrp._evaluate import Run
 from jaxlrp._read import read
 from jaxlrp._sizes import warn_large
 from jaxlrp._steps import Reading
-from jaxlrp.composites import Composite, Default
+from jaxlrp.composites import Composite, Default, Proportional
 from jaxlrp.errors import IndependentArgumentWarning
 from jaxlrp.rules import Rule
 
@@ -59,13 +59,15 @@ def trace(
     strict: bool = True,
     by_scope: bool = False,
     keep: bool = True,
+    floating: bool = False,
     stacklevel: int = 4,
 ) -> Traced:
     """Traces and reads `f` at `args`, which are arrays or `jax.ShapeDtypeStruct`s.
 
     All array leaves of all arguments are traced; `argnums` only selects what is
     attributed. Other leaves (numbers, strings, functions) stay as they are. Without
-    `keep` all calls are written out, so that what lies in them can be seen.
+    `keep` all calls are written out, so that what lies in them can be seen. With
+    `floating` what is attributed has to be floating-point.
     """
     if not callable(f):
         raise TypeError(f"f: got {f!r}, expected a function")
@@ -75,7 +77,7 @@ def trace(
     attributed: list[int] = []
     for i, (path, leaf) in enumerate(leaves):
         if path[0].idx == 0 and path[1].idx in positions:
-            _check_attributed(path, leaf)
+            check_floating(path, leaf) if floating else _check_attributed(path, leaf)
             attributed.append(len(traced))
             traced.append(i)
         elif _is_array(leaf):
@@ -185,11 +187,23 @@ def _as_array(leaf: Any) -> Any:
 
 def _check_attributed(path: Any, leaf: Any) -> None:
     """An attributed leaf must be an array, of whatever dtype."""
-    name = f"argument {path[1].idx}{jax.tree_util.keystr(path[2:])}"
+    name = _reference.leaf_name(path)
     if not _is_array(leaf) and not isinstance(leaf, float | np.generic):
         raise TypeError(
             f"{name} is attributed: got {leaf!r} of type {type(leaf).__name__}, "
             f"expected an array"
+        )
+
+
+def check_floating(path: Any, leaf: Any) -> None:
+    """An attributed leaf whose values are changed, or whose gradient is followed."""
+    _check_attributed(path, leaf)
+    dtype = jnp.result_type(leaf)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(
+            f"{_reference.leaf_name(path)} is attributed: got dtype {dtype}, expected "
+            f"a floating-point one; jaxlrp.lrp without a baseline explains integers, "
+            f"and complex numbers, too"
         )
 
 
@@ -262,6 +276,7 @@ def value_and_lrp(
     argnums: ArgNums = -1,
     target: Any = "max",
     has_aux: bool = False,
+    baseline: Any = None,
     capture: str | Sequence[str] = (),
     conditions: Mapping[str, Any] | None = None,
     checkpoints: int = 64,
@@ -269,7 +284,8 @@ def value_and_lrp(
 ) -> Callable[..., Any]:
     """Like `lrp`, and the value of `f` beside it, from the same evaluation.
 
-    The arguments and errors are those of `lrp`.
+    The arguments and errors are those of `lrp`. With a `baseline` the value is that at
+    the input.
 
     Returns:
       A function of `f`'s arguments that returns `(value, relevance)`, or with
@@ -287,7 +303,16 @@ def value_and_lrp(
       True
     """
     explain = _explainer(
-        f, composite, argnums, target, has_aux, capture, conditions, checkpoints, remat
+        f,
+        composite,
+        argnums,
+        target,
+        has_aux,
+        baseline,
+        capture,
+        conditions,
+        checkpoints,
+        remat,
     )
 
     @_wraps(f)
@@ -303,6 +328,7 @@ def _explainer(
     argnums: ArgNums,
     target: Any,
     has_aux: bool,
+    baseline: Any,
     capture: str | Sequence[str],
     conditions: Mapping[str, Any] | None,
     checkpoints: int,
@@ -319,6 +345,9 @@ def _explainer(
     checkpoints = _positive("checkpoints", checkpoints)
     run = Run(rules, checkpoints=checkpoints, remat=_policy(remat))
     asked = bool(patterns or masks)
+    if baseline is not None:
+        _check_alone(composite, patterns, masks, remat)
+        return _of_difference(f, baseline, argnums, target, has_aux, checkpoints)
     warned: list[bool] = []
 
     def explain(args: tuple, kwargs: dict) -> Any:
@@ -344,6 +373,54 @@ def _explainer(
         return value, (relevance, captured(collected)) if patterns else relevance
 
     return explain
+
+
+def _of_difference(
+    f: Callable[..., Any],
+    baseline: Any,
+    argnums: ArgNums,
+    target: Any,
+    has_aux: bool,
+    checkpoints: int,
+) -> Callable[[tuple, dict], Any]:
+    """`_explainer` with a baseline: difference quotients instead of rules."""
+
+    def explain(args: tuple, kwargs: dict) -> Any:
+        traced = trace(
+            f,
+            args,
+            kwargs,
+            Proportional(),
+            argnums,
+            has_aux,
+            strict=False,
+            keep=False,
+            floating=True,
+            stacklevel=5,
+        )
+        outs, aux, leaves = _reference.difference(traced, baseline, target, checkpoints)
+        out = jax.tree.unflatten(traced.out_tree, outs)
+        value = (out, traced.restore_aux(aux)) if has_aux else out
+        return value, traced.restore(leaves)
+
+    return explain
+
+
+def _check_alone(composite: Any, capture: Any, conditions: Any, remat: Any) -> None:
+    """What has to do with rules does not go together with a baseline."""
+    others = {
+        "a composite": composite is not None,
+        "capture": bool(capture),
+        "conditions": bool(conditions),
+        "remat": remat is not False,
+    }
+    for name, is_given in others.items():
+        if is_given:
+            raise ValueError(
+                f"baseline: a baseline and {name} cannot both be given: with a "
+                f"baseline difference quotients stand in the place of rules. Rules "
+                f"explain the difference d in lambda d: f(baseline + d)"
+            )
 
 
 def _patterns(capture: Any) -> tuple[str, ...]:
@@ -393,6 +470,7 @@ def lrp(
     argnums: ArgNums = -1,
     target: Any = "max",
     has_aux: bool = False,
+    baseline: Any = None,
     capture: str | Sequence[str] = (),
     conditions: Mapping[str, Any] | None = None,
     checkpoints: int = 64,
@@ -403,6 +481,15 @@ def lrp(
     `R_x` with `sum(R_x) = f(x)[target]`, up to what biases, stabilisers and constants
     absorb (`jaxlrp.audit` tells how much). Like `jax.grad` it does not compile by
     itself: write `jax.jit(jaxlrp.lrp(f))`.
+
+    Where a `baseline` `x0` is known, the relevance is that of the difference to it,
+
+        R_x = (x - x0) c_x,    sum(R_x) = f(x)[target] - f(x0)[target],
+
+    and in the place of rules each operation `y = g(x)` hands its multiplier `c_y` back
+    as difference quotients, so that `sum_i c_i (x_i - x0_i) = c_y (y - y0)`: DeepLIFT,
+    through every operation, for two forward passes and one backward. It is
+    `attribution.deep_lift`, which has the table of them.
 
     Args:
       f: a function of pytrees that JAX can trace. Keyword arguments are passed on and
@@ -415,6 +502,13 @@ def lrp(
         one class for each example; one of `jaxlrp.targets`; or a callable
         `out -> R_out`. The seed is the output's own value at the target.
       has_aux: `f` returns `(output, auxiliary data)`.
+      baseline: a point at which the network says nothing, such as the mean image: what
+        is explained is then the difference to it. A number, an array that broadcasts to
+        the attributed one, or for a pytree argument a pytree of such with its structure
+        (for several `argnums` a tuple). It may be traced. It leaves no room for rules:
+        there is no composite, `capture`, `conditions` or `remat` beside it, what is
+        attributed is floating-point, and a callable target gives the output's
+        multipliers, `out -> c_out`, as in `attribution.deep_lift`.
       capture: names of intermediate values whose relevance is wanted as well, or globs
         for them: what `jax.ad_checkpoint.checkpoint_name(x, "tag")` tags is called
         `scope/path/tag`, what leaves a `jax.named_scope` or a Flax module is called as
@@ -443,18 +537,20 @@ def lrp(
     Warns:
       RelevanceWarning: once, where `sum(|R|)` is more than a hundred times the
         explained score. Not under `jit` and `vmap`, where `jaxlrp.amplification` tells;
-        `jaxlrp.check` says where it grows.
+        `jaxlrp.check` says where it grows. Not with a baseline.
 
     Raises:
       TypeError: for a composite, target or attributed argument of the wrong type.
       ValueError: for `argnums` or a class out of range, a name that no value has or
-        whose value no relevance passes, and a mask of the wrong shape.
+        whose value no relevance passes, a mask of the wrong shape, a baseline of the
+        wrong structure or shape, and one beside what has to do with rules.
       UnexplainedPrimitiveError: where relevance meets a primitive without a rule.
 
     Source: Bach et al. 2015, "On pixel-wise explanations for non-linear classifier
     decisions by layer-wise relevance propagation". Conditions: Achtibat et al. 2023,
     "From attribution maps to human-understandable explanations through Concept
-    Relevance Propagation".
+    Relevance Propagation". Baselines: Shrikumar, Greenside, Kundaje 2017, "Learning
+    important features through propagating activation differences".
 
     Examples:
       >>> import jax, jax.numpy as jnp, jaxlrp
@@ -463,6 +559,11 @@ def lrp(
       >>> relevance = jax.jit(jaxlrp.lrp(f))(params, jnp.array([[1.0, 2.0]]))
       >>> relevance.shape
       (1, 2)
+
+      >>> h = lambda x: jax.nn.relu(x[0] + x[1] - 2.0) * x[2]
+      >>> x, x0 = jnp.array([3.0, 1.0, 4.0]), jnp.array([3.0, 1.0, 0.0])
+      >>> jaxlrp.lrp(h, baseline=x0)(x)  # adds up to h(x) - h(x0) = 8
+      Array([0., 0., 8.], dtype=float32)
 
       >>> from jax.ad_checkpoint import checkpoint_name
       >>> def g(params, x):
@@ -478,7 +579,16 @@ def lrp(
       True
     """
     explain = _explainer(
-        f, composite, argnums, target, has_aux, capture, conditions, checkpoints, remat
+        f,
+        composite,
+        argnums,
+        target,
+        has_aux,
+        baseline,
+        capture,
+        conditions,
+        checkpoints,
+        remat,
     )
 
     @_wraps(f)

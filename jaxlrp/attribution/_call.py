@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxlrp import _facts, _targets, _transform
+from jaxlrp._reference import leaf_name
 from jaxlrp._transform import ArgNums
 
 Explainer = Callable[..., Callable[..., Any]]
@@ -108,9 +109,9 @@ def bind(
     chosen, names = [], []
     for i, (path, leaf) in enumerate(leaves):
         if path[0].idx == 0 and path[1].idx in positions:
-            _check_floating(path, leaf)
+            _transform.check_floating(path, leaf)
             chosen.append(i)
-            names.append(f"argument {path[1].idx}{jax.tree_util.keystr(path[2:])}")
+            names.append(leaf_name(path))
 
     def arguments(xs: list[Any]) -> tuple[tuple, dict]:
         full = [leaf for _, leaf in leaves]
@@ -130,19 +131,6 @@ def bind(
     restore = _transform._restorer(args, positions, single)
     xs = [jnp.asarray(leaves[i][1]) for i in chosen]
     return Call(xs, names, function, arguments, output, restore, has_aux)
-
-
-def _check_floating(path: Any, leaf: Any) -> None:
-    """These methods change an argument's values or follow its gradient."""
-    _transform._check_attributed(path, leaf)
-    dtype = jnp.result_type(leaf)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        name = f"argument {path[1].idx}{jax.tree_util.keystr(path[2:])}"
-        hint = "; jaxlrp.lrp explains integers, and complex numbers, too"
-        raise TypeError(
-            f"{name} is attributed: got dtype {dtype}, expected a floating-point "
-            f"one{hint}"
-        )
 
 
 def floats(out: Any) -> list[Array]:

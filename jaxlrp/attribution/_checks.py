@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
+from jaxlrp import _reference
 from jaxlrp.attribution._call import Call, floats
 
 
@@ -66,31 +66,5 @@ def check_key(key: Any) -> None:
 
 
 def baselines(name: str, given: Any, call: Call) -> list[Array]:
-    """A baseline as arrays like the attributed leaves.
-
-    A number or a scalar is the baseline of every leaf; otherwise the baseline has the
-    structure of the attributed argument, and its leaves broadcast to the argument's.
-    """
-    leaves = jax.tree.leaves(given)
-    numbers = int | float | np.generic | np.ndarray | Array
-    if not leaves or not all(isinstance(leaf, numbers) for leaf in leaves):
-        raise TypeError(f"{name}: got {given!r}, expected numbers or arrays")
-    if jax.tree.structure(given) == jax.tree.structure(0) and jnp.ndim(given) == 0:
-        return [jnp.full_like(x, given) for x in call.xs]
-    expected = jax.tree.structure(call.restore(call.xs))
-    if jax.tree.structure(given) != expected:
-        raise ValueError(
-            f"{name}: got the structure {jax.tree.structure(given)}, expected a number "
-            f"or that of the attributed argument, {expected}"
-        )
-    found: list[Any] = [None] * len(call.xs)
-    for i, leaf in zip(call.order, leaves, strict=True):
-        x = call.xs[i]
-        try:
-            found[i] = jnp.broadcast_to(jnp.asarray(leaf, x.dtype), x.shape)
-        except ValueError:
-            raise ValueError(
-                f"{name}: got shape {jnp.shape(leaf)} for {call.names[i]}, expected "
-                f"one that broadcasts to its shape {x.shape}"
-            ) from None
-    return found
+    """A baseline as arrays like the attributed leaves."""
+    return _reference.baselines(name, given, call.xs, call.names, call.restore)

@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
-from jax import Array
-
-from jaxlrp import _transform
-from jaxlrp._transform import ArgNums
-from jaxlrp.attribution import _call, _checks, _pairs
-from jaxlrp.attribution._call import Call
-from jaxlrp.composites import Proportional
+from jaxlrp._transform import ArgNums, lrp
 
 
 def deep_lift(
@@ -42,6 +35,7 @@ def deep_lift(
     integral taken step by step. Divisors, the statistics of normalisations, attention's
     softmax and gates are no constants. What decides (branches, numbers of steps,
     indices, what `stop_gradient` holds but for a maximum) is that of `x` for both.
+    `jaxlrp.lrp(f, baseline=x0)` is the same.
 
     Args:
       f: as for `gradient`.
@@ -78,35 +72,6 @@ def deep_lift(
       Array([1.5, 0.5, 6. ], dtype=float32)
     """
 
-    def explain(call: Call) -> tuple[list[Array], Any]:
-        starts = _checks.baselines("baseline", baseline, call)
-        args, kwargs = call.arguments(call.xs)
-        traced = _transform.trace(
-            call.function,
-            args,
-            kwargs,
-            Proportional(),
-            argnums,
-            False,
-            strict=False,
-            keep=False,
-            stacklevel=6,
-        )
-        beside: list[Any] = [None] * len(traced.inputs)
-        for i, start in zip(traced.attributed, starts, strict=True):
-            beside[i] = jax.lax.stop_gradient(start)
-
-        def forward(xs: list[Array]) -> tuple[list[Array], Any]:
-            inputs = list(traced.inputs)
-            for i, x in zip(traced.attributed, xs, strict=True):
-                inputs[i] = x
-            outs, _ = _pairs.evaluate(traced.reading, inputs, beside)
-            out = jax.tree.unflatten(traced.out_tree, outs)
-            return _call.floats(out), out
-
-        _, pull, out = jax.vjp(forward, call.xs, has_aux=True)
-        (multipliers,) = pull(_call.seed(target, out))
-        parts = zip(call.xs, starts, multipliers, strict=True)
-        return [(x - x0) * c for x, x0, c in parts], call.auxiliary()
-
-    return _call.method(f, argnums, target, has_aux, explain)
+    if baseline is None:
+        raise TypeError("baseline: got None, expected numbers or arrays")
+    return lrp(f, baseline=baseline, argnums=argnums, target=target, has_aux=has_aux)

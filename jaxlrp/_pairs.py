@@ -33,11 +33,10 @@ from jaxlrp.rules._base import unbroadcast
 Pairs = tuple[list[Any], list[Array | None]]
 """Values, and beside each its reference; None where it is the value itself."""
 
-CHECKPOINTS = 16
-"""How many carries of a `while` loop are kept on either level."""
 
-
-def evaluate(reading: Reading, inputs: Sequence[Any], references: Any) -> Pairs:
+def evaluate(
+    reading: Reading, inputs: Sequence[Any], references: Any, checkpoints: int
+) -> Pairs:
     """Evaluates a reading.
 
     What relevance cannot pass (an index, what `stop_gradient` holds) is a constant:
@@ -48,6 +47,7 @@ def evaluate(reading: Reading, inputs: Sequence[Any], references: Any) -> Pairs:
       reading: what to evaluate.
       inputs: the program's inputs.
       references: beside each input; None where it is the input itself.
+      checkpoints: how many carries of a `while` loop are kept on either level.
 
     Returns:
       The program's outputs and their references.
@@ -62,12 +62,18 @@ def evaluate(reading: Reading, inputs: Sequence[Any], references: Any) -> Pairs:
         for equation in step.equations:
             scope = reading.program.inner_scope(equation)
             with _compat.equation_context(equation.source, equation.context, scope):
-                _do(step, equation, env, maxima)
+                _do(step, equation, env, maxima, checkpoints)
     outputs = reading.program.outputs
     return [env.read(v) for v in outputs], [env.shadow(v) for v in outputs]
 
 
-def _do(step: Step, equation: Equation, env: Environment, maxima: set[Value]) -> None:
+def _do(
+    step: Step,
+    equation: Equation,
+    env: Environment,
+    maxima: set[Value],
+    checkpoints: int,
+) -> None:
     """Evaluates one equation at both, and writes its results."""
     moved = [v for v in equation.inputs if env.shadow(v) is not None]
     moves = maxima.issuperset(moved) and _moves(equation)
@@ -78,7 +84,7 @@ def _do(step: Step, equation: Equation, env: Environment, maxima: set[Value]) ->
     if not (moved and any(active)):
         values, references = _once(equation, env), [None] * len(equation.outputs)
     elif step.bodies:
-        values, references = _control(step, env)
+        values, references = _control(step, env, checkpoints)
     elif equation.primitive is P.stop_gradient_p:
         (operand,) = moved
         values, references = [env.read(operand)], [env.shadow(operand)]
@@ -295,20 +301,23 @@ def _pulled(f: _Between, xs: Sequence[Array], others: Any, c: Any) -> list[Array
 
 # ---- control flow ------------------------------------------------------------------
 
+Body = Callable[[Sequence[Any], Sequence[Any]], tuple[list, list]]
+"""From a body's inputs and what is beside them to its results and their references."""
 
-def _control(step: Step, env: Environment) -> Pairs:
+
+def _control(step: Step, env: Environment, checkpoints: int) -> Pairs:
     """Emitted again; the explained input decides on branches and numbers of steps."""
     params = step.main.params
     inputs = [env.read(v) for v in step.main.inputs]
     references = [env.shadow(v) for v in step.main.inputs]
+    bodies = [functools.partial(_whole, r, checkpoints) for r in step.bodies]
     if _compat.is_branch(params):
-        return _cond(step, inputs, references)
+        return lax.switch(inputs[0], bodies, inputs[1:], references[1:])
+    (body,) = bodies
     if _compat.is_loop(params):
-        return _scan(step, inputs, references)
+        return _scan(body, step, inputs, references)
     if _compat.is_while(params):
-        return _while_loop(step, inputs, references)
-    (reading,) = step.bodies
-    body = functools.partial(_whole, reading)
+        return _while_loop(body, step, inputs, references, checkpoints)
     if _compat.is_sharded(params):
         parts = _compat.shard_map_parts(params)
         beside = [
@@ -336,31 +345,27 @@ def _spread(given: Sequence[Array], like: Sequence[Any]) -> list[Array | None]:
     return [None if v is None else next(slots) for v in like]
 
 
-def _whole(reading: Reading, inputs: Any, references: Any) -> tuple[list, list]:
+def _whole(
+    reading: Reading, checkpoints: int, inputs: Any, references: Any
+) -> tuple[list, list]:
     """A body, with a reference beside each of its results."""
-    outs, given = evaluate(reading, inputs, references)
+    outs, given = evaluate(reading, inputs, references, checkpoints)
     return outs, [
         lax.stop_gradient(y) if r is None else r
         for y, r in zip(outs, given, strict=True)
     ]
 
 
-def _cond(step: Step, inputs: Sequence[Any], references: Sequence[Any]) -> Pairs:
-    index, *operands = inputs
-    branches = [functools.partial(_whole, body) for body in step.bodies]
-    return lax.switch(index, branches, operands, list(references[1:]))
-
-
-def _scan(step: Step, inputs: Sequence[Any], references: Sequence[Any]) -> Pairs:
-    (reading,) = step.bodies
+def _scan(
+    whole: Body, step: Step, inputs: Sequence[Any], references: Sequence[Any]
+) -> Pairs:
     params = dict(step.main.params)
     consts, carries = _compat.scan_split(params)
     split = consts + carries
 
     def body(carry: Any, x: Any) -> Any:
         (values, beside), (xs, xs_beside) = carry, x
-        outs, given = _whole(
-            reading,
+        outs, given = whole(
             [*inputs[:consts], *values, *xs],
             [*references[:consts], *beside, *xs_beside],
         )
@@ -386,17 +391,22 @@ def _own(values: Sequence[Any], references: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _while_loop(step: Step, inputs: Sequence[Any], references: Sequence[Any]) -> Pairs:
+def _while_loop(
+    whole: Body,
+    step: Step,
+    inputs: Sequence[Any],
+    references: Sequence[Any],
+    checkpoints: int,
+) -> Pairs:
     """A loop whose carry is the values and, behind them, their references."""
-    (reading,) = step.bodies
     parts = _compat.while_parts(step.main.params)
     first, split = parts.test_constants, parts.test_constants + parts.constants
     count = len(inputs) - split
     if _compat.has_effects(parts.test) or _compat.has_effects(parts.body):
         raise UnexplainedPrimitiveError(
             f"while loop at {step.main.line}: it has effects (such as a debug print), "
-            f"and has to be evaluated again in the reverse pass. deep_lift needs a "
-            f"loop without."
+            f"and has to be evaluated again in the reverse pass. With a baseline "
+            f"it has to be without."
         )
 
     def test(given: Any, carry: list[Any]) -> Array:
@@ -405,15 +415,15 @@ def _while_loop(step: Step, inputs: Sequence[Any], references: Sequence[Any]) ->
 
     def explained(given: Any, carry: list[Any], shadows: list[Any]) -> Any:
         _, constants, beside = given
-        outs, out_beside = _whole(
-            reading, [*constants, *carry[:count]], [*beside, *carry[count:]]
+        outs, out_beside = whole(
+            [*constants, *carry[:count]], [*beside, *carry[count:]]
         )
         return [*outs, *out_beside], shadows
 
     def move(given: Any, carry: list[Any]) -> list[Any]:
         return explained(given, carry, [])[0]
 
-    loop = _while.Loop(test, move, move, explained, CHECKPOINTS)
+    loop = _while.Loop(test, move, move, explained, checkpoints)
     given = (
         list(inputs[:first]),
         list(inputs[first:split]),
