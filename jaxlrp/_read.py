@@ -220,7 +220,7 @@ def _claim(
     units |= claim_layers(claims, composite)
     units |= claim_batch_norms(claims, composite)
     units |= claim_regions(claims)
-    units |= claim_sums(claims, composite)
+    units |= claim_sums(claims, composite, frozenset(units))
     activated = _activated(units, composite, claims)
     steps = []
     for i, equation in enumerate(program.equations):
