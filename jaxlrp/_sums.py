@@ -177,12 +177,17 @@ def _source(value: Value, claims: Claims) -> tuple[Value, bool]:
         entry = claims.entry(equation)
         active = claims.active_inputs(equation)
         linear = entry.kind in (Kind.STRUCTURAL, Kind.ELEMENTWISE, Kind.LINEAR)
-        if len(active) != 1 or not linear or not claims.is_linear(equation):
+        if not active or not linear or not claims.is_linear(equation):
             break
         if entry.kind is Kind.ELEMENTWISE and len(equation.inputs) == 2:
             if entry.is_sum:
                 break
             weights = True
+        if len(active) > 1:  # parts of one value, put together in another order
+            found = [_source(v, claims) for v in active]
+            if entry.kind is not Kind.STRUCTURAL or len({v for v, _ in found}) > 1:
+                break
+            return found[0][0], weights or any(scaled for _, scaled in found)
         (value,) = active
     return value, weights
 
