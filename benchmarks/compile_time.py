@@ -19,7 +19,7 @@ import jaxlrp
 from benchmarks.gradient_ratio import COMPOSITES, Row, rows
 from benchmarks.models import DEEP
 
-CHOSEN = ("default", "epsilon", "attnlrp")
+CHOSEN = ("proportional", "epsilon", "attnlrp")
 LENGTHS = (250, 500, 1000, 2000, 4000)
 
 

@@ -29,6 +29,7 @@ from benchmarks.models import MODELS, Network
 from jaxlrp import composites, rules
 
 COMPOSITES: dict[str, Any] = {
+    "proportional": composites.Proportional(),
     "default": None,
     "lrp0": composites.Uniform(rules.LRP0()),
     "epsilon": composites.Uniform(rules.Epsilon(1e-6)),
@@ -40,7 +41,7 @@ COMPOSITES: dict[str, Any] = {
     "cplrp": composites.CPLRP(),
 }
 # Which composites suit a model; all others can be asked for.
-_ONE_PASS = ("default", "lrp0", "epsilon")
+_ONE_PASS = ("proportional", "lrp0", "epsilon")
 _SPLIT = ("epsilon-plus-flat", "epsilon-gamma-box", "epsilon-alpha2-beta1")
 SUITED = {
     name: _ONE_PASS

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.gradient_ratio import PREPARED, ratio
 
-ONE_PASS = ("default", "lrp0", "epsilon", "attnlrp", "cplrp")
+ONE_PASS = ("proportional", "lrp0", "epsilon", "attnlrp", "cplrp")
 SPLIT = {
     "vgg16": {
         "epsilon-plus-flat": 1.40,

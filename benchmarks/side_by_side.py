@@ -13,11 +13,11 @@ from benchmarks.gradient_ratio import COMPOSITES, Row, gradient, measure
 from benchmarks.models import MODELS
 
 NETWORKS = {
-    "vgg16": ("default", "epsilon"),
-    "resnet18": ("default", "epsilon"),
-    "vit": ("default", "attnlrp"),
-    "bert": ("default", "attnlrp"),
-    "llama": ("default", "attnlrp"),
+    "vgg16": ("proportional", "epsilon"),
+    "resnet18": ("proportional", "epsilon"),
+    "vit": ("proportional", "attnlrp"),
+    "bert": ("proportional", "attnlrp"),
+    "llama": ("proportional", "attnlrp"),
 }
 
 

@@ -7,7 +7,7 @@ from jax.extend.core import Literal
 from jaxlrp import _facts
 from jaxlrp._claims import Claims
 from jaxlrp._norms import begins_batch_norm, stays_merged
-from jaxlrp._program import Equation, Value, aval_of
+from jaxlrp._program import Atom, Equation, Value, aval_of
 from jaxlrp._steps import LayerForm, Link, Step
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import Entry, Kind
@@ -104,18 +104,21 @@ def _is_summand(link: Link, claims: Claims, composite: Composite) -> bool:
     rule = composite.rule(claims.place(link.equation, "shift"))
     if not rule.compares_parts:
         return False
-    seen: set[int] = set()
-    queue = [link.equation.inputs[1 - link.position]]
+    return is_contracted(link.equation.inputs[1 - link.position], claims)
+
+
+def is_contracted(constant: Atom, claims: Claims) -> bool:
+    """Is a constant what a layer makes of constants, as of a state at the start?"""
+    seen, queue = set(), [constant] if isinstance(constant, Value) else []
     while queue:
-        v = queue.pop()
-        index = claims.producer.get(v) if isinstance(v, Value) else None
+        index = claims.producer.get(queue.pop())
         if index is None or index in seen:
             continue
         seen.add(index)
         equation = claims.program.equations[index]
         if claims.entry(equation).kind is Kind.CONTRACTION:
             return True
-        queue += equation.inputs
+        queue += [v for v in equation.inputs if isinstance(v, Value)]
     return False
 
 

@@ -35,7 +35,7 @@ from jaxlrp._coefficients import find_coefficients
 from jaxlrp._facts import Facts
 from jaxlrp._finish import finish
 from jaxlrp._fused import opaque_step
-from jaxlrp._layers import claim_layers
+from jaxlrp._layers import claim_layers, is_contracted
 from jaxlrp._norms import claim_batch_norms, claim_norms
 from jaxlrp._program import Atom, Equation, Program, Value, aval_of, flatten
 from jaxlrp._recurrences import find_recurrent
@@ -219,9 +219,9 @@ def _claim(
     units |= claim_norms(claims, composite)
     units |= claim_layers(claims, composite)
     units |= claim_batch_norms(claims, composite)
+    _claim_held_gates(claims, composite)
     units |= claim_regions(claims)
-    claims.role.update((i, "chain") for i in units if i not in claims.role)
-    units |= claim_sums(claims, composite)
+    units |= claim_sums(claims, composite, frozenset(units))
     activated = _activated(units, composite, claims)
     steps = []
     for i, equation in enumerate(program.equations):
@@ -327,6 +327,28 @@ def _activation_gates(
     return (gates[0],) if len(gates) == 1 else step.held
 
 
+def _claim_held_gates(claims: Claims, composite: Composite) -> None:
+    """Products of a held gate with what a layer makes of constants are constants.
+
+    In a recurrent network's first step such a constant is what the state at the start
+    gives; in a loop that state is active, and the same product's gate is held.
+    """
+    for i, equation in enumerate(claims.program.equations):
+        entry = claims.entry(equation)
+        active = [claims.active(v) for v in equation.inputs]
+        elementwise = entry.kind is Kind.ELEMENTWISE and entry.is_product
+        if i in claims.role or not elementwise or sorted(active) != [False, True]:
+            continue
+        gate, constant = sorted(equation.inputs, key=claims.active, reverse=True)
+        facts = _facts.of(gate, claims.facts)
+        if not (facts.nonnegative and facts.at_most_one):
+            continue
+        rule = composite.rule(claims.place(equation, "product"))
+        holds = isinstance(rule, rules.SignalTakesAll) and not rule.activations
+        if holds and is_contracted(constant, claims):
+            claims.role[i] = "held"
+
+
 def _activated(
     units: Mapping[int, Step], composite: Composite, claims: Claims
 ) -> frozenset[Value]:
@@ -350,7 +372,7 @@ def _single(
     """A step of one equation."""
     signals = tuple(dict.fromkeys(claims.active_inputs(equation)))
     kind = claims.entry(equation).kind
-    if claims.role.get(index) == "maximum":
+    if claims.role.get(index) in ("maximum", "held"):
         return Step("inactive", (equation,), (), constant=True)
     if claims.role.get(index) == "constant":
         blind = kind in (Kind.CONTROL, Kind.CALL, Kind.REFUSED)

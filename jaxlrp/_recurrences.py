@@ -79,7 +79,7 @@ def _walk(
     """What is known of the outputs, from what is known of the inputs."""
     facts = _facts.analyse(program, inputs, sheet.memo)
     known = dict(zip(program.inputs, given, strict=True))
-    known.update((v, _Known(key=v)) for v, _ in program.constants)
+    known.update((v, _Known(key=("constant", id(c)))) for v, c in program.constants)
 
     def of(atom: Atom) -> _Known:
         if isinstance(atom, Literal):

@@ -7,7 +7,7 @@ added or subtracted on the way are parts as well, changes of sign and casts are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import jax.numpy as jnp
 
@@ -19,16 +19,21 @@ from jaxlrp.primitives import Kind, lookup
 from jaxlrp.rules import Rule
 
 
-def claim_sums(claims: Claims, composite: Composite) -> dict[int, Step]:
-    """Sums and shifts under rules that ask, by the index of their last equation."""
+def claim_sums(
+    claims: Claims, composite: Composite, units: Collection[int]
+) -> dict[int, Step]:
+    """Sums and shifts under rules that ask, by the index of their last equation.
+
+    Where one of the `units` ends, as an activation that is written out, is no sum.
+    """
     lines = (*composite.of_role("sum"), *composite.of_role("shift"))
     if not any(a.rule.compares_parts or a.residual is not None for a in lines):
         return {}
     steps: dict[int, Step] = {}
     for last in reversed(range(len(claims.program.equations))):
-        if last in claims.role or not _adds(last, claims):
+        if last in claims.role or last in units or not _adds(last, claims):
             continue
-        members = _members(last, claims, composite)
+        members = _members(last, claims, composite, units)
         if not any(_is_sum(i, claims) for i in members):
             members, role, residual = {last}, "shift", False
             rule = _rules_of(last, claims, composite, "shift")[0]
@@ -67,7 +72,9 @@ def _rules_of(
     return composite.rule(places[0]), composite.rule(places[1])
 
 
-def _members(last: int, claims: Claims, composite: Composite) -> set[int]:
+def _members(
+    last: int, claims: Claims, composite: Composite, units: Collection[int]
+) -> set[int]:
     """The equations of a sum: its last, and those before it that only it reads."""
     rules = _rules_of(last, claims, composite)
     found, queue = {last}, [last]
@@ -76,7 +83,7 @@ def _members(last: int, claims: Claims, composite: Composite) -> set[int]:
     while queue:
         index = queue.pop()
         for v in claims.active_inputs(claims.program.equations[index]):
-            way = _way_to_sum(v, index, rules, claims, composite)
+            way = _way_to_sum(v, index, rules, claims, composite, units)
             found.update(way)
             queue += way[-1:]
     return found
@@ -88,12 +95,13 @@ def _way_to_sum(
     rules: tuple[Rule, Rule],
     claims: Claims,
     composite: Composite,
+    units: Collection[int],
 ) -> list[int]:
     """Changes of sign and casts, and the sum of the same rules in front of them."""
     way: list[int] = []
     while value in claims.producer and claims.uses[value] == [reader]:
         reader = claims.producer[value]
-        if reader in claims.role:
+        if reader in claims.role or reader in units:
             break
         way.append(reader)
         if _adds(reader, claims) and _rules_of(reader, claims, composite) == rules:
@@ -169,12 +177,17 @@ def _source(value: Value, claims: Claims) -> tuple[Value, bool]:
         entry = claims.entry(equation)
         active = claims.active_inputs(equation)
         linear = entry.kind in (Kind.STRUCTURAL, Kind.ELEMENTWISE, Kind.LINEAR)
-        if len(active) != 1 or not linear or not claims.is_linear(equation):
+        if not active or not linear or not claims.is_linear(equation):
             break
         if entry.kind is Kind.ELEMENTWISE and len(equation.inputs) == 2:
             if entry.is_sum:
                 break
             weights = True
+        if len(active) > 1:  # parts of one value, put together in another order
+            found = [_source(v, claims) for v in active]
+            if entry.kind is not Kind.STRUCTURAL or len({v for v, _ in found}) > 1:
+                break
+            return found[0][0], weights or any(scaled for _, scaled in found)
         (value,) = active
     return value, weights
 
