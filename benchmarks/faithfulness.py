@@ -243,8 +243,9 @@ GENERAL = (
 GAMMA = composites.Uniform(rules.GeneralizedGamma(0.25))
 CONVOLUTIONAL = (
     lrp("Default", composites.Default()),
-    against("Default, against the baseline", composites.Default()),
-    against("Default, along the path", composites.Default(), nodes=6),
+    lrp("Proportional", composites.Proportional()),
+    against("Proportional, against the baseline", composites.Proportional()),
+    against("Proportional, along the path", composites.Proportional(), nodes=6),
     against("gamma, against the baseline", GAMMA),
     lrp("EpsilonPlus", composites.EpsilonPlus()),
     lrp("EpsilonAlpha2Beta1", composites.EpsilonAlpha2Beta1()),
@@ -259,6 +260,7 @@ CONVOLUTIONAL = (
 )
 ATTENTION = (
     lrp("Default", composites.Default()),
+    lrp("Proportional", composites.Proportional()),
     lrp("AttnLRP", composites.AttnLRP()),
     against("AttnLRP, against the baseline", composites.AttnLRP()),
     against("AttnLRP, along the path", composites.AttnLRP(), nodes=6),
@@ -350,7 +352,7 @@ DEPTHS = ((0, 1), (1, 2), (2, 4), (4, 100))
 
 def candidate(name: str, gammas: Array) -> Composite:
     """Generalised gamma by depth, on what suits the network beside it."""
-    base = composites.Default() if name == "CNN" else composites.AttnLRP()
+    base = composites.Proportional() if name == "CNN" else composites.AttnLRP()
     for depth, gamma in zip(DEPTHS, gammas, strict=True):
         base = base.on("layer", rules.GeneralizedGamma(gamma), depth=depth)
     return base.named("searched")

@@ -45,7 +45,8 @@ FALLS_SHORT = """\
 - *Compiling a loop over layers*: the function is traced, and traced again with rules in
   it. What is compiled is as much as for the gradient, or less; tracing takes longer,
   1.0 to 1.5 of the gradient's, of which reading is an eighth. The epsilon of
-  `Proportional` is relative: it has two kernels more for each layer, for a mean square and its root.
+  `Proportional` is relative: it has two kernels more for each layer, for a mean square
+  and its root.
 """
 """What is above its limit, and why: a section of the page, in Markdown."""
 
@@ -75,8 +76,8 @@ TITLES = {
     "networks": (
         "Networks",
         "Limits: rules of one pass (proportional, LRP-0, epsilon, AttnLRP, CP-LRP) "
-        "1.10 in time and 1.15 in memory, their medians 1.00; of composites with rules that "
-        "split weights, see the summary.",
+        "1.10 in time and 1.15 in memory, their medians 1.00; of composites with rules "
+        "that split weights, see the summary.",
     ),
     "layers": (
         "One layer",
