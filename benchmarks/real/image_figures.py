@@ -1,6 +1,6 @@
 """Draws explanations of photographs: maps of two classes, under several methods.
 
-    python -m benchmarks.real.image_figures                  out/real_images*.png
+    python -m benchmarks.real.image_figures          docs/images/real_images*.png
 
 Red speaks for the class, blue against it. Each map is on its own scale: the strongest
 color is the absolute relevance of one pixel in two hundred.
@@ -28,14 +28,14 @@ from jaxlrp import attribution, composites
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-OUT = Path(__file__).parents[2] / "out"
+OUT = Path(__file__).parents[2] / "docs" / "images"
 STRONGEST = 99.5  # the percentile of absolute relevances that is drawn in full
 LARGEST = 300_000  # bytes
 
 METHODS = (
     images.other("gradient × input", attribution.gradient_x_input),
     images.lrp("jaxlrp.lrp(f)", composites.Default()),
-    images.lrp("γ on convolutions", images.gamma(0.25)),
+    images.lrp("EpsilonPlus", composites.EpsilonPlus()),
 )
 
 

@@ -232,8 +232,8 @@ KEY = jax.random.key(0)
 
 
 def gamma(value: float) -> Composite:
-    """The default with generalised gamma on convolutions."""
-    return composites.Default().on("convolution", rules.GeneralizedGamma(value))
+    """All in proportion, but generalised gamma on convolutions."""
+    return composites.Proportional().on("convolution", rules.GeneralizedGamma(value))
 
 
 METHODS = (
@@ -250,9 +250,12 @@ METHODS = (
     ),
     lrp("Default", composites.Default()),
     against("Default, against the baseline", composites.Default()),
-    lrp("Default, gamma 0.25 on convolutions", gamma(0.25)),
-    lrp("Default, gamma 1 on convolutions", gamma(1.0)),
-    against("gamma 0.25, against the baseline", gamma(0.25)),
+    lrp("Proportional (default before)", composites.Proportional()),
+    lrp("Proportional, gamma 0.25 on convolutions", gamma(0.25)),
+    lrp(
+        "Proportional, gamma 0.25 and bounded sums",
+        gamma(0.25).on("sum", rules.GeneralizedGamma(1.0)),
+    ),
     lrp("Epsilon", composites.Epsilon()),
     lrp("EpsilonPlus", composites.EpsilonPlus()),
     lrp("EpsilonAlpha2Beta1", composites.EpsilonAlpha2Beta1()),
@@ -292,6 +295,7 @@ METHODS = (
     ),
     lrp("AttnLRP", composites.AttnLRP()),
     lrp("CPLRP", composites.CPLRP()),
+    lrp("ResLRP", composites.ResLRP()),
     lrp("AttnLRP", compat.lxt.AttnLRP(), "LXT"),
     lrp("plain", composites.DynamicLRP(), "dynamicLRP"),
     lrp("gamma 0.25", composites.DynamicLRP(gamma=0.25), "dynamicLRP"),

@@ -4,9 +4,10 @@
     python -m benchmarks.real.phonemes --methods Default DeepLIFT
 
 The network is the GRU of g2p-en (`examples.letters`). What is explained is the logit
-of one phoneme of a word, given those before it. Letters are replaced by embeddings of
-zero; the end of the word is not ranked nor removed. The evidence are the letters that
-the phoneme is spelled with, by `align`. Measures: `benchmarks.real.sequences`.
+of one phoneme of a word, given those before it. Letters are replaced by the network's
+own `<unk>`, or with `--zero` by an embedding of zero, which it never met; the end of
+the word is not ranked nor removed. The evidence are the letters that the phoneme is
+spelled with, by `align`. Measures: `benchmarks.real.sequences`.
 """
 
 from __future__ import annotations
@@ -138,7 +139,10 @@ def align(word: str, phonemes: Sequence[str]) -> tuple[float, list[tuple[int, in
 
 
 def setting(
-    params: letters.Params, words: Sequence[str] = WORDS, count: int = 200
+    params: letters.Params,
+    words: Sequence[str] = WORDS,
+    count: int = 200,
+    zero: bool = False,
 ) -> Setting:
     """The network, with phonemes of words that it writes.
 
@@ -146,6 +150,7 @@ def setting(
       params: the network's.
       words: in lower case.
       count: how many phonemes are explained; a fixed random choice.
+      zero: replace letters by zero, not by what is no letter.
 
     Raises:
       ValueError: if a word's phonemes, as the network writes them, cannot be aligned.
@@ -187,7 +192,7 @@ def setting(
         targets=jnp.asarray(written[word, place]),
         counts=jnp.asarray(places < lengths[word, None] - 1),
         evidence=jnp.asarray(np.stack(evidence)[chosen]),
-        baseline=jnp.zeros_like(table[0]),
+        baseline=jnp.zeros_like(table[0]) if zero else table[letters.UNKNOWN],
         steps=steps - 1,
         batch=50,
     )
@@ -196,18 +201,26 @@ def setting(
 METHODS: tuple[Method, ...] = (
     *sequences.general(),
     lrp("Default", composites.Default()),
+    lrp("Proportional (default before)", composites.Proportional()),
     lrp(
-        "Default, gamma 4 on layers",
-        composites.Default().on("layer", rules.GeneralizedGamma(4.0)),
+        "Proportional, gamma 4 on layers",
+        composites.Proportional().on("layer", rules.GeneralizedGamma(4.0)),
+    ),
+    lrp(
+        "Proportional, bounded sums",
+        composites.Proportional().on("sum", rules.GeneralizedGamma(1.0)),
     ),
     lrp("Epsilon", composites.Epsilon()),
     lrp("EpsilonPlus", composites.EpsilonPlus()),
     lrp("EpsilonAlpha2Beta1", composites.EpsilonAlpha2Beta1()),
     lrp("generalised gamma", composites.Uniform(rules.GeneralizedGamma(0.25))),
     lrp("AttnLRP", composites.AttnLRP()),
+    lrp("CPLRP, gates held", composites.CPLRP(hold_gates=True)),
+    lrp("ResLRP", composites.ResLRP()),
     lrp("EpsilonPlus", compat.zennit.EpsilonPlus(), "zennit"),
     lrp("EpsilonAlpha2Beta1", compat.zennit.EpsilonAlpha2Beta1(), "zennit"),
     lrp("LRP", compat.captum.LRP(), "captum"),
+    lrp("AttnLRP", compat.lxt.AttnLRP(), "LXT"),
     lrp("plain", composites.DynamicLRP(), "dynamicLRP"),
     lrp("gamma", composites.DynamicLRP(gamma=0.25), "dynamicLRP"),
 )
@@ -216,8 +229,9 @@ METHODS: tuple[Method, ...] = (
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.real.phonemes")
     parser.add_argument("--methods", nargs="+", help="default: all")
+    parser.add_argument("--zero", action="store_true", help="letters become zero")
     options = parser.parse_args(argv)
-    at = setting(letters.load())
+    at = setting(letters.load(), zero=options.zero)
     chosen = [m for m in METHODS if not options.methods or m.name in options.methods]
     print(f"\n{sequences.table(sequences.compare(at, chosen))}")
 

@@ -6,8 +6,9 @@
 The network is SmolLM2-135M (`examples.smollm`). Each prompt has one word on which the
 answer rests, and the network's likeliest next token is the answer, or begins it. What
 is explained is its logit. Tokens are replaced by the mean of all embeddings. The first
-token is not ranked nor removed: the others' attention rests on it when they look for
-nothing, whatever it is. Measures: `benchmarks.real.sequences`.
+token is one of those that the others' attention rests on when they look for nothing,
+whatever it is; without `--first` it is not ranked nor removed. Measures:
+`benchmarks.real.sequences`.
 """
 
 from __future__ import annotations
@@ -199,17 +200,20 @@ def setting(
 
 
 METHODS: tuple[Method, ...] = (
-    *sequences.general(steps=16, samples=8),
+    *sequences.general(steps=8, samples=8),
     lrp("Default", composites.Default()),
+    lrp("Proportional (default before)", composites.Proportional()),
     lrp("AttnLRP", composites.AttnLRP()),
     lrp("AttnLRPGamma", composites.AttnLRPGamma()),
     lrp("CPLRP", composites.CPLRP()),
     lrp("CPLRP, gates held", composites.CPLRP(hold_gates=True)),
     lrp("CPLRPGamma", composites.CPLRPGamma()),
     lrp("Epsilon", composites.Epsilon()),
+    lrp("EpsilonPlus", composites.EpsilonPlus()),
+    lrp("ResLRP", composites.ResLRP()),
     lrp(
-        "Default, gamma .1 on layers",
-        composites.Default().on("layer", rules.GeneralizedGamma(0.1)),
+        "Proportional, gamma .1 on layers",
+        composites.Proportional().on("layer", rules.GeneralizedGamma(0.1)),
     ),
     lrp("AttnLRP", compat.lxt.AttnLRP(), "LXT"),
     lrp("CP-LRP", compat.lxt.CPLRP(hold_gates=True), "LXT"),

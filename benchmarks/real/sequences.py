@@ -228,17 +228,21 @@ def compare(
     measure = measurer(at)
     rows = []
     for method in methods:
-        found, seconds = measure(method.explain)
-        row: dict[str, Any] = {"side": method.side, "method": method.name}
-        for name in ("ABPC", "evidence", "rank"):
-            values = found[name].astype(float)
-            row[name] = [values.mean(), values.std() / np.sqrt(values.size)]
-        row |= {n: float(found[n].max()) for n in ("size", "tokens", "ratio")}
-        row["seconds"] = seconds
-        row["each"] = found["ABPC"].astype(float).round(5).tolist()
-        rows.append(row)
-        show(line(row))
+        rows.append(row(method, *measure(method.explain)))
+        show(line(rows[-1]))
     return rows
+
+
+def row(method: Method, found: Measures, seconds: float) -> dict[str, Any]:
+    """What the table says of a method."""
+    about: dict[str, Any] = {"side": method.side, "method": method.name}
+    for name in ("ABPC", "evidence", "rank"):
+        values = found[name].astype(float)
+        about[name] = [float(values.mean()), float(values.std() / np.sqrt(values.size))]
+    about |= {n: float(found[n].max()) for n in ("size", "tokens", "ratio")}
+    about["seconds"] = seconds
+    about["each"] = found["ABPC"].astype(float).round(5).tolist()
+    return about
 
 
 COLUMNS = (
