@@ -60,7 +60,8 @@ def claim_sums(
 def _signals(equations: Sequence[Equation], claims: Claims) -> tuple[Value, ...]:
     """The active parts of a sum."""
     atoms = (v for v, _ in parts(equations))
-    return tuple(dict.fromkeys(v for v in atoms if claims.active(v)))
+    active = (v for v in atoms if isinstance(v, Value) and claims.active(v))
+    return tuple(dict.fromkeys(active))
 
 
 def _rules_of(

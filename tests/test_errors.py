@@ -230,10 +230,10 @@ def test_unknown_role():
     [
         ("activation", rules.Epsilon()),
         ("softmax", rules.LRP0()),
-        ("dense", rules.Pass()),
+        ("dense", rules.Merge()),
         ("bilinear", rules.LRP0()),
         ("layer", rules.Epsilon),
-        ("sum", rules.ZPlus()),
+        ("sum", rules.WSquare()),
     ],
 )
 def test_rule_that_makes_no_sense_for_a_role(role, rule):

@@ -330,7 +330,8 @@ class Gamma(Biased):
     def to_parts(self, total: Total, R: Array) -> list[Array]:  # noqa: N803
         """Of a sum, what is added counts more than what is subtracted."""
         by = [1 + self.gamma * max(weight, 0) for weight in total.weights]
-        z = sum(g * x for g, x in zip(by, total.parts, strict=True))
+        weighted = (g * x for g, x in zip(by, total.parts, strict=True))
+        z = functools.reduce(jnp.add, weighted)
         passed = R / denominator(z, self.epsilon, (), self.stabiliser)
         return [g * passed for g in by]
 
@@ -496,7 +497,7 @@ class ZPlus(Biased):
             for x, weight in zip(total.parts, total.weights, strict=True)
         ]
         pairs = zip(chosen, total.parts, strict=True)
-        z = sum(jnp.where(some, x, 0) for some, x in pairs)
+        z = functools.reduce(jnp.add, (jnp.where(some, x, 0) for some, x in pairs))
         passed = R / denominator(z, self.epsilon, (), self.stabiliser)
         return [jnp.where(some, passed, 0) for some in chosen]
 
