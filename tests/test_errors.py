@@ -319,6 +319,7 @@ def test_loop_without_relevance_is_not_refused():
 # ---- NaN and infinity ----------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::jaxlrp.errors.RelevanceWarning")
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
 @pytest.mark.parametrize(
     "composite",
