@@ -38,24 +38,25 @@ ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "out" / "real.json"
 PAGE = ROOT / "docs" / "real-networks.md"
 
-PEERS = ("zennit", "iNNvestigate", "captum", "LXT", "dynamicLRP")
 OLD = "Proportional (default before)"
 
 CHOSEN = {
     "images": (
-        *("random", "gradient x input", "Default", OLD),
+        *("random", "gradient x input", "Default", OLD, "jaxlrp AttnLRP"),
         "Proportional, gamma 0.25 on convolutions",
-        *("EpsilonPlus", "EpsilonGammaBox", "jaxlrp AttnLRP"),
+        *("jaxlrp EpsilonPlus", "jaxlrp EpsilonGammaBox"),
+        *("zennit EpsilonPlus", "zennit EpsilonGammaBox"),
     ),
     "phonemes": (
         *("random", "gradient x input", "integrated gradients", "DeepLIFT"),
+        *("integrated gradients from zero",),
         *("Default", OLD, "Proportional, bounded sums", "jaxlrp AttnLRP"),
         *("CPLRP, gates held", "ResLRP", "EpsilonPlus", "captum LRP", "LXT AttnLRP"),
         "dynamicLRP gamma",
     ),
     "prompts": (
         *("random", "gradient x input", "integrated gradients", "DeepLIFT"),
-        *("Default", OLD, "AttnLRP", "CPLRP, gates held", "ResLRP", "EpsilonPlus"),
+        *("Default", OLD, "jaxlrp AttnLRP", "LXT AttnLRP", "CPLRP, gates held", "ResLRP", "EpsilonPlus"),
         "dynamicLRP plain",
     ),
     "recurrences": ("Default", "Proportional", "AttnLRP", "ResLRP"),
