@@ -35,8 +35,10 @@ def estimate(value: Sequence[float]) -> str:
     return f"{mean:.2f} ± {error:.2f}"
 
 
-def short(number: float) -> str:
+def short(number: float | None) -> str:
     """Three digits, without a power of ten where they say it all."""
+    if number is None:
+        return "fails"
     return f"{number:.3g}" if 1e-3 <= abs(number) < 1000 else f"{number:.1e}"
 
 
@@ -94,7 +96,7 @@ def of_recurrences(part: Record) -> str:
     gaps = [{name: gap for name, _, gap in row["cases"]} for row in rows]
     head = ["network", *(row["method"] for row in rows), f"{rows[0]['method']}: forms"]
     lines = [
-        [name, *(short(r[name]) for r in ratios), f"{gaps[0][name]:.0e}"]
+        [name, *(short(r.get(name)) for r in ratios), short(gaps[0][name])]
         for name in names
     ]
     return table(head, lines, 1)
@@ -150,7 +152,7 @@ def verdicts(record: Record) -> str:
 def said(row: Row) -> str:
     """A row in words, while it is measured."""
     if "cases" in row:
-        largest = max(ratio for _, ratio, _ in row["cases"])
+        largest = max(ratio for _, ratio, _ in row["cases"] if ratio is not None)
         return f"{row['method']}: sum |R| / score up to {short(largest)}"
     return f"{row['side']} {row['method']}: {estimate(row['ABPC'])}"
 
@@ -162,6 +164,7 @@ def seconds(record: Record, *names: str) -> float:
 def render(record: Record) -> str:
     """The page."""
     crops = record["images"]
+    cases = [c for row in record["recurrences"]["rows"] for c in row["cases"]]
     photos = f"{len(set(crops['groups']))} of {crops['photographs']} photographs"
     return "\n".join(
         [
@@ -185,6 +188,7 @@ def render(record: Record) -> str:
             "## Recurrences\n",
             RECURRENCES.format(seeds=record["recurrences"]["seeds"]),
             of_recurrences(record["recurrences"]),
+            FAILS * any(None in case for case in cases),
             TRIED,
         ]
     )
@@ -279,6 +283,9 @@ RECURRENCES = """Random weights, of usual and of large scale, and an LSTM that i
 trained to tell which mark came first. The sum of absolute relevances over the score, the
 largest of {seeds} seeds, and, last, how far the loop's relevances are from those of its
 steps written out.
+"""
+
+FAILS = """*Fails*: the explanation of this network stops with an error, which is a fault.
 """
 
 TRIED = """## What was tried and lost
