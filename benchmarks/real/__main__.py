@@ -56,7 +56,15 @@ CHOSEN = {
     ),
     "prompts": (
         *("random", "gradient x input", "integrated gradients", "DeepLIFT"),
-        *("Default", OLD, "jaxlrp AttnLRP", "LXT AttnLRP", "CPLRP, gates held", "ResLRP", "EpsilonPlus"),
+        *(
+            "Default",
+            OLD,
+            "jaxlrp AttnLRP",
+            "LXT AttnLRP",
+            "CPLRP, gates held",
+            "ResLRP",
+            "EpsilonPlus",
+        ),
         "dynamicLRP plain",
     ),
     "recurrences": ("Default", "Proportional", "AttnLRP", "ResLRP"),
@@ -72,7 +80,8 @@ def named(names: Sequence[str] | None, methods: Sequence[Any]) -> list[Any]:
     return [
         method
         for method in methods
-        if names is None or not {method.name, f"{method.side} {method.name}"}.isdisjoint(names)
+        if names is None
+        or not {method.name, f"{method.side} {method.name}"}.isdisjoint(names)
     ]
 
 

@@ -116,11 +116,11 @@ def rivals(part: Record) -> dict[str, Row | None]:
     def first(chosen: list[Row]) -> Row | None:
         return chosen[0] if chosen else None
 
-    lrp = [
-        r for r in rows if r["side"] != "other" and not r["method"].startswith(OWN)
-    ]
+    lrp = [r for r in rows if r["side"] != "other" and not r["method"].startswith(OWN)]
     return {
-        "gradient x input": first([r for r in rows if r["method"] == "gradient x input"]),
+        "gradient x input": first(
+            [r for r in rows if r["method"] == "gradient x input"]
+        ),
         "the best preset": first(lrp),
         "the default before": first(
             [r for r in rows if r["method"].startswith("Proportional (")]
@@ -141,8 +141,12 @@ def verdicts(record: Record) -> str:
                 line.append("–")
                 continue
             gap, error = difference(part, ours, row)
-            who = "" if kind in ("gradient x input", "the default before") else (
-                f" ({row['side'] + ' ' if row['side'] != 'other' else ''}{row['method']})"
+            who = (
+                ""
+                if kind in ("gradient x input", "the default before")
+                else (
+                    f" ({row['side'] + ' ' if row['side'] != 'other' else ''}{row['method']})"
+                )
             )
             line.append(f"{gap:+.2f} ± {error:.2f}{who}")
         lines.append(line)
@@ -220,7 +224,7 @@ scikit-learn and matplotlib carry.
 - *size*: the sum of absolute relevances over the score, the largest of all examples:
   of pixels, or of tokens. A rule that amplifies shows here.
 - *seconds*: what explaining all examples took, compilation included, on two cores of
-  a shared machine. They say little of a method's cost, which
+  a shared machine, in several runs. They say little of a method's cost, which
   [Performance](performance.md) has.
 - *side*: `jaxlrp`; the library whose rules these are, as `jaxlrp.compat` has them; or
   *other*, what is no LRP.
@@ -264,13 +268,15 @@ phoneme is spelled with. It and the columns after it are those of `<unk>`, which
 for methods that have a baseline alone.
 
 Integrated gradients and DeepLIFT know what letters are replaced by: it is their
-baseline. *From zero* they do not, as no rule of LRP does. Where a baseline is known,
-`attribution.deep_lift` is the better choice.
+baseline. *From zero* the former do not, as no rule of LRP does. On this network
+`attribution.deep_lift` with the right baseline is the better choice; on the language
+model it is not.
 """
 
 PROMPTS = """SmolLM2-135M on {count} prompts, in each of which one word settles the
 answer ("The capital of **France** is the city of" Paris). Explained is the logit of
 the next token; tokens are replaced by the mean of all embeddings, and all are ranked.
+Integrated gradients have eight steps.
 """
 
 FIRST = """Attention that looks for nothing rests on the first token, whatever it is.
@@ -327,7 +333,7 @@ table above. They do not bound the random recurrences below; gamma does.
 | residual sums, generalised gamma 1 | 3.54 | 67 % | 3.80 | |
 | gamma 4 | 3.96 | 75 % | | |
 | gamma 16 | 4.16 | 77 % | 4.37 | |
-| by absolute size: **the default** | 4.88 | 87 % | 5.10 | |
+| by absolute size, as **the default** has them | 4.88 | 87 % | 5.10 | |
 | CP-LRP | 5.96 | 85 % | 4.17 | 50 % |
 | CP-LRP, gates held | 6.06 | | 4.18 | 30 % |
 | CP-LRP, bounded sums | | | 2.32 | |

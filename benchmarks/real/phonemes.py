@@ -201,7 +201,9 @@ def setting(
 def _from_zero(f: sequences.F, x: Array, target: Array, baseline: Array) -> Array:
     """Integrated gradients whose way begins at zero, whatever letters become."""
     zero = jnp.where(baseline == x, x, 0)
-    return attribution.integrated_gradients(f, target=target, baseline=zero, steps=50)(x)
+    return attribution.integrated_gradients(f, target=target, baseline=zero, steps=50)(
+        x
+    )
 
 
 METHODS: tuple[Method, ...] = (
