@@ -124,7 +124,11 @@ def of_recurrences(part: Record) -> str:
     gaps = [{name: gap for name, _, gap in row["cases"]} for row in rows]
     head = ["network", *(row["method"] for row in rows), f"{rows[0]['method']}: forms"]
     lines = [
-        [name, *(short(r.get(name)) for r in ratios), short(gaps[0][name])]
+        [
+            name,
+            *(short(r[name]) if name in r else "–" for r in ratios),
+            short(gaps[0][name]),
+        ]
         for name in names
     ]
     return table(head, lines, 1)
@@ -309,8 +313,8 @@ all: 5.96, with gates held 6.06, against 4.88 of the default (see below).
 
 RECURRENCES = """Random weights, of usual and of large scale, and an LSTM that is
 trained to tell which mark came first. The sum of absolute relevances over the score,
-the largest of {seeds} seeds, and, last, how far the loop's relevances are from those of its
-steps written out.
+the largest of {seeds} seeds, and, last, how far the loop's relevances are from those of
+its steps written out. A dash: not measured.
 """
 
 FAILS = """*Fails*: the explanation of this network stops with an error, a fault.
