@@ -6,6 +6,7 @@
 # make bench-peers  peers' time beside ours, then that page
 # make zoo      models of many libraries: writes docs/coverage.md
 # make faithfulness  trains small networks, compares explanations: docs/faithfulness.md
+# make real     pretrained networks of images, letters, words: docs/real-networks.md
 # make sentences  why two sentences are similar, with a pretrained model
 # make hub      the examples of the Hugging Face hub, with tiny models
 # make multiprocess  a dataset, explained by two processes
@@ -28,7 +29,7 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 # Every test function, with the first of eight parts of its cases; tests/parts.py.
 PART ?= 1/8
 
-.PHONY: test test-all demo examples sentences hub multiprocess bench bench-peers faithfulness
+.PHONY: test test-all demo examples real sentences hub multiprocess bench bench-peers faithfulness
 .PHONY: peers peers-venv zoo docs lint format types build clean
 
 test: $(VENV)/.test $(VENV)/.weights
@@ -46,6 +47,10 @@ examples: $(VENV)/.demo
 
 sentences: $(VENV)/.sentences $(VENV)/.weights
 	$(BIN)/python -m examples.sentences
+
+# More arguments, e.g. REAL_ARGS="--parts prompts" or --all.
+real: $(VENV)/.real $(VENV)/.weights
+	$(BIN)/python -m benchmarks.real $(REAL_ARGS)
 
 multiprocess: $(VENV)/.demo
 	$(BIN)/python -m examples.multiprocess

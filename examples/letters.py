@@ -202,7 +202,7 @@ METHODS = {
     "default": lambda f, target: jaxlrp.lrp(f, target=target),
     "generalised gamma": lambda f, target: jaxlrp.lrp(
         f,
-        composites.Default().on("layer", rules.GeneralizedGamma(4.0)),
+        composites.Proportional().on("layer", rules.GeneralizedGamma(4.0)),
         target=target,
     ),
     "gradient × input": lambda f, target: attribution.gradient_x_input(

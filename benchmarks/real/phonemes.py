@@ -27,7 +27,7 @@ from jax import Array
 from benchmarks.real import sequences
 from benchmarks.real.sequences import Method, Setting, lrp
 from examples import letters
-from jaxlrp import compat, composites, rules
+from jaxlrp import attribution, compat, composites, rules
 
 WORDS = tuple(
     """
@@ -198,8 +198,17 @@ def setting(
     )
 
 
+def _from_zero(f: sequences.F, x: Array, target: Array, baseline: Array) -> Array:
+    """Integrated gradients whose way begins at zero, whatever letters become."""
+    zero = jnp.where(baseline == x, x, 0)
+    return attribution.integrated_gradients(f, target=target, baseline=zero, steps=50)(
+        x
+    )
+
+
 METHODS: tuple[Method, ...] = (
     *sequences.general(),
+    Method("integrated gradients from zero", "other", _from_zero),
     lrp("Default", composites.Default()),
     lrp("Proportional (default before)", composites.Proportional()),
     lrp(
