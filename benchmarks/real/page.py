@@ -176,9 +176,7 @@ def verdicts(record: Record) -> str:
             who = (
                 ""
                 if kind in ("gradient x input", "the default before")
-                else (
-                    f" ({row['side'] + ' ' if row['side'] != 'other' else ''}{row['method']})"
-                )
+                else (f" ({row['side']} {row['method']})".replace("(other ", "("))
             )
             line.append(f"{gap:+.2f} ± {error:.2f}{who}")
         lines.append(line)
