@@ -315,8 +315,8 @@ the largest of {seeds} seeds, and, last, how far the loop's relevances are from 
 its steps written out. A dash: not measured.
 """
 
-FAILS = """*Fails*: step by step, the explanation stops with an error, which is a fault; a
-size beside it is the loop's.
+FAILS = """*Fails*: step by step, the explanation stops with an error, which is a fault;
+a size beside it is the loop's.
 """
 
 TRIED = """## What was tried and lost
