@@ -176,9 +176,7 @@ def verdicts(record: Record) -> str:
             who = (
                 ""
                 if kind in ("gradient x input", "the default before")
-                else (
-                    f" ({row['side'] + ' ' if row['side'] != 'other' else ''}{row['method']})"
-                )
+                else (f" ({row['side']} {row['method']})".replace("(other ", "("))
             )
             line.append(f"{gap:+.2f} ± {error:.2f}{who}")
         lines.append(line)
@@ -317,7 +315,8 @@ the largest of {seeds} seeds, and, last, how far the loop's relevances are from 
 its steps written out. A dash: not measured.
 """
 
-FAILS = """*Fails*: the explanation of this network stops with an error, a fault.
+FAILS = """*Fails*: step by step, the explanation stops with an error, which is a fault;
+a size beside it is the loop's.
 """
 
 TRIED = """## What was tried and lost
