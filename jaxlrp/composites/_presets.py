@@ -12,13 +12,14 @@ from jaxlrp.rules import Rule
 def Default() -> Composite:  # noqa: N802
     """What `composite=None` means: a good start for any model, by structure.
 
-    - Convolutions, and layers whose weights a path meets again (recurrences):
-      generalised gamma 0.25, where positive contributions count a quarter more.
+    - Convolutions: generalised gamma 0.25, where contributions of the result's sign
+      count a quarter more. Layers whose weights a path meets again, in recurrences: 0.1.
     - Other dense layers: `R_j = sum_i x_j w_ij R_i / s(z_i)`, epsilon `1e-6` of the
       layer's root mean square.
     - Sums and shifts `c = a + b`: generalised gamma 1,
       `R_a = g_a a R / (g_a a + g_b b)` with `g = 2` for what has the sign of `c` and 1
-      for the rest: at most three times the size of what arrives leaves again.
+      for the rest: at most three times the size of what arrives leaves again. Residual
+      sums `x + f(x)`: by absolute size, `R_a = |a| R / (|a| + |b|)`.
     - Gates, factors that cannot be negative, are held constant (Arras et al. 2017);
       other products are shared evenly.
     - Identity on activations; normalisers held constant; AttnLRP for softmax and
