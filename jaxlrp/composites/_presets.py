@@ -13,7 +13,8 @@ def Default() -> Composite:  # noqa: N802
     """What `composite=None` means: a good start for any model, by structure.
 
     - Convolutions: generalised gamma 0.25, where contributions of the result's sign
-      count a quarter more. Layers whose weights a path meets again, in recurrences: 0.1.
+      count a quarter more. Layers whose weights a path meets again, in recurrences:
+      0.1.
     - Other dense layers: `R_j = sum_i x_j w_ij R_i / s(z_i)`, epsilon `1e-6` of the
       layer's root mean square.
     - Sums and shifts `c = a + b`: generalised gamma 1,
