@@ -94,7 +94,11 @@ def test_it_takes_one_forward_pass_more():
     once, again = found
     assert once == 2 * 2 * LAYERS
     # The last segment is not run again.
-    assert 2 * 2 * LAYERS < again <= 3 * 2 * LAYERS
+    assert again <= 3 * 2 * LAYERS
+    if saved_by_a_checkpoint() > 0.6:
+        assert again >= once  # a compiler that merges both passes may run none again
+    else:
+        assert again > once
 
 
 def test_a_policy_says_what_is_kept():
