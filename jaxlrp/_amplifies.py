@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from jaxlrp import _compat
 from jaxlrp._program import Value
 from jaxlrp._steps import Reading, Step
+from jaxlrp.primitives import lookup
 from jaxlrp.rules import LRP0, Epsilon, Norm, Pass, Rule
 
 _SIGNED = (LRP0, Epsilon, Norm)
@@ -45,7 +46,8 @@ def _may_cancel(step: Step, reading: Reading) -> bool:
     facts = [reading.facts[v] for v in step.signals]
     if any(f.reduced for f in facts):
         return False
-    adds = step.main.primitive.name != "sub"
+    entry = lookup(step.main.primitive)
+    adds = entry is not None and not entry.subtracts
     return not (adds and all(f.nonnegative for f in facts))
 
 

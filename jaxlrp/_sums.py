@@ -41,20 +41,21 @@ def claim_sums(
             role, residual = "sum", _is_residual(members, claims)
             rule = _rules_of(last, claims, composite)[residual]
         if not rule.compares_parts:
-            if role == "sum":
-                signals = _signals((claims.program.equations[last],), claims)
-                steps[last] = Step(
-                    role, (claims.program.equations[last],), signals, residual=residual
-                )
-                claims.role[last] = "chain"
-            continue
-        if role == "sum" and _is_one_map(members, claims):
+            if role == "shift":
+                continue
+            members = {last}
+        elif role == "sum" and _is_one_map(members, claims):
             claims.role.update(dict.fromkeys(members, "linear"))
             continue
         claims.role.update(dict.fromkeys(members, "chain"))
-        own = tuple(claims.program.equations[i] for i in sorted(members))
+        own = _equations(members, claims)
         steps[last] = Step(role, own, _signals(own, claims), residual=residual)
     return steps
+
+
+def _equations(members: set[int], claims: Claims) -> tuple[Equation, ...]:
+    """The equations of a sum, in order."""
+    return tuple(claims.program.equations[i] for i in sorted(members))
 
 
 def _signals(equations: Sequence[Equation], claims: Claims) -> tuple[Value, ...]:
@@ -116,7 +117,7 @@ def _way_to_sum(
 
 def _is_residual(members: set[int], claims: Claims) -> bool:
     """Is some part of the sum made of another one, as in `x + f(x)`?"""
-    own = tuple(claims.program.equations[i] for i in sorted(members))
+    own = _equations(members, claims)
     sources = {_uncast(v, claims) for v in _signals(own, claims)}
     return any(_is_made_of(v, sources - {v}, claims) for v in sources)
 
@@ -157,10 +158,8 @@ def _is_one_map(members: set[int], claims: Claims) -> bool:
     So is what a statistic of a value is subtracted from. Such a sum is a layer in all
     but name, with weights between different elements.
     """
-    equations = claims.program.equations
-    own = tuple(equations[i] for i in sorted(members))
     sources, weighted = set(), []
-    for v, _ in parts(own):
+    for v, _ in parts(_equations(members, claims)):
         if not isinstance(v, Value) or not claims.active(v):
             return False
         source, weights = _source(v, claims)
