@@ -44,7 +44,9 @@ def claim_sums(
             if role == "shift":
                 continue
             members = {last}
-        elif role == "sum" and _is_one_map(members, claims):
+        elif _is_complex(last, claims) or (
+            role == "sum" and _is_one_map(members, claims)
+        ):
             claims.role.update(dict.fromkeys(members, "linear"))
             continue
         claims.role.update(dict.fromkeys(members, "chain"))
@@ -204,6 +206,12 @@ def _adds(index: int, claims: Claims) -> bool:
 def _is_sum(index: int, claims: Claims) -> bool:
     inputs = claims.program.equations[index].inputs
     return _adds(index, claims) and all(map(claims.active, inputs))
+
+
+def _is_complex(index: int, claims: Claims) -> bool:
+    """Of complex numbers, which have no signs to compare: in proportion."""
+    (out,) = claims.program.equations[index].outputs
+    return jnp.issubdtype(out.aval.dtype, jnp.complexfloating)
 
 
 def _is_passed(equation: Equation, claims: Claims) -> bool:

@@ -294,6 +294,20 @@ def turned_whole(x):
     return x * jnp.cos(angle) + turned * jnp.sin(angle)
 
 
+def test_complex_sums_have_no_signs_and_stay_in_proportion():
+    a, b = jnp.array([3.0, -1.0]), jnp.array([-2.9, 2.0])
+
+    def f(a, b):
+        return jnp.real((a * (1 + 1j) + b * 2j) * (1 - 1j) + (0.5 + 1j))
+
+    found, expected = (
+        jaxlrp.lrp(f, composite, argnums=(0, 1), target="all")(a, b)
+        for composite in (None, composites.Proportional())
+    )
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "f",
     [turned_halves, turned_whole, lambda x: x - x.mean()],
