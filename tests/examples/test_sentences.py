@@ -3,8 +3,6 @@
 Most tests have a tiny random model, written in the format of the real one.
 """
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,78 +13,24 @@ pytest.importorskip("safetensors")
 pytest.importorskip("sklearn")
 pytest.importorskip("tokenizers")
 
-from safetensors.numpy import save_file  # noqa: E402
-from tokenizers import Tokenizer, models, pre_tokenizers, processors  # noqa: E402
-
 import jaxlrp  # noqa: E402
 from examples import sentences, sentences_model, sentences_report  # noqa: E402
 from jaxlrp import similarity, text  # noqa: E402
+from tests.networks import sentence_files  # noqa: E402
 from tests.networks.golden import GOLDEN  # noqa: E402
-
-WIDTH, HIDDEN, HEADS, LAYERS = 8, 12, 2, 2
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-
-
-def random_tensors(vocabulary):
-    """Under Hugging Face's names, kernels as (outputs, inputs)."""
-    random = np.random.default_rng(0)
-    shapes = {
-        "embeddings.word_embeddings.weight": (vocabulary, WIDTH),
-        "embeddings.position_embeddings.weight": (32, WIDTH),
-        "embeddings.token_type_embeddings.weight": (2, WIDTH),
-        "embeddings.LayerNorm.weight": (WIDTH,),
-        "embeddings.LayerNorm.bias": (WIDTH,),
-    }
-    dense = {
-        "attention.self.query": (WIDTH, WIDTH),
-        "attention.self.key": (WIDTH, WIDTH),
-        "attention.self.value": (WIDTH, WIDTH),
-        "attention.output.dense": (WIDTH, WIDTH),
-        "intermediate.dense": (HIDDEN, WIDTH),
-        "output.dense": (WIDTH, HIDDEN),
-    }
-    for layer in range(LAYERS):
-        prefix = f"encoder.layer.{layer}"
-        for name, shape in dense.items():
-            shapes[f"{prefix}.{name}.weight"] = shape
-            shapes[f"{prefix}.{name}.bias"] = shape[:1]
-        for name in ("attention.output.LayerNorm", "output.LayerNorm"):
-            shapes[f"{prefix}.{name}.weight"] = shapes[f"{prefix}.{name}.bias"] = (
-                WIDTH,
-            )
-    tensors = {
-        name: 0.4 * random.standard_normal(shape, np.float32)
-        for name, shape in shapes.items()
-    }
-    ones = {k: 1 + v for k, v in tensors.items() if k.endswith("LayerNorm.weight")}
-    return tensors | ones | {"embeddings.position_ids": np.arange(32)[None]}
+from tests.networks.sentence_files import (  # noqa: E402
+    HEADS,
+    LAYERS,
+    WIDTH,
+    random_tensors,
+)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A tiny model in the format of the real one."""
     path = tmp_path_factory.mktemp("model")
-    used = " ".join(s for pair in sentences.PAIRS for s in pair).lower()
-    vocabulary = {w: i for i, w in enumerate([*SPECIAL, *sorted(set(used.split()))])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        "[CLS] $A [SEP]", None, [("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer.enable_padding(length=20)
-    tokenizer.save(str(path / "tokenizer.json"))
-    config = {
-        "model_type": "bert",
-        "vocab_size": len(vocabulary),
-        "hidden_size": WIDTH,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "intermediate_size": HIDDEN,
-        "max_position_embeddings": 32,
-        "layer_norm_eps": 1e-12,
-    }
-    (path / "config.json").write_text(json.dumps(config))
-    save_file(random_tensors(len(vocabulary)), path / "model.safetensors")
+    sentence_files.write(path, (s for pair in sentences.PAIRS for s in pair))
     return path
 
 
