@@ -59,6 +59,7 @@ class Setting:
       baseline: what removed tokens are replaced by, `Float[Array, "width"]`.
       steps: in how many steps all are removed.
       batch: how many examples are explained at once.
+      digits: of ABPC that are shown.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Setting:
     baseline: Array
     steps: int = 8
     batch: int = 10
+    digits: int = 2
 
 
 # ---- methods ---------------------------------------------------------------------
@@ -229,7 +231,7 @@ def compare(
     rows = []
     for method in methods:
         rows.append(row(method, *measure(method.explain)))
-        show(line(rows[-1]))
+        show(line(rows[-1], at.digits))
     return rows
 
 
@@ -251,13 +253,13 @@ COLUMNS = (
 )
 
 
-def line(row: Mapping[str, Any]) -> str:
+def line(row: Mapping[str, Any], digits: int = 2) -> str:
     """A row of the table."""
     mean, error = row["ABPC"]
     cells = [
         row["method"],
         row["side"],
-        f"{mean:.2f} ± {error:.2f}",
+        f"{mean:.{digits}f} ± {error:.{digits}f}",
         f"{100 * row['evidence'][0]:.0f} %",
         f"{row['rank'][0]:.2f}",
         *(f"{row[name]:.3g}" for name in ("size", "tokens", "ratio")),
@@ -266,7 +268,8 @@ def line(row: Mapping[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
+def table(rows: Sequence[Mapping[str, Any]], digits: int = 2) -> str:
     """The rows, the most faithful first; errors are one standard error."""
     head = f"| {' | '.join(COLUMNS)} |\n|---|---|{'--:|' * (len(COLUMNS) - 2)}"
-    return "\n".join([head, *map(line, sorted(rows, key=lambda r: -r["ABPC"][0]))])
+    ranked = sorted(rows, key=lambda row: -row["ABPC"][0])
+    return "\n".join([head, *(line(row, digits) for row in ranked)])
