@@ -6,7 +6,8 @@
 # make bench-peers  peers' time beside ours, then that page
 # make zoo      models of many libraries: writes docs/coverage.md
 # make faithfulness  trains small networks, compares explanations: docs/faithfulness.md
-# make real     pretrained networks of images, letters, words: docs/real-networks.md
+# make real     pretrained networks of images, letters, words, sentences:
+#               docs/real-networks.md
 # make sentences  why two sentences are similar, with a pretrained model
 # make hub      the examples of the Hugging Face hub, with tiny models
 # make multiprocess  a dataset, explained by two processes

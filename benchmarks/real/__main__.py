@@ -25,6 +25,7 @@ from benchmarks.real import (
     image_figures,
     images,
     page,
+    pairs,
     phonemes,
     prompts,
     recurrences,
@@ -67,6 +68,13 @@ CHOSEN = {
         ),
         "dynamicLRP plain",
     ),
+    "pairs": (
+        *("random", "gradient x input", "integrated gradients", "DeepLIFT"),
+        *("Default", "Default, residual sums in proportion"),
+        *("Default, residual sums gamma 1", "Default, residual sums gamma 16"),
+        *(OLD, "jaxlrp AttnLRP", "LXT AttnLRP", "CPLRP", "CPLRP, gates held"),
+        *("ResLRP", "EpsilonPlus", "dynamicLRP plain"),
+    ),
     "recurrences": ("Default", "Proportional", "AttnLRP", "ResLRP"),
 }
 """What `make real` measures: names of methods, or a side and a name."""
@@ -88,26 +96,26 @@ def named(names: Sequence[str] | None, methods: Sequence[Any]) -> list[Any]:
 def of_images(names: Sequence[str] | None) -> Rows:
     """Photographs, and pairs of them."""
     network = images.pretrained()
-    crops, pairs = images.crops(network), images.montages()
+    crops, montages = images.crops(network), images.montages()
     given = images.references(network, crops)
     about = {
         "groups": crops.groups.tolist(),
         "photographs": len(photographs.PHOTOGRAPHS),
-        "montages": len(pairs.inputs),
+        "montages": len(montages.inputs),
     }
     for method in named(names, images.METHODS):
         explain = method.make(network.apply)
-        found = images.measure(network, explain, crops, pairs, given)
+        found = images.measure(network, explain, crops, montages, given)
         yield images.row(method, found, crops.groups), about
 
 
 def of_tokens(
     make: Callable[[], Setting], methods: Sequence[Any], names: Sequence[str] | None
 ) -> Rows:
-    """Letters or words."""
+    """Letters, words, or pairs of sentences."""
     at = make()
     measure = sequences.measurer(at)
-    about = {"examples": len(at.targets)}
+    about = {"examples": len(at.targets), "digits": at.digits}
     for method in named(names, methods):
         yield sequences.row(method, *measure(method.explain)), about
 
@@ -141,6 +149,9 @@ PARTS: dict[str, Callable[[Sequence[str] | None], Rows]] = {
     ),
     "prompts": functools.partial(
         of_tokens, lambda: prompts.setting(smollm.load(), first=True), prompts.METHODS
+    ),
+    "pairs": functools.partial(
+        of_tokens, lambda: pairs.setting(pairs.pretrained()), pairs.METHODS
     ),
     "recurrences": of_recurrences,
 }
@@ -182,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             kept = record.get(part, {"rows": []})["rows"]
             record[part] = {**about, "rows": replaced(kept, row)}
             gradient_ratio.write(options.record, record)
-            print(f"{part}: {page.said(row)}", flush=True)
+            print(f"{part}: {page.said(row, page.digits_of(about))}", flush=True)
     if set(record) >= set(PARTS):
         write_page(record, options.out)
 
