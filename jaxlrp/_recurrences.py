@@ -9,6 +9,10 @@ One walk forwards finds for each value the weights on its paths, a set as the bi
 integer. Weights are the same if they are the same value, or made in the same way of the
 same values. Those that a loop takes anew in each iteration, as a stack of layers in a
 `scan`, are others each time.
+
+A layer whose result is added to that of a recurrent layer lies in the recurrence too:
+the input's projection in `tanh(W x + U h)`. It is met at each step, and where the two
+cancel it amplifies as much, wherever it was computed: in the loop or ahead of it.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from jax.extend.core import Literal
 from jaxlrp import _compat, _facts
 from jaxlrp._facts import Facts
 from jaxlrp._program import Atom, Equation, Program
-from jaxlrp.primitives import Kind, lookup
+from jaxlrp.primitives import Entry, Kind, lookup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +34,13 @@ class _Known:
 
     Attributes:
       passed: the weights on its paths, as bits.
+      terms: the weights of the layers that it is a sum of, gated or not, as bits.
       key: how it is made, if it is made of constants.
       loops: the loops in whose iterations it is not the same, as bits.
     """
 
     passed: int = 0
+    terms: int = 0
     key: Hashable = None
     loops: int = 0
 
@@ -50,6 +56,7 @@ class _Sheet:
       varying: by loop, the weights that are others in each of its iterations.
       users: the layers of each matrix.
       again: the weights that some path passes twice.
+      sums: of each sum of layers, their weights, as bits.
     """
 
     memo: dict
@@ -58,6 +65,7 @@ class _Sheet:
     varying: dict[int, int] = dataclasses.field(default_factory=dict)
     users: dict[int, set[Equation]] = dataclasses.field(default_factory=dict)
     again: set[int] = dataclasses.field(default_factory=set)
+    sums: set[int] = dataclasses.field(default_factory=set)
 
 
 def find_recurrent(
@@ -70,7 +78,21 @@ def find_recurrent(
         for i, f in enumerate(inputs)
     ]
     _walk(program, inputs, given, sheet)
-    return frozenset().union(*(sheet.users[bit] for bit in sheet.again))
+    recurrent = _with_added(sum(sheet.again), sheet.sums)
+    users = (own for bit, own in sheet.users.items() if bit & recurrent)
+    return frozenset().union(*users)
+
+
+def _with_added(recurrent: int, sums: set[int]) -> int:
+    """And the weights of layers whose results are added to theirs."""
+    while True:
+        added = recurrent
+        for terms in sums:
+            if terms & added:
+                added |= terms
+        if added == recurrent:
+            return recurrent
+        recurrent = added
 
 
 def _walk(
@@ -109,9 +131,9 @@ def _passing(
     sheet: _Sheet,
 ) -> _Known:
     """What an active result has passed; a layer's weights are passed there."""
-    passed = 0
+    passed = terms = 0
     for operand in operands:
-        passed |= operand.passed
+        passed, terms = passed | operand.passed, terms | operand.terms
     entry = lookup(equation.primitive)
     layer = entry is not None and entry.kind is Kind.CONTRACTION and sum(active) == 1
     if layer:
@@ -123,8 +145,20 @@ def _passing(
                 sheet.varying[loop] = sheet.varying.get(loop, 0) | bit
         if passed & bit:
             sheet.again.add(bit)
-        passed |= bit
-    return _Known(passed)
+        passed, terms = passed | bit, bit
+    elif not _keeps_terms(entry):
+        terms = 0
+    elif entry.is_sum:
+        sheet.sums.add(terms)
+    return _Known(passed, terms)
+
+
+def _keeps_terms(entry: Entry | None) -> bool:
+    """Is the result made of the same layers' results, moved, added or gated?"""
+    if entry is None or entry.picks:
+        return False
+    linear = entry.kind is Kind.ELEMENTWISE and entry.linear([True])
+    return entry.kind is Kind.STRUCTURAL or entry.selects or linear
 
 
 def _made(equation: Equation, operands: Sequence[_Known]) -> list[_Known]:
@@ -162,11 +196,16 @@ def _of_bodies(
 def _joined(alike: Sequence[_Known]) -> _Known:
     """One of several."""
     first, *others = alike
-    passed, loops = first.passed, first.loops
-    for other in others:
-        passed, loops = passed | other.passed, loops | other.loops
     same = all(other.key == first.key for other in others)
-    return _Known(passed, first.key if same else None, loops)
+    joined = dataclasses.replace(first, key=first.key if same else None)
+    for other in others:
+        joined = dataclasses.replace(
+            joined,
+            passed=joined.passed | other.passed,
+            terms=joined.terms | other.terms,
+            loops=joined.loops | other.loops,
+        )
+    return joined
 
 
 def _of_loop(
@@ -184,26 +223,32 @@ def _of_loop(
     inside = [
         one
         if i < consts or (i < split and body.outputs[i - consts] is body.inputs[i])
-        else _Known(one.passed, _taken(equation, i, split, one), one.loops | loop)
+        else dataclasses.replace(
+            one, key=_taken(equation, i, split, one), loops=one.loops | loop
+        )
         for i, one in enumerate(given)
     ]
     while True:
         outs = _walk(body, inputs, inside, sheet)
         changing = sheet.varying.get(loop, 0)
         carry = [
-            dataclasses.replace(a, passed=a.passed | (b.passed & ~changing))
+            dataclasses.replace(
+                a,
+                passed=a.passed | (b.passed & ~changing),
+                terms=a.terms | (b.terms & ~changing),
+            )
             for a, b in zip(inside[consts:split], outs[:carries], strict=True)
         ]
         if carry == inside[consts:split]:
             break
         inside[consts:split] = carry
-    passed = [*(a.passed | b.passed for a, b in zip(carry, outs, strict=False))]
-    passed += [out.passed for out in outs[carries:]]
     outer = 0
     for one in given:
         outer |= one.loops
+    ends = [_joined(pair) for pair in zip(carry, outs, strict=False)]
     return [
-        _Known(bits, ("result", equation, i), outer) for i, bits in enumerate(passed)
+        dataclasses.replace(end, key=("result", equation, i), loops=outer)
+        for i, end in enumerate([*ends, *outs[carries:]])
     ]
 
 

@@ -237,9 +237,12 @@ def test_gamma_may_be_mapped_over():
 W, V = RNG.normal(size=(2, 8, 8))
 
 
-def roles(f, whole=None):
+BY_SIZE = composites.Default().on("sum", rules.Absolute(joint=True), residual=True)
+
+
+def roles(f, whole=BY_SIZE):
     """(role, rule) of each row of the plan for one vector."""
-    rows = jaxlrp.plan(f, whole or composites.Default())(jnp.asarray(X[0])).rows
+    rows = jaxlrp.plan(f, whole)(jnp.asarray(X[0])).rows
     return [(row.role, row.rule.split("(")[0]) for row in rows]
 
 
@@ -294,6 +297,23 @@ def turned_whole(x):
     return x * jnp.cos(angle) + turned * jnp.sin(angle)
 
 
+def test_complex_convolutions_have_no_signs_and_stay_in_proportion():
+    draw = np.random.default_rng(0)
+    parts = draw.normal(size=(2, 3, 2, 4)).astype(np.float32)
+    kernel = jnp.asarray(parts[0] + 1j * parts[1])
+    x = jnp.asarray(draw.normal(size=(1, 6, 2)), jnp.float32)
+
+    def f(x):
+        layout = ("NWC", "WIO", "NWC")
+        z = lax.conv_general_dilated(
+            x.astype(kernel.dtype), kernel, (1,), "SAME", dimension_numbers=layout
+        )
+        return jnp.real(z).sum((0, 1))
+
+    expected = jaxlrp.lrp(f, composites.Proportional(), target=0)(x)
+    np.testing.assert_allclose(jaxlrp.lrp(f, target=0)(x), expected, atol=1e-5)
+
+
 def test_complex_sums_have_no_signs_and_stay_in_proportion():
     a, b = jnp.array([3.0, -1.0]), jnp.array([-2.9, 2.0])
 
@@ -316,7 +336,7 @@ def test_complex_sums_have_no_signs_and_stay_in_proportion():
 def test_one_linear_map_of_one_value_stays_in_proportion(f):
     x = jnp.asarray(X[0])
     assert "sum" not in [role for role, _ in roles(f)]
-    found = jaxlrp.lrp(f, target=lambda y: y * V[0])(x)
+    found = jaxlrp.lrp(f, BY_SIZE, target=lambda y: y * V[0])(x)
     wanted = x * jax.grad(lambda x: (f(x) * V[0]).sum())(x)
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-12)
 

@@ -13,14 +13,14 @@ def Default() -> Composite:  # noqa: N802
     """What `composite=None` means: a good start for any model, by structure.
 
     - Convolutions: generalised gamma 0.25, where contributions of the result's sign
-      count a quarter more. Layers whose weights a path meets again, in recurrences:
-      0.1.
+      count a quarter more. Layers whose weights a path meets again, in recurrences, and
+      layers that are added to those: 0.05.
     - Other dense layers: `R_j = sum_i x_j w_ij R_i / s(z_i)`, epsilon `1e-6` of the
       layer's root mean square.
     - Sums and shifts `c = a + b`: generalised gamma 1,
       `R_a = g_a a R / (g_a a + g_b b)` with `g = 2` for what has the sign of `c` and 1
       for the rest: at most three times the size of what arrives leaves again. Residual
-      sums `x + f(x)`: by absolute size, `R_a = |a| R / (|a| + |b|)`.
+      sums `x + f(x)`: in proportion, `R_a = a R / (a + b)`.
     - Gates, factors that cannot be negative, are held constant (Arras et al. 2017);
       other products are shared evenly.
     - Identity on activations; normalisers held constant; AttnLRP for softmax and
@@ -40,9 +40,9 @@ def Default() -> Composite:  # noqa: N802
         Proportional()
         .named("Default")
         .on("convolution", rules.GeneralizedGamma(0.25))
-        .on("layer", rules.GeneralizedGamma(0.1), recurrent=True)
+        .on("layer", rules.GeneralizedGamma(0.05), recurrent=True)
         .on("sum", bounded)
-        .on("sum", rules.Absolute(joint=True), residual=True)
+        .on("sum", rules.LRP0(), residual=True)
         .on("shift", bounded)
     )
 

@@ -346,7 +346,8 @@ class GeneralizedGamma(Biased):
             + sum_i over z_i < 0:  (contribution to z + gamma n) R_i / s(z + gamma n)
 
     where the denominators carry `b + gamma b+` and `b + gamma b-`. Relevance of an
-    output that is exactly zero is dropped. Conserves but for bias and epsilon.
+    output that is exactly zero is dropped. Conserves but for bias and epsilon. Complex
+    contributions have no signs: of complex layers it is epsilon.
     Source: Andeol et al. 2021; zennit's `Gamma`.
     """
 
@@ -369,6 +370,8 @@ class GeneralizedGamma(Biased):
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
         x, y = layer.x, layer.y
+        if jnp.iscomplexobj(y):
+            return self._cut(layer, layer.contributions, lambda b: b)
         gamma = jnp.asarray(self.gamma, y.dtype)
         if layer.nonnegative and layer.rectified and self.bias != "absolute":
             # Relevance comes where z > 0 only: one product, there and back.
