@@ -7,6 +7,7 @@ so does the identity on an activation that saturates, where a gradient would van
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator, Mapping, Sequence
 
 from jaxlrp import _compat
@@ -22,7 +23,7 @@ _SIGNED = (LRP0, Epsilon, Norm)
 def reason(step: Step, rule: Rule | None, reading: Reading, recurrent: bool) -> str:
     """Why a step may make relevance grow under its rule, in words; or nothing.
 
-    `recurrent`: it lies on a recurrence's way around, see `in_recurrence`.
+    `recurrent`: it lies on a recurrence's way around, see `in_recurrences`.
     """
     why = _why(step, rule, reading, recurrent)
     return f"{type(rule).__name__} {why}" if why else ""
@@ -51,14 +52,38 @@ def _may_cancel(step: Step, reading: Reading) -> bool:
     return not (adds and all(f.nonnegative for f in facts))
 
 
-def in_recurrence(step: Step) -> frozenset[int]:
-    """The steps, by identity, that a loop runs through again with the same weights.
+def in_recurrences(reading: Reading) -> frozenset[int]:
+    """The steps, by identity, of recurrences, whether in loops or written out."""
+    loops = (_in_loop(step) for step in reading.steps if step.bodies)
+    return frozenset().union(_written_out(reading), *loops)
+
+
+def _written_out(reading: Reading) -> frozenset[int]:
+    """Layers that lie behind one another with the same weights, and what is between."""
+    users = collections.defaultdict(list)
+    for step in reading.steps:
+        if step.layer is not None and isinstance(step.layer.kernel, Value):
+            users[step.layer.kernel].append(step)
+    found: set[int] = set()
+    for layers in users.values():
+        if len(layers) == 1:
+            continue
+        starts = tuple(v for layer in layers for v in layer.outputs)
+        ends = tuple(v for layer in layers for v in layer.signals)
+        between = [id(step) for step in _between(reading, starts, ends)]
+        if between:
+            found.update(between, map(id, layers))
+    return frozenset(found)
+
+
+def _in_loop(step: Step) -> frozenset[int]:
+    """The steps that a loop runs through again with the same weights.
 
     Those on the way from its carry to its carry, bodies included, if a layer on that
     way has the weights of the iteration before. A loop over stacked layers has others.
     """
     params = step.main.params
-    if not (step.bodies and (_compat.is_loop(params) or _compat.is_while(params))):
+    if not (_compat.is_loop(params) or _compat.is_while(params)):
         return frozenset()
     (reading,) = step.bodies
     consts, carries = _compat.loop_split(dict(params), len(step.main.outputs))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxlrp import _facts
-from jaxlrp._amplifies import in_recurrence, in_words, reason
+from jaxlrp._amplifies import in_recurrences, in_words, reason
 from jaxlrp._program import Equation
 from jaxlrp._steps import Reading, Step
 from jaxlrp._transform import ArgNums, as_composite, trace
@@ -210,12 +210,12 @@ def _single_rows(
     reading: Reading, composite: Composite, depth: int, recurrent: frozenset[int]
 ) -> Iterator[Row]:
     """One row for each step."""
+    recurrent = recurrent | in_recurrences(reading)
     for step in reading.steps:
         if not any(_on_the_way(e, reading) for e in step.equations):
             continue
-        inside = recurrent | in_recurrence(step)
         for body in step.bodies:
-            yield from rows(body, composite, depth + 1, inside)
+            yield from rows(body, composite, depth + 1, recurrent)
         if step.bodies:
             continue
         rule = step.rule(composite)

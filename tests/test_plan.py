@@ -210,6 +210,27 @@ def test_a_recurrence_is_marked():
     assert len(notes) == 3 and all("test_plan.py" in note for note in notes)
 
 
+def test_a_recurrence_that_is_written_out_is_marked():
+    def f(w, xs):
+        h = jnp.tanh(xs[0] @ w["state"])
+        for x in xs[1:]:
+            h = jnp.tanh(h @ w["state"] + x @ w["input"])
+        return h @ w["head"]
+
+    weights = {name: W for name in ("state", "input", "head")}
+    found = amplifying(f, composites.Epsilon(), weights, X)
+    steps = len(X)
+    # The first activation lies before the second use of the weights, the last after all.
+    assert found.count(LAYER) == steps
+    assert found.count(SUM) == steps - 1
+    assert found.count(SATURATING) == steps - 1
+
+
+def test_one_layer_for_two_inputs_is_not_marked():
+    f = lambda w, x: jnp.tanh(jnp.tanh(x[0] @ w) * jnp.tanh(x[1] @ w))  # noqa: E731
+    assert amplifying(f, composites.Epsilon(), W, X) == []
+
+
 def test_a_recurrence_that_counts_or_calls_is_marked():
     @jax.checkpoint
     def cell(w, h):
