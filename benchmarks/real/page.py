@@ -323,7 +323,7 @@ Integrated gradients have eight steps.
 FIRST = """Attention that looks for nothing rests on the first token, whatever it is.
 CP-LRP, which holds attention constant, puts it before the evidence in half of the
 prompts or more. When it is neither ranked nor removed, CP-LRP is the most faithful of
-all: 5.96, with gates held 6.06, against 4.88 of the default (see below).
+all: 5.96, with gates held 6.06, against 4.79 of the default (see below).
 """
 
 PAIRS = """all-MiniLM-L6-v2 on both directions of {pairs} pairs of sentences, {count} in
@@ -367,11 +367,11 @@ so.
 | in proportion, `1 - sigmoid` not known as a gate | -0.40 | |
 | in proportion | 9.61 | 120 |
 | bounded sums | 11.15 | 12 |
-| bounded sums, gamma .05 on recurrent layers | 10.89 | |
+| bounded sums, gamma .05 on recurrent layers, as **the default** has them | 10.89 | |
 | bounded sums, gamma .1 | 10.80 | |
 | bounded sums, gamma .25 | 10.42 | |
 | bounded sums, gamma 1 | 9.69 | |
-| bounded sums and shifts, gamma .1: **the default** | 10.46 | 2.7 |
+| bounded sums and shifts, gamma .1 | 10.46 | 2.7 |
 | sums by absolute size everywhere | 9.35 | |
 | products shared evenly, gates too | -2.7 | |
 | gradient x input | 9.15 | |
@@ -379,22 +379,35 @@ so.
 | DeepLIFT | 13.12 | |
 
 A baseline that is known is worth more than a rule: integrated gradients and DeepLIFT
-were given the zero that letters are then replaced by. When letters become `<unk>`
-instead, the default has 9.51, integrated gradients from zero 8.63, gradient x input
-7.48.
+were given the zero that letters are then replaced by.
 
 Bounded sums alone are a little better than the default on this network, here and in the
-table above. They do not bound the random recurrences below; gamma does.
+table above. They do not bound the random recurrences below; gamma does. On the words of
+the table above, `<unk>` and zero:
+
+| rules | `<unk>` | zero | size |
+| --- | ---: | ---: | ---: |
+| bounded sums and shifts, gamma .1 | 10.77 | 11.55 | 1.28 |
+| gamma .05: **the default** | 10.82 | 11.77 | 1.32 |
+| gamma .02 | 10.86 | 11.87 | 1.41 |
+| gamma .1, shifts in proportion | 11.00 | 11.81 | 1.74 |
+| gamma .05, shifts in proportion | 11.02 | 11.97 | 1.97 |
+
+Shifts are bounded nevertheless: in a recurrence that is written out the first step is one,
+which in a loop is a sum.
 
 **SmolLM2**, 60 prompts, the first token left out, or counted:
 
 | rules | left out | evidence | counted | evidence |
 | --- | ---: | ---: | ---: | ---: |
-| residual sums in proportion | 4.79 | 62 % | 5.15 | |
-| residual sums, generalised gamma 1 | 3.54 | 67 % | 3.80 | |
+| residual sums in proportion, as **the default** has them | 4.79 | 62 % | 5.15 | 62 % |
+| generalised gamma .02 | 4.17 | 52 % | 4.27 | 52 % |
+| gamma .1 | 3.55 | 48 % | 3.50 | 48 % |
+| gamma .3 | 3.05 | 55 % | 3.11 | 55 % |
+| gamma 1 | 3.54 | 67 % | 3.80 | |
 | gamma 4 | 3.96 | 75 % | | |
 | gamma 16 | 4.16 | 77 % | 4.37 | |
-| by absolute size, as **the default** has them | 4.88 | 87 % | 5.10 | |
+| by absolute size | 4.92 | 87 % | 5.21 | 87 % |
 | CP-LRP | 5.96 | 85 % | 4.17 | 50 % |
 | CP-LRP, gates held | 6.06 | | 4.18 | 30 % |
 | CP-LRP, bounded sums | | | 2.32 | |
@@ -404,8 +417,8 @@ table above. They do not bound the random recurrences below; gamma does.
 | rules | ABPC |
 | --- | ---: |
 | gamma .25 on convolutions | 4.88 |
-| and sums with generalised gamma 1 | 4.75 |
-| and residual sums by absolute size: **the default** | 4.80 |
+| and sums with generalised gamma 1, residual ones too | 4.75 |
+| and residual sums by absolute size | 4.80 |
 | EpsilonGammaBox | 4.84 |
 
 All of these have .89 to .92 of the positive relevance in the right half.
@@ -418,4 +431,20 @@ All of these have .89 to .92 of the positive relevance in the right half.
 | tanh, norm 2, 16 steps | 9.7e3 | 108 | 50 | 40 |
 | GRU, scale 3, 48 steps | 104 | 25 | 21 | 19 |
 | LSTM, scale 3, 48 steps | 61 | 13 | 11.6 | 11 |
+
+Gamma is on the layers alone there whose weights are met again. With it on what is added
+to those as well, as the default has it, 16 seeds of larger networks have:
+
+| network | gamma .05: **the default** | gamma .1 |
+| --- | ---: | ---: |
+| tanh, norm 4, 64 steps | 34 | 20 |
+| tanh, norm 4, 128 steps | 22 | 13 |
+| tanh, norm 8, 64 steps | 1.2e7 | 1.7e4 |
+| GRU, scale 3, 64 steps | 15 | 13 |
+| GRU, scale 6, 64 steps | 14 | 11 |
+| LSTM, scale 6, 64 steps | 7.5 | 6.6 |
+
+Weights of norm 8 are too many for either; the warning says so. A recurrence of residual
+steps, `h + tanh(W h + U x)`, has 15 with weights of norm 1 and 104 with norm 4 in 64 steps;
+`.on("sum", rules.GeneralizedGamma(1.0), residual=True)` has 4 and 21.
 """
