@@ -47,6 +47,7 @@ CHOSEN = {
         "Proportional, gamma 0.25 on convolutions",
         *("jaxlrp EpsilonPlus", "jaxlrp EpsilonGammaBox"),
         *("zennit EpsilonPlus", "zennit EpsilonGammaBox"),
+        *("integrated gradients", "DeepLIFT", "ResLRP"),
     ),
     "phonemes": (
         *("random", "gradient x input", "integrated gradients", "DeepLIFT"),
@@ -57,20 +58,13 @@ CHOSEN = {
     ),
     "prompts": (
         *("random", "gradient x input", "integrated gradients", "DeepLIFT"),
-        *(
-            "Default",
-            OLD,
-            "jaxlrp AttnLRP",
-            "LXT AttnLRP",
-            "CPLRP, gates held",
-            "ResLRP",
-            "EpsilonPlus",
-        ),
-        "dynamicLRP plain",
+        *("Default", "Default, residual sums by absolute size"),
+        *(OLD, "jaxlrp AttnLRP", "LXT AttnLRP", "CPLRP, gates held"),
+        *("ResLRP", "EpsilonPlus", "dynamicLRP plain"),
     ),
     "pairs": (
         *("random", "gradient x input", "integrated gradients", "DeepLIFT"),
-        *("Default", "Default, residual sums in proportion"),
+        *("Default", "Default, residual sums by absolute size"),
         *("Default, residual sums gamma 1", "Default, residual sums gamma 16"),
         *(OLD, "jaxlrp AttnLRP", "LXT AttnLRP", "CPLRP", "CPLRP, gates held"),
         *("ResLRP", "EpsilonPlus", "dynamicLRP plain"),

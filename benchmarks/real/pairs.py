@@ -302,7 +302,10 @@ def residual(rule: rules.Rule) -> composites.Composite:
 METHODS: tuple[Method, ...] = (
     *sequences.general(steps=16, samples=8),
     lrp("Default", composites.Default()),
-    lrp("Default, residual sums in proportion", residual(rules.LRP0())),
+    lrp(
+        "Default, residual sums by absolute size",
+        residual(rules.Absolute(joint=True)),
+    ),
     lrp("Default, residual sums gamma 1", residual(rules.GeneralizedGamma(1.0))),
     lrp("Default, residual sums gamma 16", residual(rules.GeneralizedGamma(16.0))),
     lrp("Proportional (default before)", composites.Proportional()),

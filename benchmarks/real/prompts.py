@@ -202,6 +202,10 @@ def setting(
 METHODS: tuple[Method, ...] = (
     *sequences.general(steps=8, samples=8),
     lrp("Default", composites.Default()),
+    lrp(
+        "Default, residual sums by absolute size",
+        composites.Default().on("sum", rules.Absolute(joint=True), residual=True),
+    ),
     lrp("Proportional (default before)", composites.Proportional()),
     lrp("AttnLRP", composites.AttnLRP()),
     lrp("AttnLRPGamma", composites.AttnLRPGamma()),

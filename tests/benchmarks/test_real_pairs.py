@@ -175,9 +175,9 @@ def test_residual_sums_have_the_rule_that_is_asked_for():
         return method.explain(f, jnp.ones(2), jnp.array(0), jnp.zeros(2))
 
     # The second sum is 1 - 1/2: by absolute size its parts have 1/3 and 1/6 of it.
-    found = explain("Default")
+    found = explain("Default, residual sums by absolute size")
     np.testing.assert_allclose(found, [7 / 6, 1 / 3], rtol=1e-4)
-    found = explain("Default, residual sums in proportion")
+    found = explain("Default")
     np.testing.assert_allclose(found, [1 / 2, 1], rtol=1e-4)
 
 
