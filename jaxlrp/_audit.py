@@ -19,14 +19,15 @@ import numpy as np
 from jax import Array
 from jax.extend.core import Literal, jaxpr_as_fun
 
-from jaxlrp import _compat, _facts, _targets
+from jaxlrp import _compat, _targets
 from jaxlrp._bounds import warn_outside
-from jaxlrp._evaluate import Run
-from jaxlrp._linear import one_sided
 from jaxlrp._operations import tap
-from jaxlrp._program import Equation, Program, Value
+from jaxlrp._program.program import Equation, Program, Value
+from jaxlrp._reading.facts import body_programs, is_real
+from jaxlrp._reading.steps import Reading, Step
+from jaxlrp._rewriting.evaluate import Run
+from jaxlrp._rewriting.layers import one_sided
 from jaxlrp._sizes import LIMIT, ratio
-from jaxlrp._steps import Reading, Step
 from jaxlrp._transform import (
     ArgNums,
     Traced,
@@ -427,7 +428,7 @@ def _is_loop(step: Step) -> bool:
 
 
 def _places(step: Step, composite: Composite) -> list[str]:
-    """Where a step is observed, see `jaxlrp._run.Observe`."""
+    """Where a step is observed, see `jaxlrp._rewriting.environment.Observe`."""
     if step.bodies:
         return ["constant", "out", "in"] if _is_loop(step) else ["constant"]
     rule = step.rule(composite)
@@ -462,7 +463,7 @@ def _measure(
             slot = slots.get((id(step), place))
             if slot is None:  # what is in a body is observed there
                 return x, shadow
-            if _facts.is_real(x):
+            if is_real(x):
                 t = tuple(_compat.varying_like(v, x) for v in taps[slot])
                 return tap(x, shadow, t, weight)
             if shadow is not None:  # a symbol: all of it is in the shadow
@@ -698,7 +699,7 @@ def _culprit(
 
 
 def _bad(x: Any, test: Callable[[Any], Any]) -> bool:
-    return _facts.is_real(x) and bool(np.any(test(np.asarray(x, np.float64))))
+    return is_real(x) and bool(np.any(test(np.asarray(x, np.float64))))
 
 
 def _search(
@@ -727,7 +728,7 @@ def _search(
 
 def _search_inside(equation: Equation, operands: Sequence[Any]) -> Equation | None:
     """The equation in a loop, branch or call that is to blame."""
-    bodies = _facts.body_programs(equation, {})
+    bodies = body_programs(equation, {})
     if not bodies:
         return None
     params = dict(equation.params)

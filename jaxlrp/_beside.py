@@ -9,7 +9,7 @@ import jax
 from jax.extend.core import Literal
 
 from jaxlrp import _compat
-from jaxlrp._program import flatten
+from jaxlrp._program.program import flatten
 from jaxlrp._transform import (
     ArgNums,
     _arrays_of,

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from jaxlrp import _compat
-from jaxlrp._program import Value
-from jaxlrp._run import Environment, run_equations
-from jaxlrp._steps import Reading, Step
+from jaxlrp._program.program import Value
+from jaxlrp._reading.steps import Reading, Step
+from jaxlrp._rewriting.environment import Environment, run_equations
 from jaxlrp.composites import Composite
 from jaxlrp.errors import BoundsWarning
 from jaxlrp.rules import ZBox

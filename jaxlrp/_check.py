@@ -10,14 +10,15 @@ from typing import Any
 
 from jax.extend.core import jaxprs_in_params
 
-from jaxlrp import _compat, _facts
-from jaxlrp._amplifies import in_words
+from jaxlrp import _compat
 from jaxlrp._audit import Audit, auditor
-from jaxlrp._backward import Traced
 from jaxlrp._plan import rows
-from jaxlrp._program import Equation, Program, Value, aval_of
+from jaxlrp._program.program import Equation, Program, Value, aval_of
+from jaxlrp._reading.amplifies import in_words
+from jaxlrp._reading.facts import is_real
+from jaxlrp._reading.steps import Reading, Step
+from jaxlrp._rewriting.backward import Traced
 from jaxlrp._sizes import LIMIT
-from jaxlrp._steps import Reading, Step
 from jaxlrp._transform import ArgNums, as_composite
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import Kind, lookup
@@ -258,7 +259,7 @@ def _batch(traced: Traced) -> int | None:
 
 
 def _floats(program: Program, count: int) -> list[Any]:
-    return [v for v in program.outputs[:count] if _facts.is_real(v.aval)]
+    return [v for v in program.outputs[:count] if is_real(v.aval)]
 
 
 def _with_batch_statistics(reading: Reading, batch: int | None) -> Iterator[str]:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxlrp import _targets
-from jaxlrp._backward import backward, seed
-from jaxlrp._run import Run
+from jaxlrp._rewriting.backward import backward, seed
+from jaxlrp._rewriting.environment import Run
 from jaxlrp._transform import (
     ArgNums,
     _numbers,

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxlrp import _facts, _targets
-from jaxlrp._backward import Traced, backward, seed
-from jaxlrp._evaluate import Run
+from jaxlrp import _targets
+from jaxlrp._reading.facts import is_real
+from jaxlrp._rewriting.backward import Traced, backward, seed
+from jaxlrp._rewriting.evaluate import Run
 from jaxlrp._transform import (
     ArgNums,
     _is_array,
@@ -97,7 +98,7 @@ def parameter_relevance(
         floats = [
             i
             for i, x in enumerate(traced.inputs)
-            if _argument(traced, i) == position and _facts.is_real(x)
+            if _argument(traced, i) == position and is_real(x)
         ]
         # Whatever is differentiated gets `x c`; these are inactive for all else.
         both = dataclasses.replace(traced, attributed=(*traced.attributed, *floats))
@@ -122,7 +123,7 @@ def _restored(params: Any, relevances: Sequence[Array]) -> Any:
     def leaf(p: Any) -> Any:
         if not _is_array(p):
             return 0.0 if isinstance(p, int | float | complex | np.generic) else p
-        if not _facts.is_real(p):
+        if not is_real(p):
             return jnp.zeros_like(p)
         return jnp.real(next(queue))
 

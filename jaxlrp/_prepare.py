@@ -10,8 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxlrp import _partial
-from jaxlrp._program import Value
+from jaxlrp._program.partial import (
+    ONCE,
+    OPEN,
+    Sheet,
+    cut,
+    evaluate,
+    needed,
+    opened,
+    write,
+)
+from jaxlrp._program.program import Value
 from jaxlrp._transform import ArgNums, _arrays_of, _is_array, _positions
 
 
@@ -88,9 +97,9 @@ def prepare(
         restored[:] = [restore]
         return [jnp.asarray(v) for v in results]
 
-    program = _partial.opened(jax.make_jaxpr(flat)(*inputs))
+    program = opened(jax.make_jaxpr(flat)(*inputs))
     (restore,) = restored
-    sheet = _partial.Sheet()
+    sheet = Sheet()
     free = [
         v
         for p in positions
@@ -98,9 +107,9 @@ def prepare(
         if varies[i] and leaves[i][0][1].idx == p
     ]
     for value in program.inputs:
-        sheet.levels[value] = _partial.OPEN if value in free else _partial.ONCE
-    outs = _partial.write(program, program.inputs, sheet)
-    kept, operations = _partial.cut(sheet, outs)
+        sheet.levels[value] = OPEN if value in free else ONCE
+    outs = write(program, program.inputs, sheet)
+    kept, operations = cut(sheet, outs)
     buffers = _worked_out(sheet, kept, dict(zip(program.inputs, inputs, strict=True)))
     expected = [(v.aval.shape, v.aval.dtype) for v in kept]
     leaves_of = _reader([args[p] for p in positions], positions)
@@ -108,7 +117,7 @@ def prepare(
     def rest(buffers: Any, *varying: Any) -> Any:
         values = dict(zip(kept, _as_prepared(buffers, expected), strict=True))
         values.update(zip(free, leaves_of(varying), strict=True))
-        return restore(_partial.evaluate(operations, values, outs))
+        return restore(evaluate(operations, values, outs))
 
     return buffers, rest
 
@@ -140,17 +149,17 @@ def _varying(name: str, leaf: Any) -> Any:
 
 
 def _worked_out(
-    sheet: _partial.Sheet, kept: Sequence[Value], given: dict[Value, Any]
+    sheet: Sheet, kept: Sequence[Value], given: dict[Value, Any]
 ) -> tuple[Array, ...]:
     """The values that the rest reads; of what is given already, itself."""
     given = {**given, **{v: jnp.asarray(array) for v, array in sheet.constants}}
     made = [v for v in kept if v not in given]
-    operations, read = _partial.needed(sheet.operations, made)
+    operations, read = needed(sheet.operations, made)
 
     @jax.jit
     def work_out(arrays: list[Array]) -> list[Array]:
         values = dict(zip(read, arrays, strict=True))
-        return _partial.evaluate(operations, values, made)
+        return evaluate(operations, values, made)
 
     found = work_out([given[v] for v in read]) if made else []
     return tuple({**given, **dict(zip(made, found, strict=True))}[v] for v in kept)

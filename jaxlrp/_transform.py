@@ -19,14 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxlrp import _facts, _reference, _targets
-from jaxlrp._backward import Traced, backward, seed
+from jaxlrp import _targets
 from jaxlrp._bounds import warn_outside
-from jaxlrp._capture import ask, backward_at
-from jaxlrp._evaluate import Run
-from jaxlrp._read import read
+from jaxlrp._reading.facts import is_real
+from jaxlrp._reading.read import read
+from jaxlrp._reading.steps import Reading
+from jaxlrp._rewriting.backward import Traced, backward, seed
+from jaxlrp._rewriting.capture import ask, backward_at
+from jaxlrp._rewriting.difference import difference, leaf_name
+from jaxlrp._rewriting.evaluate import Run
 from jaxlrp._sizes import warn_large
-from jaxlrp._steps import Reading
 from jaxlrp.composites import Composite, Default, Proportional
 from jaxlrp.errors import IndependentArgumentWarning
 from jaxlrp.rules import Rule
@@ -112,7 +114,7 @@ def trace(
         by_scope=by_scope,
         keep=keep,
     )
-    if not any(_facts.is_real(a) for a in jaxpr.out_avals[:n_out]):
+    if not any(is_real(a) for a in jaxpr.out_avals[:n_out]):
         kinds = ", ".join(str(a) for a in jaxpr.out_avals[:n_out]) or "nothing"
         raise TypeError(
             f"f: its output has no floating-point leaf ({kinds}), so there is no "
@@ -187,7 +189,7 @@ def _as_array(leaf: Any) -> Any:
 
 def _check_attributed(path: Any, leaf: Any) -> None:
     """An attributed leaf must be an array, of whatever dtype."""
-    name = _reference.leaf_name(path)
+    name = leaf_name(path)
     if not _is_array(leaf) and not isinstance(leaf, float | np.generic):
         raise TypeError(
             f"{name} is attributed: got {leaf!r} of type {type(leaf).__name__}, "
@@ -201,7 +203,7 @@ def check_floating(path: Any, leaf: Any) -> None:
     dtype = jnp.result_type(leaf)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
-            f"{_reference.leaf_name(path)} is attributed: got dtype {dtype}, expected "
+            f"{leaf_name(path)} is attributed: got dtype {dtype}, expected "
             f"a floating-point one; jaxlrp.lrp without a baseline explains integers, "
             f"and complex numbers, too"
         )
@@ -398,7 +400,7 @@ def _of_difference(
             floating=True,
             stacklevel=5,
         )
-        outs, aux, leaves = _reference.difference(traced, baseline, target, checkpoints)
+        outs, aux, leaves = difference(traced, baseline, target, checkpoints)
         out = jax.tree.unflatten(traced.out_tree, outs)
         value = (out, traced.restore_aux(aux)) if has_aux else out
         return value, traced.restore(leaves)

@@ -21,10 +21,10 @@ import numpy as np
 from jax import Array, lax
 
 from jaxlrp import _compat, _targets
-from jaxlrp._backward import Traced, seed
-from jaxlrp._capture import Question, backward_at
-from jaxlrp._run import Run
-from jaxlrp._sites import Site, find_sites, select
+from jaxlrp._reading.sites import Site, find_sites, select
+from jaxlrp._rewriting.backward import Traced, seed
+from jaxlrp._rewriting.capture import Question, backward_at
+from jaxlrp._rewriting.environment import Run
 from jaxlrp._transform import ArgNums, _numbers, _wraps, as_composite, trace
 from jaxlrp.composites import Composite
 

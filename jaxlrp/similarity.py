@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxlrp._backward import backward
 from jaxlrp._operations import wide
-from jaxlrp._run import Run
+from jaxlrp._rewriting.backward import backward
+from jaxlrp._rewriting.environment import Run
 from jaxlrp._transform import _numbers, _positions, _wraps, as_composite, trace
 from jaxlrp.attribution._checks import check_key, natural
 from jaxlrp.composites import Composite

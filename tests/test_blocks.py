@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import jaxlrp
-from jaxlrp import _blocks, composites, rules
+from jaxlrp import composites, rules
+from jaxlrp._rewriting.blocks import LEAST, Block, arrange
 from jaxlrp._transform import as_composite, trace
 from jaxlrp.rules._base import rule
 
@@ -45,12 +46,10 @@ X = np.random.default_rng(1).normal(size=(4, WIDTH))
 
 def blocks_of(f, *args, composite=None):
     reading = trace(f, args, {}, as_composite(composite), -1, False).reading
-    items = _blocks.arrange(reading)
-    steps = [
-        s for i in items for s in (i.steps if isinstance(i, _blocks.Block) else [i])
-    ]
+    items = arrange(reading)
+    steps = [s for i in items for s in (i.steps if isinstance(i, Block) else [i])]
     assert tuple(steps) == reading.steps  # all of them, in order
-    return [i for i in items if isinstance(i, _blocks.Block)]
+    return [i for i in items if isinstance(i, Block)]
 
 
 def test_equal_layers_are_blocks_of_one_form():
@@ -229,7 +228,7 @@ def test_short_periods_are_put_together(size):
 
     blocks = blocks_of(f, jnp.ones(3))
     assert len(blocks) >= 2
-    assert all(len(b.steps) >= _blocks.LEAST for b in blocks)
+    assert all(len(b.steps) >= LEAST for b in blocks)
 
 
 def test_gradients_and_vmaps_pass_blocks():

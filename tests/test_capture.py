@@ -10,7 +10,9 @@ from flax import linen
 from jax.ad_checkpoint import checkpoint_name
 
 import jaxlrp
-from jaxlrp import _capture, _sites, composites, rules
+from jaxlrp import composites, rules
+from jaxlrp._reading.sites import find_sites, select
+from jaxlrp._rewriting.capture import relevances, values_and_gradients
 from jaxlrp._transform import seed, trace
 
 EPSILON = composites.Uniform(rules.Epsilon(0.1))
@@ -477,14 +479,14 @@ def looped(x, middle=lambda h: h):
 
 def question(f, pattern):
     traced = trace(f, (X,), {}, EPSILON, -1, False, keep=False)
-    sites = _sites.select(_sites.find_sites(traced.reading), pattern, "capture")
+    sites = select(find_sites(traced.reading), pattern, "capture")
     return traced, sites
 
 
 def test_values_and_gradients_are_the_networks_own():
     traced, sites = question(tagged, "hidden")
     ones = lambda outs: [jnp.ones_like(y) for y in outs]  # noqa: E731
-    values, gradients = _capture.values_and_gradients(traced, sites, ones)
+    values, gradients = values_and_gradients(traced, sites, ones)
     assert_close(values["hidden"], lower(X))
     assert_close(gradients["hidden"], jax.grad(lambda h: upper(h).sum())(lower(X)))
 
@@ -493,7 +495,7 @@ def test_values_and_gradients_in_a_loop():
     f = functools.partial(looped, middle=lambda h: checkpoint_name(h, "pre"))
     traced, sites = question(f, "pre")
     multiplier = jnp.asarray(RNG.normal(size=(5, 3)), jnp.float32)
-    values, gradients = _capture.values_and_gradients(traced, sites, [multiplier])
+    values, gradients = values_and_gradients(traced, sites, [multiplier])
 
     def moved(by):
         h = jax.nn.gelu(X @ W1)
@@ -512,7 +514,7 @@ def test_gradients_pass_what_relevance_is_detached_from():
 
     traced, sites = question(lambda x: norm(checkpoint_name(x @ W1, "h")) @ W3, "h")
     first = jnp.zeros((5, 3)).at[:, 0].set(1.0)
-    _, gradients = _capture.values_and_gradients(traced, sites, [first])
+    _, gradients = values_and_gradients(traced, sites, [first])
     wanted = jax.grad(lambda h: jnp.sum((norm(h) @ W3)[:, 0]))(X @ W1)
     assert_close(gradients["h"], wanted)
 
@@ -520,7 +522,7 @@ def test_gradients_pass_what_relevance_is_detached_from():
 def test_relevances_at_sites_are_those_that_are_captured():
     traced, sites = question(tagged, "hidden")
     start = functools.partial(seed, "max", traced.out_tree)
-    leaves, captured = _capture.relevances(traced, EPSILON, sites, start)
+    leaves, captured = relevances(traced, EPSILON, sites, start)
     wanted = explain(tagged, capture="hidden")
     assert_close(leaves[0], wanted[0])
     assert_close(captured["hidden"], wanted[1]["hidden"])

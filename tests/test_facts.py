@@ -10,8 +10,9 @@ from jax import lax
 from jax.extend.core import Literal
 
 import jaxlrp
-from jaxlrp import _compat, _facts
-from jaxlrp._program import Value, flatten
+from jaxlrp import _compat
+from jaxlrp._program.program import Value, flatten
+from jaxlrp._reading.facts import Facts, analyse, facts_of, input_facts
 
 
 def analysed(f, *args, active=None):
@@ -19,10 +20,9 @@ def analysed(f, *args, active=None):
     program = flatten(jax.make_jaxpr(f)(*args))
     active = [True] * len(args) if active is None else active
     inputs = [
-        _facts.input_facts(v.aval, a)
-        for v, a in zip(program.inputs, active, strict=True)
+        input_facts(v.aval, a) for v, a in zip(program.inputs, active, strict=True)
     ]
-    facts = _facts.analyse(program, inputs, {})
+    facts = analyse(program, inputs, {})
     values = dict(zip(program.inputs, args, strict=True)) | dict(program.constants)
     for equation in program.equations:
         bind = _compat.primitive_bind(equation.primitive, dict(equation.params))
@@ -36,7 +36,7 @@ def analysed(f, *args, active=None):
 def outputs(f, *args, active=None):
     """The facts of the outputs of `f`."""
     program, facts, _ = analysed(f, *args, active=active)
-    return [_facts.of(v, facts) for v in program.outputs]
+    return [facts_of(v, facts) for v in program.outputs]
 
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)), jnp.float32)
@@ -274,9 +274,9 @@ def test_branches_are_joined():
 
 
 def test_facts_join_as_alternatives():
-    layer = _facts.Facts(active=True, layered=True, nonnegative=True)
-    constant = _facts.Facts(varies=frozenset({1}))
-    raw = _facts.Facts(active=True)
+    layer = Facts(active=True, layered=True, nonnegative=True)
+    constant = Facts(varies=frozenset({1}))
+    raw = Facts(active=True)
     assert layer.join(constant).layered
     assert not layer.join(raw).layered
     assert not layer.join(raw).nonnegative

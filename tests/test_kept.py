@@ -8,7 +8,8 @@ from flax import linen as nn
 
 import jaxlrp
 from benchmarks import gradient_ratio, hlo, models
-from jaxlrp import _finish, _transform, composites, rules
+from jaxlrp import _transform, composites, rules
+from jaxlrp._reading import finish
 
 EPSILON = composites.Uniform(rules.Epsilon(1e-3))
 LRP0 = composites.Uniform(rules.LRP0())
@@ -79,7 +80,7 @@ def test_what_is_made_again_changes_no_relevance_and_no_derivative(
         return explained(*args), jax.grad(loss, ARGNUMS)(*args)
 
     found = jax.jit(both)(*inputs())
-    monkeypatch.setattr(_finish, "with_kept", lambda steps, _: tuple(steps))
+    monkeypatch.setattr(finish, "with_kept", lambda steps, _: tuple(steps))
     jax.clear_caches()
     expected = jax.jit(both)(*inputs())
     jax.tree.map(
@@ -122,7 +123,7 @@ def test_any_part_may_be_a_root(name, composite, monkeypatch):
 
     (x, *_), explain = inputs(), jaxlrp.lrp(f, composite, target="all")
     found = explain(x)
-    monkeypatch.setattr(_finish, "with_kept", lambda steps, _: tuple(steps))
+    monkeypatch.setattr(finish, "with_kept", lambda steps, _: tuple(steps))
     np.testing.assert_allclose(found, explain(x), rtol=1e-12)
     if composite is LRP0:
         absorbed = jaxlrp.audit(f, composite, target="all")(x).absorbed

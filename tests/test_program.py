@@ -11,7 +11,7 @@ from jax.extend.core import Literal, Primitive
 
 import jaxlrp
 from jaxlrp import _compat
-from jaxlrp._program import flatten
+from jaxlrp._program.program import flatten
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)), jnp.float32)
 

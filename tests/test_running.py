@@ -10,9 +10,10 @@ import pytest
 from jax import lax
 
 import jaxlrp
-from jaxlrp import _running, composites
-from jaxlrp._program import flatten
-from jaxlrp._read import read
+from jaxlrp import composites
+from jaxlrp._program.program import flatten
+from jaxlrp._reading.online_softmax import _has
+from jaxlrp._reading.read import read
 
 TOKENS, WIDTH, CHUNK = 4, 3, 2
 rng = np.random.default_rng(0)
@@ -224,7 +225,7 @@ def test_a_maximum_over_axes_alone_is_not_looked_into():
     q, k, v = X @ W, X @ W.T, X
 
     def joins(f):
-        return _running._has(flatten(jax.make_jaxpr(f)(q, k, v)), {})
+        return _has(flatten(jax.make_jaxpr(f)(q, k, v)), {})
 
     def with_one_more(q, k, v):  # as of a score that is always zero
         s = q @ k.T

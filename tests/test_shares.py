@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlrp._shares import shared
+from jaxlrp._rewriting.shares import shared
 from jaxlrp.rules import Share
 
 P = np.array([3.0, 1.0, 2.0, 0.0, 2.0])

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxlrp import _facts, _targets, _transform
-from jaxlrp._reference import leaf_name
+from jaxlrp import _targets, _transform
+from jaxlrp._reading.facts import is_real
+from jaxlrp._rewriting.difference import leaf_name
 from jaxlrp._transform import ArgNums
 
 Explainer = Callable[..., Callable[..., Any]]
@@ -136,7 +137,7 @@ def bind(
 def floats(out: Any) -> list[Array]:
     """The leaves of an output that can carry a score."""
     leaves = jax.tree.leaves(out)
-    real = [y for y in leaves if _facts.is_real(y.aval)]
+    real = [y for y in leaves if is_real(y.aval)]
     if not real:
         kinds = ", ".join(str(y.aval) for y in leaves) or "nothing"
         raise TypeError(
@@ -153,7 +154,7 @@ def seed(target: Any, out: Any) -> list[Array]:
         whole = _targets.relevance(target, out)
     else:
         whole = _targets.multiplier(target, out)
-    seeds = [s for s in jax.tree.leaves(whole) if _facts.is_real(s.aval)]
+    seeds = [s for s in jax.tree.leaves(whole) if is_real(s.aval)]
     return [s.astype(y.dtype) for s, y in zip(seeds, real, strict=True)]
 
 

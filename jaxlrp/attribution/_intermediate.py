@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxlrp import _capture, _targets, _transform
-from jaxlrp._sites import Site, find_sites, select
+from jaxlrp import _targets, _transform
+from jaxlrp._reading.sites import Site, find_sites, select
+from jaxlrp._rewriting import capture
 from jaxlrp._transform import ArgNums, Traced
 from jaxlrp.attribution._call import Call
 from jaxlrp.composites import Composite, Proportional
@@ -54,7 +55,7 @@ def own(
             return jax.tree.leaves(_targets.relevance(target, out))
         return jax.tree.leaves(_targets.multiplier(target, out))
 
-    return _capture.values_and_gradients(traced, sites, multipliers)
+    return capture.values_and_gradients(traced, sites, multipliers)
 
 
 def values(traced: Traced, sites: Sequence[Site]) -> dict[str, Array]:
@@ -63,7 +64,7 @@ def values(traced: Traced, sites: Sequence[Site]) -> dict[str, Array]:
     def nothing(outs: list[Array]) -> list[Array]:
         return [jnp.zeros_like(y) for y in outs]
 
-    return _capture.values_and_gradients(traced, sites, nothing)[0]
+    return capture.values_and_gradients(traced, sites, nothing)[0]
 
 
 def relevances(
@@ -77,7 +78,7 @@ def relevances(
         return _targets.multiplier(target, out)
 
     seed = functools.partial(_transform.seed, ones, traced.out_tree)
-    return _capture.relevances(traced, composite, sites, seed)[1]
+    return capture.relevances(traced, composite, sites, seed)[1]
 
 
 def in_order(

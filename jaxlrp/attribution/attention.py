@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxlrp import composites
-from jaxlrp._sites import MAP
+from jaxlrp._reading.sites import MAP
 from jaxlrp._transform import ArgNums, as_composite
 from jaxlrp.attribution import _attention, _call, _intermediate
 from jaxlrp.attribution._attention import HeadAxis
