@@ -25,19 +25,11 @@ from jaxlrp._operations import tap
 from jaxlrp._program.program import Equation, Program, Value
 from jaxlrp._reading.facts import body_programs, is_real
 from jaxlrp._reading.steps import Reading, Step
+from jaxlrp._rewriting.backward import Traced, backward, seed
 from jaxlrp._rewriting.evaluate import Run
 from jaxlrp._rewriting.layers import one_sided
 from jaxlrp._sizes import LIMIT, ratio
-from jaxlrp._transform import (
-    ArgNums,
-    Traced,
-    _as_array,
-    _is_array,
-    as_composite,
-    backward,
-    seed,
-    trace,
-)
+from jaxlrp._trace import ArgNums, _as_array, as_composite, is_array, trace
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Detach, Flat, Norm, Pass, Rescaled, Rule, Taylor, ZBox
 
@@ -334,7 +326,7 @@ def auditor(
 def _form(args: tuple, kwargs: dict) -> Any | None:
     """What a program depends on beside the numbers; None where that cannot be told."""
     leaves, tree = jax.tree.flatten((args, kwargs))
-    forms = tuple(jax.typeof(v) if _is_array(v) else (type(v), v) for v in leaves)
+    forms = tuple(jax.typeof(v) if is_array(v) else (type(v), v) for v in leaves)
     key = tree, forms, _compat.settings()
     try:
         hash(key)

@@ -9,15 +9,9 @@ import jax
 from jax.extend.core import Literal
 
 from jaxlrp import _compat
+from jaxlrp._lrp import value_and_lrp
 from jaxlrp._program.program import flatten
-from jaxlrp._transform import (
-    ArgNums,
-    _arrays_of,
-    _as_array,
-    _is_array,
-    _wraps,
-    value_and_lrp,
-)
+from jaxlrp._trace import ArgNums, _as_array, arrays_of, is_array, wraps
 from jaxlrp.attribution import _call
 from jaxlrp.composites import Composite
 
@@ -81,10 +75,10 @@ def value_grad_and_lrp(
         gradient = call.restore(_call.as_inputs(slopes, call.xs))
         return value, gradient, relevance
 
-    @_wraps(f)
+    @wraps(f)
     def explained(*args: Any, **kwargs: Any) -> Any:
         leaves, tree = jax.tree.flatten((args, kwargs))
-        traced = [i for i, leaf in enumerate(leaves) if _is_array(leaf)]
+        traced = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
         results: list[Any] = []
 
         def flat(*arrays: Any) -> list[Any]:
@@ -92,7 +86,7 @@ def value_grad_and_lrp(
             for i, array in zip(traced, arrays, strict=True):
                 full[i] = array
             args, kwargs = jax.tree.unflatten(tree, full)
-            found, restore = _arrays_of(both(*args, **kwargs))
+            found, restore = arrays_of(both(*args, **kwargs))
             results[:] = [restore]
             return found
 

@@ -19,7 +19,7 @@ from jaxlrp._reading.facts import is_real
 from jaxlrp._reading.steps import Reading, Step
 from jaxlrp._rewriting.backward import Traced
 from jaxlrp._sizes import LIMIT
-from jaxlrp._transform import ArgNums, as_composite
+from jaxlrp._trace import ArgNums, as_composite
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import Kind, lookup
 

@@ -11,7 +11,7 @@ from jaxlrp._program.program import Equation
 from jaxlrp._reading.amplifies import in_recurrences, in_words, reason
 from jaxlrp._reading.facts import is_real
 from jaxlrp._reading.steps import Reading, Step
-from jaxlrp._transform import ArgNums, as_composite, trace
+from jaxlrp._trace import ArgNums, as_composite, trace
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Rule
 

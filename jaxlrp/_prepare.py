@@ -21,7 +21,7 @@ from jaxlrp._program.partial import (
     write,
 )
 from jaxlrp._program.program import Value
-from jaxlrp._transform import ArgNums, _arrays_of, _is_array, _positions
+from jaxlrp._trace import ArgNums, arrays_of, as_positions, is_array
 
 
 def prepare(
@@ -81,10 +81,10 @@ def prepare(
     """
     if not callable(f):
         raise TypeError(f"f: got {f!r}, expected a function")
-    positions = _positions(varying, len(args), "varying")
+    positions = as_positions(varying, len(args), "varying")
     leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
     varies = [path[0].idx == 0 and path[1].idx in positions for path, _ in leaves]
-    traced = [i for i, (_, v) in enumerate(leaves) if varies[i] or _is_array(v)]
+    traced = [i for i, (_, v) in enumerate(leaves) if varies[i] or is_array(v)]
     inputs = [_array(*leaves[i], known=not varies[i]) for i in traced]
     restored: list[Callable[[list[Any]], Any]] = []
 
@@ -93,7 +93,7 @@ def prepare(
         for i, array in zip(traced, arrays, strict=True):
             full[i] = array
         full_args, full_kwargs = jax.tree.unflatten(tree, full)
-        results, restore = _arrays_of(f(*full_args, **full_kwargs))
+        results, restore = arrays_of(f(*full_args, **full_kwargs))
         restored[:] = [restore]
         return [jnp.asarray(v) for v in results]
 
@@ -140,7 +140,7 @@ def _varying(name: str, leaf: Any) -> Any:
     numbers = bool | int | float | complex | np.generic
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf
-    if not _is_array(leaf) and not isinstance(leaf, numbers):
+    if not is_array(leaf) and not isinstance(leaf, numbers):
         raise TypeError(
             f"{name} varies: got {leaf!r} of type {type(leaf).__name__}, expected an "
             f"array"

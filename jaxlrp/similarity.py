@@ -21,7 +21,7 @@ from jax import Array, lax
 from jaxlrp._operations import wide
 from jaxlrp._rewriting.backward import backward
 from jaxlrp._rewriting.environment import Run
-from jaxlrp._transform import _numbers, _positions, _wraps, as_composite, trace
+from jaxlrp._trace import as_composite, as_positions, numbers, trace, wraps
 from jaxlrp.attribution._checks import check_key, natural
 from jaxlrp.composites import Composite
 
@@ -86,7 +86,7 @@ def branch(
     """
     relevances = _branch(f, composite, argnums, reduce, chunk, projections, key)
 
-    @_wraps(f)
+    @wraps(f)
     def explained(*args: Any, **kwargs: Any) -> tuple[Array, Array]:
         return relevances(args, kwargs, 5)
 
@@ -188,7 +188,7 @@ def bilrp(
     """
     pairs = _pairs(f, composite, cosine, argnums, reduce, chunk, projections, key)
 
-    @_wraps(f)
+    @wraps(f)
     def explained(*args: Any, **kwargs: Any) -> Array:
         return pairs(args, kwargs)[1]
 
@@ -224,7 +224,7 @@ def value_and_bilrp(
     """
     pairs = _pairs(f, composite, cosine, argnums, reduce, chunk, projections, key)
 
-    @_wraps(f)
+    @wraps(f)
     def explained(*args: Any, **kwargs: Any) -> tuple[Array, Array]:
         return pairs(args, kwargs)
 
@@ -251,7 +251,7 @@ def _pairs(
                 f"behind them, the second input"
             )
         *own, other = args
-        (position,) = _positions(argnums, len(own))
+        (position,) = as_positions(argnums, len(own))
         others = (*own[:position], other, *own[position + 1 :])
         first, of_first = relevances(tuple(own), kwargs, 6)
         second, of_second = relevances(others, kwargs, 6)
@@ -282,7 +282,7 @@ def _branch(
         raise TypeError(f"f: got {f!r}, expected a function")
     if isinstance(argnums, tuple | list):
         raise TypeError(f"argnums: got {argnums!r}, expected one int")
-    _numbers(argnums)
+    numbers(argnums)
     if reduce is not None and not callable(reduce):
         raise TypeError(f"reduce: got {reduce!r}, expected a function or None")
     size = natural("chunk", chunk)

@@ -10,7 +10,7 @@ import pytest
 import jaxlrp
 from jaxlrp import composites, rules
 from jaxlrp._rewriting.blocks import LEAST, Block, arrange
-from jaxlrp._transform import as_composite, trace
+from jaxlrp._trace import as_composite, trace
 from jaxlrp.rules._base import rule
 
 LAYERS = 5

@@ -12,8 +12,9 @@ from jax.ad_checkpoint import checkpoint_name
 import jaxlrp
 from jaxlrp import composites, rules
 from jaxlrp._reading.sites import find_sites, select
+from jaxlrp._rewriting.backward import seed
 from jaxlrp._rewriting.capture import relevances, values_and_gradients
-from jaxlrp._transform import seed, trace
+from jaxlrp._trace import trace
 
 EPSILON = composites.Uniform(rules.Epsilon(0.1))
 RNG = np.random.default_rng(0)

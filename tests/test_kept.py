@@ -8,7 +8,7 @@ from flax import linen as nn
 
 import jaxlrp
 from benchmarks import gradient_ratio, hlo, models
-from jaxlrp import _transform, composites, rules
+from jaxlrp import _trace, composites, rules
 from jaxlrp._reading import finish
 
 EPSILON = composites.Uniform(rules.Epsilon(1e-3))
@@ -33,7 +33,7 @@ def inputs():
 
 def origins(composite):
     """The activations that relevance passes, and what makes their roots again."""
-    traced = _transform.trace(cell, inputs(), {}, composite, ARGNUMS, False)
+    traced = _trace.trace(cell, inputs(), {}, composite, ARGNUMS, False)
     steps = [s for s in traced.reading.steps if s.role == "activation"]
     return [(*_names([s.main]), _names(s.origin)) for s in steps]
 
@@ -94,7 +94,7 @@ def spread(x):
 
 
 def test_a_root_is_made_again_of_what_is_smaller():
-    traced = _transform.trace(spread, (draw(2, 3),), {}, EPSILON, (0,), False)
+    traced = _trace.trace(spread, (draw(2, 3),), {}, EPSILON, (0,), False)
     (exp,) = (s for s in traced.reading.steps if str(s.main.primitive) == "exp")
     assert _names(exp.origin) == ["mul"]
     assert exp.sources[0].aval.shape == (2, 3, 1)
@@ -102,7 +102,7 @@ def test_a_root_is_made_again_of_what_is_smaller():
 
 def test_a_root_of_the_size_of_what_makes_it_is_kept():
     f = lambda x: jnp.exp(x * draw(3))  # noqa: E731
-    traced = _transform.trace(f, (draw(2, 3),), {}, EPSILON, (0,), False)
+    traced = _trace.trace(f, (draw(2, 3),), {}, EPSILON, (0,), False)
     assert [s.origin for s in traced.reading.steps if s.role == "activation"] == [()]
 
 

@@ -10,7 +10,8 @@ from jax.extend.core import Literal
 from jax.extend.core.primitives import custom_vjp_call_p
 
 from jaxlrp import _compat
-from jaxlrp._program.program import Equation, Value, is_elementwise
+from jaxlrp._program.opaque import is_elementwise
+from jaxlrp._program.program import Equation, Value
 from jaxlrp._reading.claims import Claims, held_operands
 from jaxlrp._reading.facts import facts_of
 from jaxlrp._reading.steps import Step

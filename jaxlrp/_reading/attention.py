@@ -12,14 +12,12 @@ each. Such a call is taken for attention by its shapes and its name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from jaxlrp import _compat, rules
-from jaxlrp._operations import divided, held_constant
-from jaxlrp._program.program import Equation, Value, attention_places, aval_of
+from jaxlrp._program.opaque import attention_places
+from jaxlrp._program.program import Equation, Value, aval_of
 from jaxlrp._reading.claims import Claims
 from jaxlrp._reading.steps import Step
-from jaxlrp._rewriting.environment import Environment, detached
 from jaxlrp.composites import Composite
 
 
@@ -47,37 +45,3 @@ def attention_operands(equation: Equation) -> tuple[int, int, int] | None:
     results = [v.aval for v in equation.outputs]
     names = (equation.scope, *_compat.names_of(equation.params))
     return attention_places(operands, results, names)
-
-
-_SPLITTING = (rules.UniformSplit, rules.SignalTakesAll)
-"""Rules under which both factors of an attention's products get half."""
-
-
-def fused_attention(step: Step, rule: Any, env: Environment) -> Any:
-    """What attention gives its operands when it is written out.
-
-    Under `UniformSplit`, and `SignalTakesAll` where there is no gate, each product
-    halves what passes: values get half of gradient x input, queries and keys a quarter,
-    a bias on the scores half; the whole where only one operand of a product is active.
-    Else all of it.
-    """
-    if isinstance(rule, rules.Detach):
-        return detached(step, env)
-    equation = step.main
-    places = attention_operands(equation)
-    assert places is not None
-    active = [env.reading.is_active(v) for v in equation.inputs]
-    q, k, v = places
-    scores = any(a for i, a in enumerate(active) if i != v)
-    operands = []
-    for i, atom in enumerate(equation.inputs):
-        x = env.read(atom)
-        if i in step.held:
-            x = held_constant(x)
-        elif active[i] and isinstance(rule, _SPLITTING):
-            by_weights = scores if i == v else active[v]
-            by_scores = i in (q, k) and active[q] and active[k]
-            x = divided(x, 2**by_weights * 2**by_scores)
-        operands.append(x)
-    results = equation.bound()(*operands)
-    return results, [None] * len(results)

@@ -15,15 +15,8 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxlrp import _compat
-from jaxlrp._program.program import (
-    Atom,
-    Equation,
-    Program,
-    Value,
-    aval_of,
-    flatten,
-    is_real,
-)
+from jaxlrp._program.kinds import is_real
+from jaxlrp._program.program import Atom, Equation, Program, Value, aval_of, flatten
 from jaxlrp.primitives import Entry, Kind, lookup
 
 

@@ -146,16 +146,16 @@ def _passing(
         if passed & bit:
             sheet.again.add(bit)
         passed, terms = passed | bit, bit
-    elif not _keeps_terms(entry):
+    elif entry is None or not _keeps_terms(entry):
         terms = 0
     elif entry.is_sum:
         sheet.sums.add(terms)
     return _Known(passed, terms)
 
 
-def _keeps_terms(entry: Entry | None) -> bool:
+def _keeps_terms(entry: Entry) -> bool:
     """Is the result made of the same layers' results, moved, added or gated?"""
-    if entry is None or entry.picks:
+    if entry.picks:
         return False
     linear = entry.kind is Kind.ELEMENTWISE and entry.linear([True])
     return entry.kind is Kind.STRUCTURAL or entry.selects or linear

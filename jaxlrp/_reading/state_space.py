@@ -20,7 +20,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from jaxlrp import _compat
 from jaxlrp._program.axes import axes_of, every_axis, shape_of
-from jaxlrp._program.program import Atom, Equation, Program, Value, is_elementwise
+from jaxlrp._program.opaque import is_elementwise
+from jaxlrp._program.program import Atom, Equation, Program, Value
 from jaxlrp._reading.claims import held_operands
 from jaxlrp._reading.facts import Facts, analyse, body_facts, body_programs, facts_of
 from jaxlrp.primitives import Entry, Kind, lookup

@@ -14,6 +14,7 @@ from jaxlrp import _compat
 from jaxlrp._operations import zero_beside
 from jaxlrp._reading.steps import Reading, Step
 from jaxlrp._rewriting.environment import Environment, Run, shadow_of, take_in
+from jaxlrp._rewriting.while_loop import run_loop
 from jaxlrp.composites import Composite
 
 Evaluate = Callable[..., tuple[list[Any], list[Array | None]]]
@@ -254,7 +255,7 @@ def _while_loop(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> A
         )
         return outs, _filled(outs, given, [s is not None for s in carry_shadows])
 
-    return run(
+    return run_loop(
         params,
         step.main.line,
         explained,

@@ -15,7 +15,8 @@ from jax import Array, lax
 from jax.extend.core import Literal
 
 from jaxlrp._operations import held_constant, route, wide, zero_beside
-from jaxlrp._program.program import Equation, Value, is_real
+from jaxlrp._program.kinds import is_real
+from jaxlrp._program.program import Equation, Value
 from jaxlrp._reading.steps import Reading, Step
 from jaxlrp.composites import Composite
 

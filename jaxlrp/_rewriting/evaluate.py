@@ -21,7 +21,8 @@ from jaxlrp._operations import held_constant, hold, zero_beside
 from jaxlrp._program.program import Equation, Value
 from jaxlrp._reading.facts import is_constant, is_real
 from jaxlrp._reading.steps import Reading, Step
-from jaxlrp._reading.symbols import find
+from jaxlrp._rewriting.activations import activation
+from jaxlrp._rewriting.affine import scale
 from jaxlrp._rewriting.blocks import Block, arrange, inner_scopes
 from jaxlrp._rewriting.control import call, control
 from jaxlrp._rewriting.environment import (
@@ -32,20 +33,14 @@ from jaxlrp._rewriting.environment import (
     shadow_of,
     take_in,
 )
-from jaxlrp._rewriting.layers import layer, sifted, total
-from jaxlrp._rewriting.pointwise import (
-    activation,
-    batch_norm,
-    custom,
-    gradient,
-    held,
-    homogeneous,
-    plain,
-    product,
-    redistributed,
-    scale,
-)
+from jaxlrp._rewriting.layers import layer, sifted
+from jaxlrp._rewriting.norms import batch_norm
+from jaxlrp._rewriting.plain import custom, gradient, plain
+from jaxlrp._rewriting.products import held, homogeneous, product
+from jaxlrp._rewriting.redistributed import redistributed
 from jaxlrp._rewriting.segments import Segment, segments
+from jaxlrp._rewriting.sums import total
+from jaxlrp._rewriting.symbols import looked_up
 
 
 def evaluate(
@@ -228,7 +223,7 @@ _HANDLERS: Mapping[str, Callable[[Step, Any, Environment, Run], Any]] = {
     "product": product,
     "selection": plain,
     "structural": plain,
-    "lookup": find,
+    "lookup": looked_up,
     "linear": gradient,
     "gradient": gradient,
     "homogeneous": homogeneous,

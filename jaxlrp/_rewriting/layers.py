@@ -20,12 +20,10 @@ from jaxlrp._rewriting.environment import (
     Environment,
     Run,
     detached,
-    run_equations,
     take_in,
     values_of,
 )
 from jaxlrp._rewriting.shares import observed_share, shared
-from jaxlrp._rewriting.sums import by_parts
 from jaxlrp.errors import RuleError
 from jaxlrp.primitives import lookup
 from jaxlrp.primitives.structural import Atom, Layout, is_kernels
@@ -150,7 +148,7 @@ def _unit(
     assert form is not None
     contract = _bound(form.head)
     folds = form.kernel is not None
-    fold = functools.partial(_folded, form, env) if folds else _no_weights
+    fold = functools.partial(_folded, form, env) if folds else no_weights
 
     def behind(z: Array, scales: bool = not folds) -> Array:
         for link in form.links:
@@ -262,7 +260,7 @@ def sifted(
     return [y], [shadow if wanted else None]
 
 
-def _no_weights() -> tuple[None, None]:
+def no_weights() -> tuple[None, None]:
     return None, None
 
 
@@ -376,20 +374,3 @@ def _to_result_axes(bias: Array, layout: Layout) -> Array:
         whole += [n if mixed else 1 for _, n, _ in atoms]
         merged.append(math.prod(n for _, n, _ in atoms) if mixed else 1)
     return jnp.broadcast_to(bias.reshape(apart), whole).reshape(merged)
-
-
-def total(step: Step, rule: Any, env: Environment, run: Run) -> Any:
-    """`y = a + b`: in proportion, with a stabiliser, or by the signs of all parts."""
-    if isinstance(rule, rules.Detach):
-        return detached(step, env)
-    if rule.compares_parts:
-        return by_parts(step, rule, env, run)
-    (y,) = run_equations(step.equations, {}, env.read)
-    if isinstance(rule, rules.LRP0):
-        return [y], [None]
-    unit = Layer(y, y, None, lambda x, _: x, _no_weights, False, ())
-    shares: Sequence[Share] = rule.shares(unit)
-    if run.observe is not None:
-        shares = [observed_share(s, step, run.observe) for s in shares]
-    y, shadow = shared(y, shares, env.wants_shadow(step.outputs[0]))
-    return [y], [shadow]

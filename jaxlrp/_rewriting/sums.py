@@ -9,11 +9,19 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxlrp import rules
 from jaxlrp._operations import send, wide
 from jaxlrp._reading.steps import Step
 from jaxlrp._reading.sums import parts
-from jaxlrp._rewriting.environment import Environment, Run, run_equations
-from jaxlrp.rules import Total
+from jaxlrp._rewriting.environment import (
+    Environment,
+    Run,
+    detached,
+    run_equations,
+)
+from jaxlrp._rewriting.layers import no_weights
+from jaxlrp._rewriting.shares import observed_share, shared
+from jaxlrp.rules import Layer, Share, Total
 
 
 def by_parts(step: Step, rule: Any, env: Environment, run: Run) -> Any:
@@ -49,3 +57,20 @@ def _to_parts(
     whole = Total(tuple(map(wide, (*xs, *constants))), weights)
     relevance = whole.y * wide(c) if multiple else wide(c)
     return rule.to_parts(whole, relevance)[: len(xs)]
+
+
+def total(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """`y = a + b`: in proportion, with a stabiliser, or by the signs of all parts."""
+    if isinstance(rule, rules.Detach):
+        return detached(step, env)
+    if rule.compares_parts:
+        return by_parts(step, rule, env, run)
+    (y,) = run_equations(step.equations, {}, env.read)
+    if isinstance(rule, rules.LRP0):
+        return [y], [None]
+    unit = Layer(y, y, None, lambda x, _: x, no_weights, False, ())
+    shares: Sequence[Share] = rule.shares(unit)
+    if run.observe is not None:
+        shares = [observed_share(s, step, run.observe) for s in shares]
+    y, shadow = shared(y, shares, env.wants_shadow(step.outputs[0]))
+    return [y], [shadow]

@@ -57,7 +57,7 @@ Explained = Callable[
 """`(constants, their shadows, carry, its shadows)` to the next carry and shadows."""
 
 
-def run(
+def run_loop(
     params: dict[str, Any],
     line: str,
     explained: Explained,

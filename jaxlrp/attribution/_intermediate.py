@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxlrp import _targets, _transform
+from jaxlrp import _targets, _trace
 from jaxlrp._reading.sites import Site, find_sites, select
 from jaxlrp._rewriting import capture
-from jaxlrp._transform import ArgNums, Traced
+from jaxlrp._rewriting.backward import Traced, seed
+from jaxlrp._trace import ArgNums
 from jaxlrp.attribution._call import Call
 from jaxlrp.composites import Composite, Proportional
 
@@ -29,7 +30,7 @@ def find(
     if not isinstance(pattern, str):
         raise TypeError(f"{name}: got {pattern!r}, expected a pattern of names")
     args, kwargs = call.arguments(call.xs)
-    traced = _transform.trace(
+    traced = _trace.trace(
         call.function,
         args,
         kwargs,
@@ -77,8 +78,8 @@ def relevances(
             return target(out)
         return _targets.multiplier(target, out)
 
-    seed = functools.partial(_transform.seed, ones, traced.out_tree)
-    return capture.relevances(traced, composite, sites, seed)[1]
+    of_ones = functools.partial(seed, ones, traced.out_tree)
+    return capture.relevances(traced, composite, sites, of_ones)[1]
 
 
 def in_order(

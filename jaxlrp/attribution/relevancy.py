@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxlrp._reading.sites import MAP, Site, matches
-from jaxlrp._transform import ArgNums
+from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _attention, _call, _intermediate
 from jaxlrp.attribution._attention import HeadAxis
 from jaxlrp.attribution._call import Call
