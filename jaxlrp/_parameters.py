@@ -18,6 +18,7 @@ from jaxlrp._rewriting.evaluate import Run
 from jaxlrp._trace import (
     ArgNums,
     as_composite,
+    as_positions,
     is_array,
     numbers,
     trace,

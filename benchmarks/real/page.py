@@ -444,7 +444,7 @@ to those as well, as the default has it, 16 seeds of larger networks have:
 | GRU, scale 6, 64 steps | 14 | 11 |
 | LSTM, scale 6, 64 steps | 7.5 | 6.6 |
 
-Weights of norm 8 are too large for either; the warning says so. A recurrence of residual
-steps, `h + tanh(W h + U x)`, has 15 with weights of norm 1 and 104 with norm 4, in 64
-steps; `.on("sum", rules.GeneralizedGamma(1.0), residual=True)` has 4 and 21.
+Weights of norm 8 are too large for either; the warning says so. A recurrence of
+residual steps, `h + tanh(W h + U x)`, has 15 with weights of norm 1 and 104 with norm
+4, in 64 steps; `.on("sum", rules.GeneralizedGamma(1.0), residual=True)` has 4 and 21.
 """
