@@ -22,7 +22,9 @@ from jax.extend.core import Literal, jaxpr_as_fun
 from jaxlrp import _compat, _targets
 from jaxlrp._bounds import warn_outside
 from jaxlrp._operations import tap
+from jaxlrp._program.bodies import bodies_of
 from jaxlrp._program.program import Equation, Program, Value
+from jaxlrp._reading.context import Context, Options
 from jaxlrp._reading.facts import body_programs, is_real
 from jaxlrp._reading.steps import Reading, Step
 from jaxlrp._rewriting.backward import Traced, backward, seed
@@ -404,7 +406,7 @@ def _steps(
     found: dict[int, _Observed] = {}
     for step in reading.steps:
         inside = loop
-        if step.bodies and step.signals and _is_loop(step):
+        if step.bodies and step.signals and bodies_of(step.main).repeats:
             inside = len(loops)
             loops.append(_Observed(step, reading, loop))
         for body in step.bodies:
@@ -414,15 +416,11 @@ def _steps(
     return found
 
 
-def _is_loop(step: Step) -> bool:
-    params = step.main.params
-    return _compat.is_loop(params) or _compat.is_while(params)
-
-
 def _places(step: Step, composite: Composite) -> list[str]:
     """Where a step is observed, see `jaxlrp._rewriting.environment.Observe`."""
     if step.bodies:
-        return ["constant", "out", "in"] if _is_loop(step) else ["constant"]
+        repeats = bodies_of(step.main).repeats
+        return ["constant", "out", "in"] if repeats else ["constant"]
     rule = step.rule(composite)
     asked = {
         "kept": step.kept(composite) is not None,
@@ -720,26 +718,24 @@ def _search(
 
 def _search_inside(equation: Equation, operands: Sequence[Any]) -> Equation | None:
     """The equation in a loop, branch or call that is to blame."""
-    bodies = body_programs(equation, {})
+    bodies = body_programs(equation, Context(Options()))
     if not bodies:
         return None
-    params = dict(equation.params)
-    if _compat.is_branch(params):
-        return _search(bodies[int(operands[0])], operands[1:])[0]
-    if _compat.is_while(params):
+    params, how = dict(equation.params), bodies_of(equation)
+    if how.flow == "branch":
+        return _search(bodies[int(operands[0])], operands[how.given])[0]
+    if how.flow == "while":
         return _search_while(params, bodies[0], operands)
-    if not _compat.is_loop(params):
+    if not how.repeats:
         return _search(bodies[0], operands)[0]
-    consts, carries = _compat.scan_split(params)
-    split = consts + carries
-    carry = list(operands[consts:split])
+    carry = list(operands[how.carried])
     steps = range(params["length"])
     for i in reversed(steps) if params["reverse"] else steps:
-        xs = [x[i] for x in operands[split:]]
-        found, outs = _search(bodies[0], [*operands[:consts], *carry, *xs])
+        xs = [x[i] for x in operands[how.slices]]
+        found, outs = _search(bodies[0], [*operands[: how.constants], *carry, *xs])
         if found is not None:
             return found
-        carry = outs[:carries]
+        carry = outs[: how.carries]
     return None
 
 

@@ -13,6 +13,7 @@ from jax.extend.core import jaxprs_in_params
 from jaxlrp import _compat
 from jaxlrp._audit import Audit, auditor
 from jaxlrp._plan import rows
+from jaxlrp._program.bodies import bodies_of
 from jaxlrp._program.program import Equation, Program, Value, aval_of
 from jaxlrp._reading.amplifies import in_words
 from jaxlrp._reading.facts import is_real
@@ -343,7 +344,7 @@ def _by_elements(equation: Equation) -> bool:
 
 
 def _random_inside(step: Step, random: set[Value]) -> Iterator[str]:
-    given = step.main.inputs[_compat.given_to_bodies(step.main.params)]
+    given = step.main.inputs[bodies_of(step.main).given]
     for body in step.bodies:
         pairs = zip(body.program.inputs, given, strict=True)
         inside = [v for v, w in pairs if isinstance(w, Value) and w in random]

@@ -34,13 +34,6 @@ def constvars(jaxpr: Any) -> Sequence[Any]:
     return jaxpr.constvars
 
 
-def loop_split(params: dict[str, Any], results: int) -> tuple[int, int]:
-    """(number of constants, number of carries) of the body of a `scan` or `while`."""
-    if is_while(params):
-        return while_parts(params).constants, results
-    return scan_split(params)
-
-
 def scan_split(params: dict[str, Any]) -> tuple[int, int]:
     """(number of constants, number of carries); `ft_in` since JAX 0.11."""
     if "ft_in" in params:
@@ -252,15 +245,6 @@ def shard_map_parts(params: Mapping[str, Any]) -> ShardMapParts:
     """The parts of a `shard_map` equation, as `jax.shard_map` takes them."""
     names = ("mesh", "in_specs", "out_specs", "newly_manual_axes", "check_vma")
     return ShardMapParts(*(params[name] for name in names))
-
-
-def given_to_bodies(params: Mapping[str, Any]) -> slice:
-    """Which of its operands an equation with bodies gives to them."""
-    if is_branch(params):
-        return slice(1, None)
-    if is_while(params):
-        return slice(while_parts(params).test_constants, None)
-    return slice(None)
 
 
 SENDS_ZEROS = jax.__version_info__ < (0, 11)

@@ -12,6 +12,7 @@ from jax.extend.core import Literal
 import jaxlrp
 from jaxlrp import _compat
 from jaxlrp._program.program import Value, flatten
+from jaxlrp._reading.context import Context, Options
 from jaxlrp._reading.facts import Facts, analyse, facts_of, input_facts
 
 
@@ -22,7 +23,7 @@ def analysed(f, *args, active=None):
     inputs = [
         input_facts(v.aval, a) for v, a in zip(program.inputs, active, strict=True)
     ]
-    facts = analyse(program, inputs, {})
+    facts = analyse(program, inputs, Context(Options()))
     values = dict(zip(program.inputs, args, strict=True)) | dict(program.constants)
     for equation in program.equations:
         bind = _compat.primitive_bind(equation.primitive, dict(equation.params))

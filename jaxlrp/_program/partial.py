@@ -26,6 +26,7 @@ from jax.extend.core import Literal
 from jax.extend.core import primitives as P
 
 from jaxlrp import _compat
+from jaxlrp._program.bodies import bodies_of, fixpoint
 from jaxlrp._program.program import Atom, Equation, Program, Value, aval_of, flatten
 from jaxlrp.primitives import Entry, Kind, lookup
 
@@ -156,9 +157,10 @@ def _write(equation: Equation, inputs: list[Atom], sheet: Sheet) -> Sequence[Ato
         return _each_for_itself(equation, inputs, known, sheet)
     if any(known) and not all(known) and not equation.effectful:
         if entry is not None and entry.kind is Kind.CONTROL:
-            if _compat.is_loop(equation.params):
+            flow = bodies_of(equation).flow
+            if flow == "scan":
                 return _scan(equation, inputs, sheet)
-            if _compat.is_remat(equation.params):
+            if flow == "checkpoint":
                 return _remat(equation, inputs, sheet)
     held = equation.effectful or not all(map(_compat.is_sized, avals))
     operation = _operation(equation, entry)
@@ -327,18 +329,18 @@ def _scan(equation: Equation, inputs: list[Atom], sheet: Sheet) -> Sequence[Atom
     n, m = _compat.scan_split(params)
     program = opened(_compat.called_jaxpr(params))
     known = [sheet.level(v) < OPEN for v in inputs]
-    # A carry is known if it starts and remains so.
-    while True:
+
+    def after(carry: list[bool]) -> tuple[list[bool], tuple[Sheet, list[Atom]]]:
+        """A carry is known if it starts and remains so."""
+        known[n : n + m] = carry
         inner = Sheet(length)
         for i, value in enumerate(program.inputs):
             inner.levels[value] = (ONCE if i < n else EACH) if known[i] else OPEN
         outs = write(program, program.inputs, inner)
-        lost = [i for i in range(m) if known[n + i] and inner.level(outs[i]) == OPEN]
-        if not lost:
-            break
-        for i in lost:
-            known[n + i] = False
+        remains = (inner.level(v) < OPEN for v in outs[:m])
+        return [k and r for k, r in zip(carry, remains, strict=True)], (inner, outs)
 
+    _, (inner, outs) = fixpoint(after, known[n : n + m])
     carried = [i for i in range(m) if not known[n + i]]
     stacks = [i for i in range(m, len(outs)) if inner.level(outs[i]) == OPEN]
     asked = [outs[i] for i in (*carried, *stacks)]

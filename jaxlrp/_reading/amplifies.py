@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator, Mapping, Sequence
 
-from jaxlrp import _compat
+from jaxlrp._program.bodies import bodies_of
 from jaxlrp._program.program import Value
 from jaxlrp._reading.steps import Reading, Step
 from jaxlrp.primitives import lookup
@@ -82,20 +82,19 @@ def _in_loop(step: Step) -> frozenset[int]:
     Those on the way from its carry to its carry, bodies included, if a layer on that
     way has the weights of the iteration before. A loop over stacked layers has others.
     """
-    params = step.main.params
-    if not (_compat.is_loop(params) or _compat.is_while(params)):
+    how = bodies_of(step.main)
+    if not how.repeats:
         return frozenset()
     (reading,) = step.bodies
-    consts, carries = _compat.loop_split(dict(params), len(step.main.outputs))
     program = reading.program
-    before, after = program.inputs[consts : consts + carries], program.outputs[:carries]
+    before, after = program.inputs[how.carried], program.outputs[: how.carries]
     around = _between(reading, before, after)
     moved = [
         v
         for v, w in zip(before, after, strict=True)
         if v is not w and not reading.carries(v)
     ]
-    other = _made_of(reading, [*moved, *program.inputs[consts + carries :]])
+    other = _made_of(reading, [*moved, *program.inputs[how.slices]])
     if not any(_repeats(s, other) for s in around):
         return frozenset()
     return frozenset(id(s) for s in _with_inner(around))
@@ -134,7 +133,7 @@ def _repeats(step: Step, other: set[Value]) -> bool:
     if step.role in ("dense", "convolution") and step.layer is not None:
         kernel = step.layer.kernel
         return not (isinstance(kernel, Value) and kernel in other)
-    given = step.main.inputs[_compat.given_to_bodies(step.main.params)]
+    given = step.main.inputs[bodies_of(step.main).given]
     for body in step.bodies:
         pairs = zip(body.program.inputs, given, strict=True)
         inside = [v for v, w in pairs if isinstance(w, Value) and w in other]

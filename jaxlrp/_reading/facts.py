@@ -15,8 +15,10 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxlrp import _compat
+from jaxlrp._program.bodies import bodies_of, fixpoint
 from jaxlrp._program.kinds import is_real
-from jaxlrp._program.program import Atom, Equation, Program, Value, aval_of, flatten
+from jaxlrp._program.program import Atom, Equation, Program, Value, aval_of
+from jaxlrp._reading.context import Context
 from jaxlrp.primitives import Entry, Kind, lookup
 
 
@@ -127,21 +129,29 @@ def input_facts(aval: Any, active: bool) -> Facts:
 
 
 def analyse(
-    program: Program, inputs: Sequence[Facts], memo: dict
+    program: Program, inputs: Sequence[Facts], context: Context
 ) -> dict[Value, Facts]:
     """The facts of every value of `program`, given those of its inputs."""
+    key = program, tuple(inputs)
+    if key not in context.facts:
+        context.facts[key] = _analyse(program, inputs, context)
+    return context.facts[key]
+
+
+def _analyse(
+    program: Program, inputs: Sequence[Facts], context: Context
+) -> dict[Value, Facts]:
+    """One pass forwards."""
+    maxima = context.findings.maxima
     facts: dict[Value, Facts] = dict(zip(program.inputs, inputs, strict=True))
     for value, _ in program.constants:
         facts[value] = Facts(varies=all_axes(value.aval))
     for equation in program.equations:
         operands = [facts_of(atom, facts) for atom in equation.inputs]
-        results = _equation_facts(equation, operands, memo)
-        held = is_constant(equation.scope, memo.get("constants", ()))
+        results = _equation_facts(equation, operands, context)
+        held = is_constant(equation.scope, context.options.constants)
         pairs = zip(results, equation.outputs, strict=True)
-        results = [
-            _as_constant(f, v) if held or v in memo.get("maxima", ()) else f
-            for f, v in pairs
-        ]
+        results = [_as_constant(f, v) if held or v in maxima else f for f, v in pairs]
         facts.update(zip(equation.outputs, results, strict=True))
     return facts
 
@@ -158,7 +168,7 @@ def _as_constant(f: Facts, value: Value) -> Facts:
 
 
 def _equation_facts(
-    equation: Equation, operands: Sequence[Facts], memo: dict
+    equation: Equation, operands: Sequence[Facts], context: Context
 ) -> list[Facts]:
     entry = lookup(equation.primitive)
     if entry is not None and entry.decides:
@@ -171,7 +181,7 @@ def _equation_facts(
     depends = any(f.carries or f.cut for f in operands)
     if not any(f.carries for f in operands):
         return [_inactive(equation, entry, out, operands) for out in equation.outputs]
-    bodies = body_programs(equation, memo)
+    bodies = body_programs(equation, context)
     if not bodies and not any(f.active for f in operands):
         return [_named(equation, entry, out, operands) for out in equation.outputs]
     if entry is not None and entry.kind is Kind.INERT:
@@ -187,9 +197,9 @@ def _equation_facts(
             for out in equation.outputs
         ]
     if bodies:
-        results = body_facts(equation, bodies, operands, memo)[1]
+        results = body_facts(equation, bodies, operands, context)[1]
     else:
-        depth = _depth(entry, operands, memo)
+        depth = _depth(entry, operands, context)
         results = [
             dataclasses.replace(_active(equation, entry, out, operands), depth=depth)
             for out in equation.outputs
@@ -367,9 +377,9 @@ def _is_at_most_one(entry: Entry | None, operands: Sequence[Facts]) -> bool:
     return len(operands) == 2 and entry.is_product and within
 
 
-def _depth(entry: Entry | None, operands: Sequence[Facts], memo: dict) -> int:
+def _depth(entry: Entry | None, operands: Sequence[Facts], context: Context) -> int:
     """One more behind a layer; zero where no rule asks: like blocks stay alike."""
-    if not memo.get("by_depth", False):
+    if not context.options.by_depth:
         return 0
     actives = [f for f in operands if f.active]
     is_contraction = entry is not None and entry.kind is Kind.CONTRACTION
@@ -395,7 +405,7 @@ def _is_reciprocal(entry: Entry, operands: Sequence[Facts]) -> bool:
 # ---- equations with bodies ---------------------------------------------------------
 
 
-def body_programs(equation: Equation, memo: dict) -> tuple[Program, ...]:
+def body_programs(equation: Equation, context: Context) -> tuple[Program, ...]:
     """The programs inside an equation that is emitted again with its bodies."""
     entry = lookup(equation.primitive)
     if entry is None or entry.kind not in (Kind.CALL, Kind.CONTROL) or equation.opaque:
@@ -405,29 +415,22 @@ def body_programs(equation: Equation, memo: dict) -> tuple[Program, ...]:
         body = _compat.called_jaxpr(dict(equation.params))
         branches = () if body is None else (body,)
     # Calls that are kept share one program, unless rules may differ between scopes.
-    shared = entry.kind is Kind.CALL and not memo.get("by_scope", False)
+    shared = entry.kind is Kind.CALL and not context.options.by_scope
     scope = "" if shared else equation.scope
-    return tuple(_flattened(b, scope, memo) for b in branches)
-
-
-def _flattened(jaxpr: Any, scope: str, memo: dict) -> Program:
-    key = ("program", id(jaxpr), scope)
-    if key not in memo:
-        program = flatten(jaxpr, scope, memo.get("keep", True))
-        memo[key] = (jaxpr, program)  # held, so that the id stays taken
-    return memo[key][1]
+    return tuple(context.program(b, scope) for b in branches)
 
 
 def body_facts(
     equation: Equation,
     bodies: Sequence[Program],
     operands: Sequence[Facts],
-    memo: dict,
+    context: Context,
 ) -> tuple[list[Facts], list[Facts]]:
     """(facts of the bodies' inputs, facts of the equation's results)."""
-    if _compat.is_branch(equation.params):
-        inputs = list(operands[1:])
-        outs = [_outputs(b, inputs, memo) for b in bodies]
+    how = bodies_of(equation)
+    inputs = list(operands[how.given])
+    if how.flow == "branch":
+        outs = [_outputs(b, inputs, context) for b in bodies]
         joined = outs[0]
         for other in outs[1:]:
             joined = [a.join(b) for a, b in zip(joined, other, strict=True)]
@@ -435,22 +438,23 @@ def body_facts(
             joined = [dataclasses.replace(f, cut=f.cut or not f.active) for f in joined]
         return inputs, joined
     (body,) = bodies
-    if _compat.is_while(equation.params):
-        return _while_facts(equation, body, operands, memo)
-    if not _compat.is_loop(equation.params):
-        results = _outputs(body, operands, memo)
-        if _compat.is_sharded(equation.params):  # it may vary from shard to shard
-            pairs = zip(results, equation.outputs, strict=True)
-            results = [
-                f if f.active else dataclasses.replace(f, varies=all_axes(v.aval))
-                for f, v in pairs
-            ]
-        return list(operands), results
-    return _scan_facts(equation, body, operands, memo)
+    if how.repeats:
+        inputs, results = _loop_facts(equation, body, inputs, context)
+        if how.flow == "while":
+            results = _of_decided(equation, operands, inputs, results, context)
+        return inputs, results
+    results = _outputs(body, inputs, context)
+    if how.flow == "shard_map":  # it may vary from shard to shard
+        pairs = zip(results, equation.outputs, strict=True)
+        results = [
+            f if f.active else dataclasses.replace(f, varies=all_axes(v.aval))
+            for f, v in pairs
+        ]
+    return inputs, results
 
 
-def _outputs(body: Program, inputs: Sequence[Facts], memo: dict) -> list[Facts]:
-    facts = analyse(body, inputs, memo)
+def _outputs(body: Program, inputs: Sequence[Facts], context: Context) -> list[Facts]:
+    facts = analyse(body, inputs, context)
     return [facts_of(v, facts) for v in body.outputs]
 
 
@@ -460,27 +464,28 @@ def _drop_axis(f: Facts) -> Facts:
     )
 
 
-def _scan_facts(
-    equation: Equation, body: Program, operands: Sequence[Facts], memo: dict
+def _loop_facts(
+    equation: Equation, body: Program, given: Sequence[Facts], context: Context
 ) -> tuple[list[Facts], list[Facts]]:
     """A fixpoint over the carry: it is active if it is after any step."""
-    results = len(equation.outputs)
-    consts, carries = _compat.loop_split(dict(equation.params), results)
-    split = consts + carries
-    inputs = [*operands[:split], *(_drop_axis(f) for f in operands[split:])]
-    while True:
-        outs = _outputs(body, inputs, memo)
+    how = bodies_of(equation)
+    constants, slices = list(given[: how.constants]), list(given[how.slices])
+    slices = [_drop_axis(f) for f in slices]
+
+    def after(carry: list[Facts]) -> tuple[list[Facts], list[Facts]]:
+        outs = _outputs(body, [*constants, *carry, *slices], context)
         # The layers of a loop count once, not once for each iteration.
-        carry = [
+        joined = [
             dataclasses.replace(a.join(b), depth=a.depth)
-            for a, b in zip(inputs[consts:split], outs[:carries], strict=True)
+            for a, b in zip(carry, outs, strict=False)
         ]
-        if carry == inputs[consts:split]:
-            break
-        inputs = [*inputs[:consts], *carry, *inputs[split:]]
+        return joined, outs
+
+    carry, outs = fixpoint(after, list(given[how.carried]))
+    ends, stacks = outs[: how.carries], outs[how.carries :]
     stacked = [
         dataclasses.replace(f, varies=all_axes(v.aval) if not f.active else frozenset())
-        for f, v in zip(outs[carries:], equation.outputs[carries:], strict=True)
+        for f, v in zip(stacks, equation.outputs[how.carries :], strict=True)
     ]
     final = [
         dataclasses.replace(
@@ -488,22 +493,23 @@ def _scan_facts(
             depth=b.depth if b.active else a.depth,
             varies=all_axes(v.aval) if not (a.active or b.active) else a.varies,
         )
-        for a, b, v in zip(carry, outs[:carries], equation.outputs, strict=False)
+        for a, b, v in zip(carry, ends, equation.outputs, strict=False)
     ]
-    return inputs, [*final, *stacked]
+    return [*constants, *carry, *slices], [*final, *stacked]
 
 
-def _while_facts(
-    equation: Equation, body: Program, operands: Sequence[Facts], memo: dict
-) -> tuple[list[Facts], list[Facts]]:
-    """Like those of a scan; no relevance passes through the number of steps."""
-    params = dict(equation.params)
-    given = list(operands[_compat.given_to_bodies(params)])
-    inputs, results = _scan_facts(equation, body, given, memo)
-    parts = _compat.while_parts(params)
-    carry = inputs[parts.constants :]
-    test = _flattened(parts.test, "", memo)
-    (holds,) = _outputs(test, [*operands[: parts.test_constants], *carry], memo)
-    if holds.cut or holds.carries:
-        results = [dataclasses.replace(f, cut=f.cut or not f.active) for f in results]
-    return inputs, results
+def _of_decided(
+    equation: Equation,
+    operands: Sequence[Facts],
+    inputs: Sequence[Facts],
+    results: list[Facts],
+    context: Context,
+) -> list[Facts]:
+    """A `while` loop's results: no relevance passes through the number of steps."""
+    parts = _compat.while_parts(dict(equation.params))
+    carry = inputs[bodies_of(equation).carried]
+    test = context.program(parts.test, "")
+    (holds,) = _outputs(test, [*operands[: parts.test_constants], *carry], context)
+    if not (holds.cut or holds.carries):
+        return results
+    return [dataclasses.replace(f, cut=f.cut or not f.active) for f in results]

@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from jax.extend.core import Literal
 
 from jaxlrp import _compat, rules
+from jaxlrp._program.bodies import bodies_of, fixpoint
 from jaxlrp._program.program import Equation, Program, Value, flatten
+from jaxlrp._reading.context import Context
 from jaxlrp._reading.facts import Facts, body_facts, body_programs, facts_of
 from jaxlrp._reading.saved import with_kept
 from jaxlrp._reading.steps import Reading, Step
@@ -34,7 +36,7 @@ def finish(
     composite: Composite,
     relevant: tuple[bool, ...],
     shadow_outputs: tuple[bool, ...],
-    memo: dict,
+    context: Context,
     read_body: ReadBody,
 ) -> Reading:
     """One pass backwards: drops dead steps, marks detached ones, places shadows."""
@@ -55,11 +57,11 @@ def finish(
             continue
         reached = not receives.isdisjoint(step.outputs) or _writes(step)
         if step.signals and not reached:
-            blind = _is_blind(step, facts, memo, read_body)
+            blind = _is_blind(step, facts, context, read_body)
             role = "unreached" if blind else "detached"
             step = dataclasses.replace(step, role=role, slot=None, signals=())
         elif step.role in ("control", "call"):
-            step = _with_bodies(step, facts, receives, shadowed, memo, read_body)
+            step = _with_bodies(step, facts, receives, shadowed, context, read_body)
         rule = step.rule(composite)
         receivers = step.receivers(rule)
         receives.update(receivers)
@@ -130,12 +132,12 @@ def is_rectifier(equation: Equation) -> bool:
 
 
 def _is_blind(
-    step: Step, facts: Mapping[Value, Facts], memo: dict, read_body: ReadBody
+    step: Step, facts: Mapping[Value, Facts], context: Context, read_body: ReadBody
 ) -> bool:
     """Does it hold, itself or in a body, what JAX may not be able to differentiate?"""
     if step.role not in ("control", "call"):
         return step.role == "unexplained" and not _writes(step)
-    bodies = _with_bodies(step, facts, set(), set(), memo, read_body).bodies
+    bodies = _with_bodies(step, facts, set(), set(), context, read_body).bodies
     return any(s.role == "unreached" for body in bodies for s in body.steps)
 
 
@@ -187,43 +189,42 @@ def _with_bodies(
     facts: Mapping[Value, Facts],
     receives: set[Value],
     shadowed: set[Value],
-    memo: dict,
+    context: Context,
     read_body: ReadBody,
 ) -> Step:
     """Reads the bodies of control flow, for the relevance that its results receive."""
     equation = step.main
-    programs = body_programs(equation, memo)
+    programs = body_programs(equation, context)
     operands = [facts_of(v, facts) for v in equation.inputs]
-    inputs, _ = body_facts(equation, programs, operands, memo)
-    relevant = [v in receives for v in equation.outputs]
-    shadows = [v in shadowed for v in equation.outputs]
+    inputs, _ = body_facts(equation, programs, operands, context)
+    how = bodies_of(equation)
+    arriving = [(v in receives, v in shadowed) for v in equation.outputs]
 
-    def read_bodies() -> tuple[Reading, ...]:
-        return tuple(
-            read_body(p, inputs, tuple(relevant), tuple(shadows)) for p in programs
-        )
-
-    bodies = read_bodies()
-    if _compat.is_loop(equation.params) or _compat.is_while(equation.params):
+    def read_bodies(
+        carried: list[tuple[bool, bool]],
+    ) -> tuple[list[tuple[bool, bool]], tuple[Reading, ...]]:
+        """What arrives at what a body was given, and the bodies as they are read."""
+        ends = (*carried, *arriving[how.carries :])
+        relevant, shadows = tuple(r for r, _ in ends), tuple(s for _, s in ends)
+        bodies = tuple(read_body(p, inputs, relevant, shadows) for p in programs)
         # A carry receives relevance, and a shadow, if the next step's carry does.
-        results = len(equation.outputs)
-        consts, carries = _compat.loop_split(dict(equation.params), results)
-        while True:
-            ins = range(consts, consts + carries)
-            needs = [inputs[i].carries or relevant[k] for k, i in enumerate(ins)]
-            wants = [
-                bodies[0].shadowed_inputs[i] or shadows[k] for k, i in enumerate(ins)
-            ]
-            if needs == relevant[:carries] and wants == shadows[:carries]:
-                break
-            relevant[:carries], shadows[:carries] = needs, wants
-            bodies = read_bodies()
+        needs = (f.carries for f in inputs[how.carried])
+        wants = bodies[0].shadowed_inputs[how.carried] if how.carries else ()
+        again = [
+            (relevant or need, shadow or want)
+            for (relevant, shadow), need, want in zip(
+                carried, needs, wants, strict=True
+            )
+        ]
+        return again, bodies
+
+    _, bodies = fixpoint(read_bodies, arriving[: how.carries])
     return dataclasses.replace(step, bodies=bodies)
 
 
 def _body_shadows(step: Step) -> set[Value]:
     """The operands that some body wants a shadow of."""
-    inputs = step.main.inputs[_compat.given_to_bodies(step.main.params)]
+    inputs = step.main.inputs[bodies_of(step.main).given]
     return {
         v
         for body in step.bodies

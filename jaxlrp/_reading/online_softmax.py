@@ -27,9 +27,10 @@ from typing import NamedTuple
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxlrp import _compat
 from jaxlrp._program.axes import axes_of
+from jaxlrp._program.bodies import bodies_of, fixpoint
 from jaxlrp._program.program import Equation, Program, Value
+from jaxlrp._reading.context import Context
 from jaxlrp._reading.facts import (
     Facts,
     all_axes,
@@ -69,7 +70,7 @@ class _Sheet:
     """What has been found.
 
     Attributes:
-      memo: of reading: the programs of bodies are the same as there.
+      context: of reading: the programs of bodies are the same as there.
       maxima: by value, the maxima in it.
       running: maxima that are joined to others, or to constants.
       escaped: maxima that do not cancel.
@@ -77,7 +78,7 @@ class _Sheet:
       roles: by equation, a role and the maxima in what it makes.
     """
 
-    memo: dict
+    context: Context
     maxima: dict[Value, Origins] = dataclasses.field(default_factory=dict)
     running: set[Equation] = dataclasses.field(default_factory=set)
     escaped: set[Equation] = dataclasses.field(default_factory=set)
@@ -93,11 +94,13 @@ class Running:
     roles: Mapping[Equation, str]
 
 
-def find_running(program: Program, inputs: Sequence[Facts], memo: dict) -> Running:
+def find_running(
+    program: Program, inputs: Sequence[Facts], context: Context
+) -> Running:
     """The running maxima of a program and of the bodies in it."""
-    if not all(_has(program, memo)):
+    if not all(_has(program, context)):
         return Running(frozenset(), {})
-    sheet = _Sheet(memo)
+    sheet = _Sheet(context)
     types = [PLAIN if f.active else CONSTANT for f in inputs]
     for result in _typed(program, inputs, types, sheet):
         sheet.escaped.update(result.origins)  # an output is anyone's
@@ -117,7 +120,7 @@ def find_running(program: Program, inputs: Sequence[Facts], memo: dict) -> Runni
     return Running(frozenset(maxima), roles)
 
 
-def _has(program: Program, memo: dict) -> tuple[bool, bool]:
+def _has(program: Program, context: Context) -> tuple[bool, bool]:
     """Are there exponentials, and maxima of two values, in it or in a body?"""
     exponential = joined = False
     for equation in program.equations:
@@ -125,8 +128,8 @@ def _has(program: Program, memo: dict) -> tuple[bool, bool]:
         if entry is not None and entry.kind is Kind.ELEMENTWISE:
             exponential |= entry.exponential
             joined |= entry.bounds and entry.picks and not _starts(equation)
-        for body in body_programs(equation, memo):
-            inside = _has(body, memo)
+        for body in body_programs(equation, context):
+            inside = _has(body, context)
             exponential, joined = exponential | inside[0], joined | inside[1]
     return exponential, joined
 
@@ -154,7 +157,7 @@ def _typed(
     program: Program, inputs: Sequence[Facts], given: Sequence[Type], sheet: _Sheet
 ) -> list[Type]:
     """The types of a program's outputs, from those of its inputs."""
-    facts = analyse(program, inputs, sheet.memo)
+    facts = analyse(program, inputs, sheet.context)
     types = dict(zip(program.inputs, given, strict=True))
 
     def of(atom: object) -> Type:
@@ -162,7 +165,7 @@ def _typed(
 
     for equation in program.equations:
         operands = [of(v) for v in equation.inputs]
-        bodies = body_programs(equation, sheet.memo)
+        bodies = body_programs(equation, sheet.context)
         sheet.roles.pop(equation, None)
         if bodies and any(t != CONSTANT for t in operands):
             results = _of_bodies(equation, bodies, operands, facts, sheet)
@@ -186,29 +189,27 @@ def _of_bodies(
     sheet: _Sheet,
 ) -> list[Type]:
     """The types of what a loop, branch or call makes."""
-    params = dict(equation.params)
+    how = bodies_of(equation)
     known = [facts_of(v, facts) for v in equation.inputs]
-    inputs, _ = body_facts(equation, bodies, known, sheet.memo)
-    given = list(operands[_compat.given_to_bodies(params)])
-    if not (_compat.is_loop(params) or _compat.is_while(params)):
+    inputs, _ = body_facts(equation, bodies, known, sheet.context)
+    given = list(operands[how.given])
+    if not how.repeats:
         outs = [_typed(body, inputs, given, sheet) for body in bodies]
         return [_join(types, sheet) for types in zip(*outs, strict=True)]
     (body,) = bodies
-    consts, carries = _compat.loop_split(params, len(equation.outputs))
-    split = consts + carries
-    given[split:] = [_of_one(t, sheet) for t in given[split:]]
-    while True:
+    given[how.slices] = [_of_one(t, sheet) for t in given[how.slices]]
+
+    def after(carry: list[Type]) -> tuple[list[Type], None]:
         # What a carry is is known in the end; until then nothing is written down.
-        draft = _Sheet(sheet.memo)
+        draft = _Sheet(sheet.context)
+        given[how.carried] = carry
         outs = _typed(body, inputs, given, draft)
-        pairs = zip(given[consts:split], outs[:carries], strict=True)
-        carry = [_join(pair, draft) for pair in pairs]
-        if carry == given[consts:split]:
-            break
-        given[consts:split] = carry
+        return [_join(pair, draft) for pair in zip(carry, outs, strict=False)], None
+
+    carry, _ = fixpoint(after, given[how.carried])
     outs = _typed(body, inputs, given, sheet)
-    ends = zip(given[consts:split], outs[:carries], strict=True)
-    return [*(_join(pair, sheet) for pair in ends), *map(_stacked, outs[carries:])]
+    ends = zip(carry, outs, strict=False)
+    return [*(_join(pair, sheet) for pair in ends), *map(_stacked, outs[how.carries :])]
 
 
 def _of_one(stack: Type, sheet: _Sheet) -> Type:

@@ -34,6 +34,7 @@ from jaxlrp._program.program import Atom, Equation, Program, Value, aval_of, fla
 from jaxlrp._reading.activations import claim_regions
 from jaxlrp._reading.attention import opaque_step
 from jaxlrp._reading.claims import Claims, held_operands
+from jaxlrp._reading.context import Context, Options
 from jaxlrp._reading.facts import Facts, analyse, facts_of, input_facts, is_constant
 from jaxlrp._reading.finish import finish
 from jaxlrp._reading.layers import claim_layers, is_contracted
@@ -84,18 +85,20 @@ def read(
     """
     by_scope = by_scope or bool(_patterns(composite))
     by_depth = any(a.depth is not None for a in composite.assignments)
-    memo: dict = {"strict": strict, "by_scope": by_scope, "by_depth": by_depth}
-    memo["constants"] = composite.constants
+    options = Options(tuple(composite.constants), strict, by_scope, by_depth, keep)
+    context = Context(options)
     program = flatten(jaxpr, keep=keep)
     inputs = [
         input_facts(v.aval, a) for v, a in zip(program.inputs, active, strict=True)
     ]
-    running = find_running(program, inputs, memo)
-    memo["maxima"], memo["roles"] = running.maxima, running.roles
+    running = find_running(program, inputs, context)
+    context = context.found(maxima=running.maxima, roles=running.roles)
+    coefficients, recurrent = {}, frozenset()
     if _asks_for_coefficients(composite):
-        memo["coefficients"] = find_coefficients(program, inputs, memo)
+        coefficients = find_coefficients(program, inputs, context)
     if any(a.recurrent is not None for a in composite.assignments):
-        memo["recurrent"] = find_recurrent(program, inputs, memo)
+        recurrent = find_recurrent(program, inputs, context)
+    context = context.found(coefficients=coefficients, recurrent=recurrent)
     if relevant is None:
         relevant = [True] * len(program.outputs)
     reading = _read_program(
@@ -104,7 +107,7 @@ def read(
         composite,
         tuple(relevant),
         tuple(shadow_outputs and r for r in relevant),
-        memo,
+        context,
     )
     if strict:
         _check_scopes(composite, reading)
@@ -155,11 +158,11 @@ def _read_program(
     composite: Composite,
     relevant: tuple[bool, ...],
     shadow_outputs: tuple[bool, ...],
-    memo: dict,
+    context: Context,
 ) -> Reading:
-    key = ("reading", id(program), tuple(inputs), relevant, shadow_outputs)
-    if key in memo:
-        return memo[key]
+    key = program, tuple(inputs), relevant, shadow_outputs
+    if key in context.readings:
+        return context.readings[key]
 
     def read_body(
         body: Program,
@@ -167,16 +170,17 @@ def _read_program(
         relevant: tuple[bool, ...],
         shadow_outputs: tuple[bool, ...],
     ) -> Reading:
-        return _read_program(body, inputs, composite, relevant, shadow_outputs, memo)
+        return _read_program(body, inputs, composite, relevant, shadow_outputs, context)
 
-    facts = analyse(program, inputs, memo)
-    steps = _claim(program, facts, composite, memo)
-    memo[key] = finish(
-        program, facts, steps, composite, relevant, shadow_outputs, memo, read_body
+    facts = analyse(program, inputs, context)
+    steps = _claim(program, facts, composite, context)
+    reading = finish(
+        program, facts, steps, composite, relevant, shadow_outputs, context, read_body
     )
-    if memo["strict"]:
-        _refuse_unexplained(memo[key])
-    return memo[key]
+    if context.options.strict:
+        _refuse_unexplained(reading)
+    context.readings[key] = reading
+    return reading
 
 
 def _refuse_unexplained(reading: Reading) -> None:
@@ -190,7 +194,7 @@ def _claim(
     program: Program,
     facts: Mapping[Value, Facts],
     composite: Composite,
-    memo: Mapping[str, Any],
+    context: Context,
 ) -> list[Step]:
     uses: dict[Value, list[int]] = {}
     for i, equation in enumerate(program.equations):
@@ -201,18 +205,17 @@ def _claim(
         if isinstance(v, Value):
             uses.setdefault(v, []).append(-1)  # an output is a use
     producer = {v: i for i, e in enumerate(program.equations) for v in e.outputs}
-    recurrent = memo.get("recurrent", frozenset())
-    claims = Claims(program, facts, uses, producer, {}, recurrent)
+    findings = context.findings
+    claims = Claims(program, facts, uses, producer, {}, findings.recurrent)
     for i, equation in enumerate(program.equations):
         if _refusal(equation, facts):
             claims.role[i] = "unexplained"
         if is_constant(equation.scope, composite.constants):
             claims.role[i] = "constant"
-        elif not memo["maxima"].isdisjoint(equation.outputs):
+        elif not findings.maxima.isdisjoint(equation.outputs):
             claims.role[i] = "maximum"
-        elif equation in memo["roles"]:
-            claims.role[i] = memo["roles"][equation]
-    coefficients = memo.get("coefficients", {})
+        elif equation in findings.roles:
+            claims.role[i] = findings.roles[equation]
     units = claim_symbols(claims)
     units |= claim_softmax(claims, composite)
     units |= claim_norms(claims, composite)
@@ -229,7 +232,9 @@ def _claim(
             step = _single(i, equation, claims, composite)
         if step is not None:
             step = _select(step, activated, composite, claims)
-            steps.append(_with_gates(step, units, composite, coefficients, claims))
+            steps.append(
+                _with_gates(step, units, composite, findings.coefficients, claims)
+            )
     return steps
 
 

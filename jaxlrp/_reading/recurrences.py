@@ -22,8 +22,9 @@ from collections.abc import Hashable, Sequence
 
 from jax.extend.core import Literal
 
-from jaxlrp import _compat
+from jaxlrp._program.bodies import bodies_of, fixpoint
 from jaxlrp._program.program import Atom, Equation, Program
+from jaxlrp._reading.context import Context
 from jaxlrp._reading.facts import Facts, analyse, body_facts, body_programs, facts_of
 from jaxlrp.primitives import Entry, Kind, lookup
 
@@ -50,7 +51,7 @@ class _Sheet:
     """What the walk has found.
 
     Attributes:
-      memo: of reading: the programs of bodies are the same as there.
+      context: of reading: the programs of bodies are the same as there.
       bits: the bit of each matrix of weights.
       loops: the bit of each loop.
       varying: by loop, the weights that are others in each of its iterations.
@@ -59,7 +60,7 @@ class _Sheet:
       sums: of each sum of layers, their weights, as bits.
     """
 
-    memo: dict
+    context: Context
     bits: dict[Hashable, int] = dataclasses.field(default_factory=dict)
     loops: dict[Equation, int] = dataclasses.field(default_factory=dict)
     varying: dict[int, int] = dataclasses.field(default_factory=dict)
@@ -69,10 +70,10 @@ class _Sheet:
 
 
 def find_recurrent(
-    program: Program, inputs: Sequence[Facts], memo: dict
+    program: Program, inputs: Sequence[Facts], context: Context
 ) -> frozenset[Equation]:
     """The contractions that lie in a recurrence; in bodies too."""
-    sheet = _Sheet(memo)
+    sheet = _Sheet(context)
     given = [
         _Known() if f.carries else _Known(key=("input", i))
         for i, f in enumerate(inputs)
@@ -99,7 +100,7 @@ def _walk(
     program: Program, inputs: Sequence[Facts], given: Sequence[_Known], sheet: _Sheet
 ) -> list[_Known]:
     """What is known of the outputs, from what is known of the inputs."""
-    facts = analyse(program, inputs, sheet.memo)
+    facts = analyse(program, inputs, sheet.context)
     known = dict(zip(program.inputs, given, strict=True))
     known.update((v, _Known(key=("constant", id(c)))) for v, c in program.constants)
 
@@ -110,7 +111,7 @@ def _walk(
 
     for equation in program.equations:
         operands = [of(v) for v in equation.inputs]
-        bodies = body_programs(equation, sheet.memo)
+        bodies = body_programs(equation, sheet.context)
         if bodies:
             own = [facts_of(v, facts) for v in equation.inputs]
             results = _of_bodies(equation, bodies, own, operands, sheet)
@@ -184,10 +185,10 @@ def _of_bodies(
     sheet: _Sheet,
 ) -> list[_Known]:
     """What is known of the results of a loop, branch or call."""
-    inputs, _ = body_facts(equation, bodies, facts, sheet.memo)
-    given = list(operands[_compat.given_to_bodies(equation.params)])
-    is_loop = _compat.is_loop(equation.params) or _compat.is_while(equation.params)
-    if is_loop:
+    inputs, _ = body_facts(equation, bodies, facts, sheet.context)
+    how = bodies_of(equation)
+    given = list(operands[how.given])
+    if how.repeats:
         return _of_loop(equation, bodies[0], inputs, given, sheet)
     outs = [_walk(body, inputs, given, sheet) for body in bodies]
     return [_joined(alike) for alike in zip(*outs, strict=True)]
@@ -217,9 +218,8 @@ def _of_loop(
 ) -> list[_Known]:
     """A fixpoint over the carry, of whose paths those of any iteration are part."""
     loop = sheet.loops.setdefault(equation, 1 << len(sheet.loops))
-    results = len(equation.outputs)
-    consts, carries = _compat.loop_split(dict(equation.params), results)
-    split = consts + carries
+    how = bodies_of(equation)
+    consts, split = how.carried.start, how.carried.stop
     inside = [
         one
         if i < consts or (i < split and body.outputs[i - consts] is body.inputs[i])
@@ -228,27 +228,29 @@ def _of_loop(
         )
         for i, one in enumerate(given)
     ]
-    while True:
+
+    def after(carry: list[_Known]) -> tuple[list[_Known], list[_Known]]:
+        inside[how.carried] = carry
         outs = _walk(body, inputs, inside, sheet)
         changing = sheet.varying.get(loop, 0)
-        carry = [
+        again = [
             dataclasses.replace(
                 a,
                 passed=a.passed | (b.passed & ~changing),
                 terms=a.terms | (b.terms & ~changing),
             )
-            for a, b in zip(inside[consts:split], outs[:carries], strict=True)
+            for a, b in zip(carry, outs, strict=False)
         ]
-        if carry == inside[consts:split]:
-            break
-        inside[consts:split] = carry
+        return again, outs
+
+    carry, outs = fixpoint(after, inside[how.carried])
     outer = 0
     for one in given:
         outer |= one.loops
     ends = [_joined(pair) for pair in zip(carry, outs, strict=False)]
     return [
         dataclasses.replace(end, key=("result", equation, i), loops=outer)
-        for i, end in enumerate([*ends, *outs[carries:]])
+        for i, end in enumerate([*ends, *outs[how.carries :]])
     ]
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend.core import Literal
 
-from jaxlrp import _compat
+from jaxlrp._program.bodies import bodies_of
 from jaxlrp._program.program import Equation, Value
 from jaxlrp._reading.steps import Reading, Step
 from jaxlrp.primitives import Kind, lookup
@@ -164,11 +164,11 @@ def _in_program(
     inner = {v for s in reading.steps for e in s.equations[:-1] for v in e.outputs}
     for step in reading.steps:
         for number, body in enumerate(step.bodies):
-            around = lengths
-            if _compat.is_loop(step.main.params):
+            around, flow = lengths, bodies_of(step.main).flow
+            if flow == "scan":
                 around = (*lengths, step.main.params["length"])
             sites = _in_program(body, (*path, step, number), around)
-            if _compat.is_sharded(step.main.params):
+            if flow == "shard_map":
                 sites = (dataclasses.replace(s, problem=ON_DEVICES) for s in sites)
             yield from sites
         for v in dict.fromkeys(v for e in step.equations for v in e.outputs):

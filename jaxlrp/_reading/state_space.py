@@ -20,9 +20,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from jaxlrp import _compat
 from jaxlrp._program.axes import axes_of, every_axis, shape_of
+from jaxlrp._program.bodies import bodies_of, fixpoint
 from jaxlrp._program.opaque import is_elementwise
 from jaxlrp._program.program import Atom, Equation, Program, Value
 from jaxlrp._reading.claims import held_operands
+from jaxlrp._reading.context import Context
 from jaxlrp._reading.facts import Facts, analyse, body_facts, body_programs, facts_of
 from jaxlrp.primitives import Entry, Kind, lookup
 
@@ -68,14 +70,14 @@ class _Sheet:
     """What the walks have found.
 
     Attributes:
-      memo: of reading: the programs of bodies are the same as there.
+      context: of reading: the programs of bodies are the same as there.
       found: the walks that have found what they look for.
       around: by walk, the walks that have found it if this one has.
       gates: by walk, the factors that are constants if it has found it.
       done: the marks of a program's inputs, by program and marks of its outputs.
     """
 
-    memo: dict
+    context: Context
     found: set[_Walk]
     around: dict[_Walk, set[_Walk]]
     gates: dict[_Walk, set[Factor]]
@@ -109,10 +111,10 @@ class _Page:
 
 
 def find_coefficients(
-    program: Program, inputs: Sequence[Facts], memo: dict
+    program: Program, inputs: Sequence[Facts], context: Context
 ) -> dict[Equation, int]:
     """The position of the factor that is held, by product; in bodies too."""
-    sheet = _Sheet(memo, set(), defaultdict(set), defaultdict(set), {})
+    sheet = _Sheet(context, set(), defaultdict(set), defaultdict(set), {})
     spread = [every_axis(v) for v in program.inputs]
     _walk_back(program, inputs, spread, [frozenset()] * len(program.outputs), sheet)
     found, queue = set(sheet.found), list(sheet.found)
@@ -176,7 +178,7 @@ def _walk_back(
     if key in sheet.done:
         return sheet.done[key]
     page = _Page(
-        analyse(program, inputs, sheet.memo),
+        analyse(program, inputs, sheet.context),
         _spread(program, spread),
         {v: e for e in program.equations for v in e.outputs},
         sheet,
@@ -202,7 +204,7 @@ def _back(
     active = page.active(equation)
     if entry is None or not any(active):
         return
-    bodies = body_programs(equation, page.sheet.memo)
+    bodies = body_programs(equation, page.sheet.context)
     if bodies:
         body = _compat.called_jaxpr(dict(equation.params))
         if entry.kind is Kind.CONTROL or not is_elementwise(body):
@@ -266,32 +268,33 @@ def _through_bodies(
     page: _Page,
 ) -> Iterator[tuple[Atom, Marks]]:
     """Into a loop, branch or call, and out of it to its operands."""
-    params = dict(equation.params)
+    how = bodies_of(equation)
     operands = [facts_of(v, page.facts) for v in equation.inputs]
-    inputs, _ = body_facts(equation, bodies, operands, page.sheet.memo)
-    atoms = equation.inputs[_compat.given_to_bodies(params)]
+    inputs, _ = body_facts(equation, bodies, operands, page.sheet.context)
+    atoms = equation.inputs[how.given]
     spread = [_spread_of(v, page.spread) for v in atoms]
-    if not (_compat.is_loop(params) or _compat.is_while(params)):
+    if not how.repeats:
         for body in bodies:
             received = _walk_back(body, inputs, spread, given, page.sheet)
             yield from zip(atoms, received, strict=True)
         return
     (body,) = bodies
-    consts, carries = _compat.loop_split(params, len(equation.outputs))
-    split = consts + carries
-    carried = [every_axis(v) for v in atoms[consts:split]]
-    slices = [frozenset(i - 1 for i in axes if i) for axes in spread[split:]]
-    spread = [*spread[:consts], *carried, *slices]
-    ends = list(given[:carries])
-    each = [_shifted(marks, -1, page.sheet) for marks in given[carries:]]
-    while True:
+    spread[how.carried] = [every_axis(v) for v in atoms[how.carried]]
+    spread[how.slices] = [
+        frozenset(i - 1 for i in axes if i) for axes in spread[how.slices]
+    ]
+    each = [_shifted(marks, -1, page.sheet) for marks in given[how.carries :]]
+
+    def before(ends: list[Marks]) -> tuple[list[Marks], list[Marks]]:
         received = _walk_back(body, inputs, spread, [*ends, *each], page.sheet)
-        again = [a | b for a, b in zip(ends, received[consts:split], strict=True)]
-        if again == ends:
-            break
-        ends = again
-    stacked = [_shifted(marks, 1, page.sheet) for marks in received[split:]]
-    yield from zip(atoms, [*received[:split], *stacked], strict=True)
+        pairs = zip(ends, received[how.carried], strict=True)
+        return [a | b for a, b in pairs], list(received)
+
+    _, received = fixpoint(before, list(given[: how.carries]))
+    received[how.slices] = [
+        _shifted(marks, 1, page.sheet) for marks in received[how.slices]
+    ]
+    yield from zip(atoms, received, strict=True)
 
 
 def _shifted(marks: Marks, by: int, sheet: _Sheet) -> Marks:

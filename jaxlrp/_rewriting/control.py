@@ -12,6 +12,7 @@ from jax import Array, lax
 
 from jaxlrp import _compat
 from jaxlrp._operations import zero_beside
+from jaxlrp._program.bodies import bodies_of
 from jaxlrp._reading.steps import Reading, Step
 from jaxlrp._rewriting.environment import Environment, Run, shadow_of, take_in
 from jaxlrp._rewriting.while_loop import run_loop
@@ -91,15 +92,7 @@ def control(
     step: Step, rule: Any, env: Environment, run: Run, evaluate: Evaluate
 ) -> Any:
     """Control flow, emitted again with rewritten bodies."""
-    if _compat.is_branch(step.main.params):
-        return _cond(step, env, run, evaluate)
-    if _compat.is_loop(step.main.params):
-        return _scan(step, env, run, evaluate)
-    if _compat.is_while(step.main.params):
-        return _while_loop(step, env, run, evaluate)
-    if _compat.is_sharded(step.main.params):
-        return _shard_map(step, env, run, evaluate)
-    return _remat(step, env, run, evaluate)
+    return _BY_FLOW[bodies_of(step.main).flow](step, env, run, evaluate)
 
 
 def _shard_map(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
@@ -267,3 +260,13 @@ def _while_loop(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> A
         run.checkpoints,
         run.quiet,
     )
+
+
+_BY_FLOW = {
+    "branch": _cond,
+    "scan": _scan,
+    "while": _while_loop,
+    "shard_map": _shard_map,
+    "checkpoint": _remat,
+}
+"""What control flow becomes, by its kind."""

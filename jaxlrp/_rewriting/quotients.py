@@ -22,6 +22,7 @@ from jax.extend.core import jaxpr_as_fun
 from jax.extend.core import primitives as P
 
 from jaxlrp import _compat
+from jaxlrp._program.bodies import bodies_of
 from jaxlrp._program.program import Equation, Value
 from jaxlrp._reading.facts import is_real
 from jaxlrp._reading.steps import Reading, Step
@@ -312,14 +313,15 @@ def _control(step: Step, env: Environment, checkpoints: int) -> Pairs:
     inputs = [env.read(v) for v in step.main.inputs]
     references = [env.shadow(v) for v in step.main.inputs]
     bodies = [functools.partial(_whole, r, checkpoints) for r in step.bodies]
-    if _compat.is_branch(params):
+    flow = bodies_of(step.main).flow
+    if flow == "branch":
         return lax.switch(inputs[0], bodies, inputs[1:], references[1:])
     (body,) = bodies
-    if _compat.is_loop(params):
+    if flow == "scan":
         return _scan(body, step, inputs, references)
-    if _compat.is_while(params):
+    if flow == "while":
         return _while_loop(body, step, inputs, references, checkpoints)
-    if _compat.is_sharded(params):
+    if flow == "shard_map":
         parts = _compat.shard_map_parts(params)
         beside = [
             p for p, r in zip(parts.inputs, references, strict=True) if r is not None
@@ -333,7 +335,7 @@ def _control(step: Step, env: Environment, checkpoints: int) -> Pairs:
             check_vma=parts.checked,
         )
         return jax.jit(out)(inputs, [r for r in references if r is not None])
-    if "policy" in params:
+    if flow == "checkpoint":
         body = jax.checkpoint(
             body, policy=params["policy"], prevent_cse=params["prevent_cse"]
         )

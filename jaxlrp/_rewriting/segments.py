@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from jaxlrp import _compat
+from jaxlrp._program.bodies import bodies_of
 from jaxlrp._program.program import Value
 from jaxlrp._reading.steps import Reading, Step
 from jaxlrp._rewriting.blocks import Block, crossing, last_uses
@@ -63,9 +63,8 @@ def _is_apart(item: Item) -> bool:
     """A loop, or something with effects?"""
     if isinstance(item, Block):
         return False
-    params = item.main.params
-    loops = _compat.is_loop(params) or _compat.is_while(params)
-    return bool(item.bodies) and loops or any(e.effectful for e in item.equations)
+    loops = bool(item.bodies) and bodies_of(item.main).repeats
+    return loops or any(e.effectful for e in item.equations)
 
 
 def _cut(
