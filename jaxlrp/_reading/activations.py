@@ -14,7 +14,7 @@ from jaxlrp._program.opaque import is_elementwise
 from jaxlrp._program.program import Equation, Value
 from jaxlrp._reading.claims import Claims, held_operands
 from jaxlrp._reading.facts import facts_of
-from jaxlrp._reading.steps import Step
+from jaxlrp._reading.steps import Step, Unit
 from jaxlrp.primitives import Kind, lookup
 
 
@@ -57,7 +57,7 @@ def claim_regions(claims: Claims) -> dict[int, Step]:
                 x, *others = dict.fromkeys(claims.active_inputs(equations[i]))
                 if others:  # a selection between several: structural
                     continue
-                step = Step("activation", (equations[i],), (x,), root=x, plain=True)
+                step = Step("activation", (equations[i],), (x,), Unit(x, exact=True))
                 steps[i] = step
             continue
         if not _leaves(out, inside, anchor, claims):
@@ -66,7 +66,7 @@ def claim_regions(claims: Claims) -> dict[int, Step]:
         members = claims.between(i, root)
         assert members is not None, "a dominator lies on every path"
         cone = tuple(equations[j] for j in members)
-        steps[i] = Step("activation", cone, (root,), root=root)
+        steps[i] = Step("activation", cone, (root,), Unit(root))
     # What only lies inside activations is no step of its own.
     for i, out in inside.items():
         if i not in steps and not exact[out]:

@@ -36,7 +36,7 @@ def _why(step: Step, rule: Rule | None, reading: Reading, recurrent: bool) -> st
         return "on sums whose terms may cancel"
     if recurrent and step.role in ("dense", "convolution"):
         return "on layers in a recurrence" if isinstance(rule, _SIGNED) else ""
-    if recurrent and step.role == "activation" and not step.plain:
+    if recurrent and step.role == "activation" and not step.exact:
         saturates = "on activations that may saturate, in a recurrence"
         return saturates if isinstance(rule, Pass) else ""
     return ""

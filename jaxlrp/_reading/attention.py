@@ -17,7 +17,7 @@ from jaxlrp import _compat, rules
 from jaxlrp._program.opaque import attention_places
 from jaxlrp._program.program import Equation, Value, aval_of
 from jaxlrp._reading.claims import Claims
-from jaxlrp._reading.steps import Step
+from jaxlrp._reading.steps import Held, Step
 from jaxlrp.composites import Composite
 
 
@@ -33,7 +33,7 @@ def opaque_step(
         return Step("gradient", (equation,), tuple(signals))
     rule = composite.rule(claims.place(equation, "softmax"))
     held = places[:2] if isinstance(rule, rules.Detach) else ()
-    return Step("bilinear", (equation,), tuple(signals), held=held)
+    return Step("bilinear", (equation,), tuple(signals), Held(held))
 
 
 def attention_operands(equation: Equation) -> tuple[int, int, int] | None:

@@ -18,7 +18,7 @@ from jaxlrp._program.program import Equation, Program, Value, flatten
 from jaxlrp._reading.context import Context
 from jaxlrp._reading.facts import Facts, body_facts, body_programs, facts_of
 from jaxlrp._reading.saved import with_kept
-from jaxlrp._reading.steps import Reading, Step
+from jaxlrp._reading.steps import Inside, Reading, Step
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import lookup
 from jaxlrp.rules import Rule
@@ -109,7 +109,7 @@ def _read_below(step: Step, rule: Rule | None) -> set[Value]:
         for e in step.equations
         for v in e.inputs
         if isinstance(v, Value)
-        and not (cuts and is_rectifier(e) and (step.plain or step.root is not v))
+        and not (cuts and is_rectifier(e) and (step.exact or step.root is not v))
     }
 
 
@@ -177,7 +177,7 @@ def passes_shadow(step: Step, rule: Rule | None) -> bool:
 
     All others take relevance in: they make it a multiplier of their output.
     """
-    if step.role in PASSING or step.plain:
+    if step.role in PASSING or step.exact:
         return True
     if isinstance(rule, rules.Pass):
         return rule.epsilon is None  # with one, relevance is not passed unchanged
@@ -219,7 +219,7 @@ def _with_bodies(
         return again, bodies
 
     _, bodies = fixpoint(read_bodies, arriving[: how.carries])
-    return dataclasses.replace(step, bodies=bodies)
+    return dataclasses.replace(step, form=Inside(bodies))
 
 
 def _body_shadows(step: Step) -> set[Value]:

@@ -36,7 +36,7 @@ def claim_layers(claims: Claims, composite: Composite) -> dict[int, Step]:
         equations = tuple(claims.program.equations[j] for j in members)
         signal = equation.inputs[position]
         assert isinstance(signal, Value)
-        steps[last] = Step(role, equations, (signal,), layer=form)
+        steps[last] = Step(role, equations, (signal,), form)
     return steps
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from jaxlrp._program.program import Equation, Value, aval_of
 from jaxlrp._reading.claims import Claims, held_operands
 from jaxlrp._reading.facts import facts_of
-from jaxlrp._reading.steps import Step
+from jaxlrp._reading.steps import Step, Unit
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import Kind
 from jaxlrp.rules import Detach, Merge, Pass, Rule
@@ -44,7 +44,7 @@ def claim_norms(claims: Claims, composite: Composite) -> dict[int, Step]:
         claims.absorb(whole, last)
         equations = tuple(claims.program.equations[j] for j in whole)
         signal = tuple(claims.program.equations[j] for j in (*before, i, *behind))
-        steps[last] = Step("normaliser", equations, (root,), root=root, path=signal)
+        steps[last] = Step("normaliser", equations, (root,), Unit(root, path=signal))
     return steps
 
 
@@ -192,7 +192,7 @@ def claim_batch_norms(claims: Claims, composite: Composite) -> dict[int, Step]:
         members = (i, *behind)
         claims.absorb(members, last)
         equations: Sequence[Equation] = [claims.program.equations[j] for j in members]
-        steps[last] = Step("batch_norm", tuple(equations), (x,), root=x)
+        steps[last] = Step("batch_norm", tuple(equations), (x,), Unit(x))
     return steps
 
 

@@ -43,7 +43,7 @@ from jaxlrp._reading.online_softmax import find_running
 from jaxlrp._reading.recurrences import find_recurrent
 from jaxlrp._reading.softmax import claim_softmax
 from jaxlrp._reading.state_space import find_coefficients
-from jaxlrp._reading.steps import Reading, Step
+from jaxlrp._reading.steps import Held, Reading, Step, Unit
 from jaxlrp._reading.sums import claim_sums
 from jaxlrp._reading.symbols import claim_symbols, symbols_of
 from jaxlrp.composites import Composite
@@ -299,7 +299,7 @@ def _with_gates(
         held = _activation_gates(step, units, claims)
     elif step.role == "bilinear" and not _sums(step.main, claims):
         held = _gates(step.main, claims)  # a product in all but name
-    return dataclasses.replace(step, held=held)
+    return dataclasses.replace(step, form=Held(held))
 
 
 def _sums(equation: Equation, claims: Claims) -> bool:
@@ -416,7 +416,7 @@ def _algebraic(
     active = [claims.active(v) for v in equation.inputs]
     held = tuple(entry.held(equation.params, active))
     if held:  # it is linear in the others
-        return Step("quotient", (equation,), signals, held=held)
+        return Step("quotient", (equation,), signals, Held(held))
     if entry.linear(active):
         return Step("linear", (equation,), signals)
     if entry.degree(equation.params, active) is not None:
@@ -443,18 +443,18 @@ def _elementwise(
     if held:
         statistic = facts_of(equation.inputs[held[0]], claims.facts).reduced
         role = "normaliser" if statistic else "quotient"
-        return Step(role, (equation,), signals, held=held)
+        return Step(role, (equation,), signals, Held(held))
     if len(active) == 2 and entry.is_product:
-        return Step("product", (equation,), signals, held=_gates(equation, claims))
+        return Step("product", (equation,), signals, Held(_gates(equation, claims)))
     if entry.picks:
         return Step("selection", (equation,), signals)
     held = tuple(entry.held(equation.params, active))
     if held and entry.linear([a and i not in held for i, a in enumerate(active)]):
-        return Step("quotient", (equation,), signals, held=held)
+        return Step("quotient", (equation,), signals, Held(held))
     if held:  # an activation, with parameters
         parameters = [equation.inputs[i] for i in held]
         (root,) = [v for v in signals if v not in parameters]
-        return Step("activation", (equation,), (root,), root=root)
+        return Step("activation", (equation,), (root,), Unit(root))
     if entry.degree(equation.params, active) is not None:
         return Step("homogeneous", (equation,), signals)
     return Step("gradient", (equation,), signals)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from jaxlrp import rules
 from jaxlrp._program.program import Equation, Value, aval_of
-from jaxlrp._reading.steps import Step
+from jaxlrp._reading.steps import Step, Unit
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import Kind, lookup
 
@@ -34,12 +34,15 @@ def with_kept(steps: Sequence[Step], composite: Composite) -> tuple[Step, ...]:
     def told(step: Step) -> Step:
         stays = not factors.isdisjoint(step.outputs)
         step = dataclasses.replace(step, kept_on=True) if stays else step
-        if step.role != "activation" or step.plain or step.passing:
+        if step.role != "activation" or step.exact or step.passing:
             return step
-        assert step.root is not None
-        origin = _of_less(step.root, makers)
-        origin = origin or _of_kept(step.root, makers, factors | results, composite)
-        return dataclasses.replace(step, origin=origin) if origin else step
+        assert isinstance(step.form, Unit)
+        origin = _of_less(step.form.root, makers)
+        origin = origin or _of_kept(
+            step.form.root, makers, factors | results, composite
+        )
+        unit = dataclasses.replace(step.form, origin=origin)
+        return dataclasses.replace(step, form=unit) if origin else step
 
     return tuple(map(told, steps))
 

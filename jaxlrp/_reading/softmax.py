@@ -6,7 +6,7 @@ from jax.extend.core import Literal
 
 from jaxlrp._program.program import Equation, Value, aval_of
 from jaxlrp._reading.claims import Claims
-from jaxlrp._reading.steps import Step
+from jaxlrp._reading.steps import Step, Unit
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import Kind
 from jaxlrp.rules import Pass
@@ -61,7 +61,7 @@ def _whole(
         return {}
     claims.absorb(inside, ends[0])
     equations = tuple(claims.program.equations[j] for j in inside)
-    return {ends[0]: Step("softmax", equations, (root,), root=root)}
+    return {ends[0]: Step("softmax", equations, (root,), Unit(root))}
 
 
 def _members(index: int, claims: Claims) -> set[int]:

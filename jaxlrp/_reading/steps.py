@@ -83,6 +83,57 @@ class LayerForm:
         return others[0] if len(others) == 1 else None
 
 
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """Several equations that are one function of one value.
+
+    Attributes:
+      root: that value, which relevance goes to.
+      exact: JAX's derivative already is the role's rule.
+      path: for a whole normalisation, the equations on its signal's way.
+      origin: equations of other steps that make the root of less than itself.
+    """
+
+    root: Value
+    exact: bool = False
+    path: tuple[Equation, ...] = ()
+    origin: tuple[Equation, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """Operands of a product or quotient that count as constants.
+
+    Attributes:
+      positions: which, under `Detach` (normaliser, quotient) or `SignalTakesAll`
+        (products).
+    """
+
+    positions: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class LookUp:
+    """Values picked by integers that name something.
+
+    Attributes:
+      columns: which columns of the index are such integers, if not all are.
+    """
+
+    columns: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Inside:
+    """Control flow.
+
+    Attributes:
+      readings: of its bodies.
+    """
+
+    readings: tuple[Reading, ...] = ()
+
+
 def _operands(equations: Sequence[Equation]) -> tuple[Value, ...]:
     """The values that they read and do not make, in the order of their use."""
     made = {v for e in equations for v in e.outputs}
@@ -104,15 +155,8 @@ class Step:
       signals: the active values that it reads and that may receive relevance.
       first: does no layer lie between it and the attributed inputs?
       slot: the composite's assignment that applies, or None for the role's default.
-      layer: for layers and averages, the parts.
-      root: for units of several equations, the value that relevance goes to.
-      origin: equations of other steps that make the root of less than itself.
-      path: for a whole normalisation, the equations on its signal's way.
-      held: positions of the last equation's operands that count as constants under
-        the rule `Detach` (normaliser, quotient) or `SignalTakesAll` (products).
-      columns: for a look-up, which columns of its index are symbols, if not all are.
-      bodies: for control flow, the readings of its bodies.
-      plain: the local derivative already is the role's rule.
+      form: what is known of a layer or average, of a unit of several equations, of
+        held operands, of a look-up or of control flow; None where there is nothing.
       rectified: no relevance arrives where the result is negative.
       passing: a ReLU behind a layer that itself drops what arrives below zero.
       kept_on: the result is a factor of a product whose reverse pass keeps it.
@@ -123,21 +167,59 @@ class Step:
     role: str
     equations: tuple[Equation, ...]
     signals: tuple[Value, ...]
+    form: LayerForm | Unit | Held | LookUp | Inside | None = None
     first: bool = False
     slot: int | None = None
-    layer: LayerForm | None = None
-    root: Value | None = None
-    origin: tuple[Equation, ...] = ()
-    path: tuple[Equation, ...] = ()
-    held: tuple[int, ...] = ()
-    columns: tuple[int, ...] = ()
-    bodies: tuple[Reading, ...] = ()
-    plain: bool = False
     rectified: bool = False
     passing: bool = False
     kept_on: bool = False
     constant: bool = False
     residual: bool = False
+
+    @property
+    def layer(self) -> LayerForm | None:
+        """The parts of a layer or average."""
+        return self.form if isinstance(self.form, LayerForm) else None
+
+    @property
+    def unit(self) -> Unit | None:
+        """What several equations are as one function."""
+        return self.form if isinstance(self.form, Unit) else None
+
+    @property
+    def root(self) -> Value | None:
+        """The value that a unit is a function of."""
+        return self.form.root if isinstance(self.form, Unit) else None
+
+    @property
+    def path(self) -> tuple[Equation, ...]:
+        """The signal's way through a whole normalisation."""
+        return self.form.path if isinstance(self.form, Unit) else ()
+
+    @property
+    def origin(self) -> tuple[Equation, ...]:
+        """What makes a unit's root again."""
+        return self.form.origin if isinstance(self.form, Unit) else ()
+
+    @property
+    def exact(self) -> bool:
+        """Is JAX's derivative already the role's rule?"""
+        return isinstance(self.form, Unit) and self.form.exact
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """The operands that count as constants under rules that hold some."""
+        return self.form.positions if isinstance(self.form, Held) else ()
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """The columns of a look-up's index that name something, if not all do."""
+        return self.form.columns if isinstance(self.form, LookUp) else ()
+
+    @property
+    def bodies(self) -> tuple[Reading, ...]:
+        """The readings of the bodies of control flow."""
+        return self.form.readings if isinstance(self.form, Inside) else ()
 
     @property
     def main(self) -> Equation:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from jaxlrp._program.program import Equation, Value, aval_of
 from jaxlrp._reading.claims import Claims
 from jaxlrp._reading.facts import facts_of, moves_symbols
-from jaxlrp._reading.steps import Step
+from jaxlrp._reading.steps import LookUp, Step
 from jaxlrp.primitives import Kind
 
 # ---- reading -----------------------------------------------------------------------
@@ -36,7 +36,7 @@ def claim_symbols(claims: Claims) -> dict[int, Step]:
         else:
             role, columns = "lookup", _columns(equation, claims)
         claims.role[i] = role
-        steps[i] = Step(role, (equation,), symbols, columns=columns)
+        steps[i] = Step(role, (equation,), symbols, LookUp(columns))
     return steps
 
 

@@ -31,12 +31,12 @@ def activation(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     """`y = phi(x)`: the identity, relevance passes unchanged."""
     if isinstance(rule, rules.Detach):
         return detached(step, env)
-    phi, x, constants = unit_of(step, env)
+    phi, x, constants = region_of(step, env)
     same_shape = x.shape == step.outputs[0].aval.shape
     watched = run.observe is not None or run.visits is not None
     if step.passing and same_shape and not watched:
         y = send(_as_it_is, phi(x, constants), (x,), ())
-    elif step.plain or isinstance(rule, rules.Taylor) or not same_shape:
+    elif step.exact or isinstance(rule, rules.Taylor) or not same_shape:
         leaks = any(env.reading.is_active(v) for v in phi.held)
         y = hold(phi, x, constants) if leaks else phi(x, constants)
     else:
@@ -51,7 +51,7 @@ def _as_it_is(y: Array, aux: Any, c: Array) -> tuple[Array]:
 
 
 def _keeping(
-    step: Step, phi: Unit, env: Environment
+    step: Step, phi: Region, env: Environment
 ) -> tuple[Keeping, tuple[Any, ...]]:
     """What is kept of an activation, and what its root is made of again."""
     entries = [lookup(e.primitive) for e in phi.equations]
@@ -72,16 +72,16 @@ def _keeping(
     return keeping, tuple(map(env.read, sources))
 
 
-def unit_of(step: Step, env: Environment) -> tuple[Unit, Array, tuple[Any, ...]]:
+def region_of(step: Step, env: Environment) -> tuple[Region, Array, tuple[Any, ...]]:
     """A unit as a function of its root, the root's value, and what it holds."""
     assert step.root is not None
     held = tuple(v for v in step.operands if v is not step.root)
-    phi = Unit(step.root, held, step.equations)
+    phi = Region(step.root, held, step.equations)
     return phi, env.read(step.root), tuple(map(env.read, held))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Unit:
+class Region:
     """An elementwise region as a function of its root and of what it holds."""
 
     root: Value

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from jaxlrp import rules
-from jaxlrp._reading.steps import Step
+from jaxlrp._reading.steps import Step, Unit
 from jaxlrp._rewriting.activations import activation
 from jaxlrp._rewriting.environment import (
     Environment,
@@ -27,7 +27,9 @@ def scale(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         return by_parts(step, rule, env, run)
     if not isinstance(rule, rules.Pass):
         return plain(step, rule, env, run)
-    return activation(dataclasses.replace(step, root=step.signals[0]), rule, env, run)
+    return activation(
+        dataclasses.replace(step, form=Unit(step.signals[0])), rule, env, run
+    )
 
 
 def stabilised(step: Step, rule: Any, env: Environment, run: Run) -> Any:

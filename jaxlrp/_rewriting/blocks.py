@@ -175,39 +175,41 @@ def crossing(
 
 
 def _signature(step: Step) -> Hashable | None:
-    """What a step does, whatever it reads; None if that cannot be compared."""
+    """What a step does, whatever it reads; None if that cannot be compared.
+
+    All fields take part, so that one that is added to a step is not forgotten. The
+    values that it reads are numbered in `_block`.
+    """
     if any(e.effectful for e in step.equations):
         return None
-    inside = {id(e): i for i, e in enumerate(step.equations)}
-    layer, links = step.layer, ()
-    if layer is not None:
-        links = tuple(
-            (inside.get(id(k.equation)), k.position, k.kind, k.layout)
-            for k in layer.links
-        )
-        links = (inside.get(id(layer.head)), layer.position, links, layer.layout)
+    places = {id(e): i for i, e in enumerate(step.equations)}
+    fields = (f.name for f in dataclasses.fields(step) if f.name != "equations")
     signature = (
-        step.role,
-        step.first,
-        step.slot,
-        links,
-        tuple(inside.get(id(e)) for e in step.path),
-        step.held,
-        step.columns,
-        tuple(map(id, step.bodies)),
-        step.plain,
-        step.rectified,
-        step.passing,
-        step.kept_on,
-        step.constant,
-        tuple(map(_equation, step.origin)),
         tuple(map(_equation, step.equations)),
+        *(_without_values(getattr(step, name), places) for name in fields),
     )
     try:
         hash(signature)
     except TypeError:
         return None
     return signature
+
+
+def _without_values(part: Any, places: Mapping[int, int]) -> Hashable:
+    """A part of a step; an equation of the step's own is its place there."""
+    if isinstance(part, Value):
+        return None
+    if isinstance(part, Equation):
+        place = places.get(id(part))
+        return _equation(part) if place is None else place
+    if isinstance(part, Reading):
+        return id(part)
+    if isinstance(part, tuple):
+        return tuple(_without_values(p, places) for p in part)
+    if dataclasses.is_dataclass(part):
+        fields = (getattr(part, f.name) for f in dataclasses.fields(part))
+        return type(part), *(_without_values(p, places) for p in fields)
+    return part
 
 
 def _equation(equation: Equation) -> Hashable:

@@ -11,7 +11,7 @@ from jax import Array
 from jaxlrp import rules
 from jaxlrp._program.program import Equation
 from jaxlrp._reading.steps import Step
-from jaxlrp._rewriting.activations import Unit, activation
+from jaxlrp._rewriting.activations import Region, activation
 from jaxlrp._rewriting.affine import stabilised
 from jaxlrp._rewriting.environment import (
     Environment,
@@ -33,7 +33,7 @@ def batch_norm(step: Step, rule: Any, env: Environment, run: Run) -> Any:
 class Normalisation:
     """A whole normalisation, of its signal and of what its statistics are of."""
 
-    region: Unit
+    region: Region
     path: tuple[Equation, ...]
 
     def __call__(self, x: Array, held: tuple[Array, Sequence[Any]]) -> Array:

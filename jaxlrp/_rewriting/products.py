@@ -18,7 +18,7 @@ from jaxlrp._operations import (
 )
 from jaxlrp._reading.facts import is_real
 from jaxlrp._reading.steps import Step
-from jaxlrp._rewriting.activations import unit_of
+from jaxlrp._rewriting.activations import region_of
 from jaxlrp._rewriting.attention import fused_attention
 from jaxlrp._rewriting.environment import (
     Environment,
@@ -34,7 +34,7 @@ from jaxlrp.primitives import lookup
 def held(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     """A product or quotient whose divisor or statistic counts as a constant."""
     if step.path:
-        region, x, constants = unit_of(step, env)
+        region, x, constants = region_of(step, env)
         y = hold(Normalisation(region, step.path), x, (x, constants))
         return [y], passed_shadows(step, rule, [y], env)
     if isinstance(rule, rules.Taylor) or not step.held:

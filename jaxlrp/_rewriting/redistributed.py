@@ -16,8 +16,8 @@ from jaxlrp._operations import (
     redistribute,
 )
 from jaxlrp._program.program import Equation, Value
-from jaxlrp._reading.steps import Step
-from jaxlrp._rewriting.activations import Unit, unit_of
+from jaxlrp._reading.steps import Step, Unit
+from jaxlrp._rewriting.activations import Region, region_of
 from jaxlrp._rewriting.environment import (
     Environment,
     Run,
@@ -46,8 +46,8 @@ def redistributed(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         return plain(step, rules.Taylor(), env, run)
     if step.root is not None or len(step.equations) > 1:
         if step.root is None:
-            step = dataclasses.replace(step, root=step.signals[0])
-        region, x, constants = unit_of(step, env)
+            step = dataclasses.replace(step, form=Unit(step.signals[0]))
+        region, x, constants = region_of(step, env)
         f = _Joined(region, step.path)
         signals, xs, held = (step.root,), (x,), constants
     else:
@@ -89,7 +89,7 @@ def _check_one_shape(step: Step, rule: Any) -> None:
 class _Joined:
     """A unit of several equations as a function of (operands, constants)."""
 
-    region: Unit
+    region: Region
     path: tuple[Equation, ...] = ()
 
     def __call__(self, xs: Sequence[Array], held: Sequence[Any]) -> Array:

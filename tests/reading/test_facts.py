@@ -10,10 +10,12 @@ from jax import lax
 from jax.extend.core import Literal
 
 import jaxlrp
-from jaxlrp import _compat
+from jaxlrp import _compat, composites
 from jaxlrp._program.program import Value, flatten
+from jaxlrp._reading import facts as facts_module
 from jaxlrp._reading.context import Context, Options
 from jaxlrp._reading.facts import Facts, analyse, facts_of, input_facts
+from jaxlrp._reading.read import read
 
 
 def analysed(f, *args, active=None):
@@ -304,3 +306,51 @@ def test_softplus_is_known_to_be_nonnegative(f):
     found = explain({"gate": jnp.ones(3), "signal": -jnp.arange(1.0, 4.0)})
     np.testing.assert_allclose(found["gate"], 0.0)
     assert (found["signal"] < 0).all()
+
+
+# ---- what is worked out once ---------------------------------------------------------
+
+
+def nested(depth):
+    def loop(x, depth=depth):
+        if depth == 0:
+            return jnp.tanh(x) * 2.0
+        return jax.lax.fori_loop(0, 2, lambda _, h: loop(h, depth - 1), x)
+
+    return loop
+
+
+def test_the_facts_of_a_body_are_worked_out_once(monkeypatch):
+    """The work grows as the program does, not as its power."""
+    work = []
+    monkeypatch.setattr(
+        facts_module,
+        "_equation_facts",
+        lambda *args, own=facts_module._equation_facts: work.append(0) or own(*args),
+    )
+    counts = []
+    for depth in range(1, 7):
+        work.clear()
+        read(jax.make_jaxpr(nested(depth))(X), [True], composites.Default())
+        counts.append(len(work))
+    steps = np.diff(counts)
+    assert (steps == steps[0]).all() and counts[0] < 40
+
+
+def test_calls_that_are_kept_can_be_written_out_inside_of_loops():
+    @jax.jit
+    def long(x):  # more equations than what is written out anyway, and a contraction
+        for _ in range(12):
+            x = jnp.tanh(x) * 1.5
+        return x @ jnp.eye(x.shape[-1])
+
+    def f(x):
+        return jax.lax.fori_loop(0, 2, lambda _, h: long(long(h)), x)
+
+    jaxpr = jax.make_jaxpr(f)(X)
+
+    def roles(keep):
+        reading = read(jaxpr, [True], composites.Default(), keep=keep)
+        return {s.role for step in reading.steps for b in step.bodies for s in b.steps}
+
+    assert "call" in roles(True) and "call" not in roles(False)

@@ -1,5 +1,6 @@
 """Equal stretches of a program are traced once, and change nothing."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,6 +10,8 @@ import pytest
 
 import jaxlrp
 from jaxlrp import composites, rules
+from jaxlrp._reading.steps import Step
+from jaxlrp._rewriting import blocks
 from jaxlrp._rewriting.blocks import LEAST, Block, arrange
 from jaxlrp._trace import as_composite, trace
 from jaxlrp.rules._base import rule
@@ -246,3 +249,61 @@ def test_gradients_and_vmaps_pass_blocks():
         xs = np.stack([X, X[::-1]])
         each = jax.jit(jax.vmap(explain, (None, 0)))(params, xs)
         np.testing.assert_allclose(each[1], explain(params, xs[1]), rtol=1e-10)
+
+
+# ---- forms ---------------------------------------------------------------------------
+
+
+def the_step(f, role, composite=None):
+    reading = trace(f, (X,), {}, as_composite(composite), -1, False).reading
+    (step,) = (s for s in reading.steps if s.role == role)
+    return step
+
+
+NUMBERED = {"signals"}
+"""What `_block` numbers, with the values of the equations."""
+
+
+@pytest.mark.parametrize(
+    "name", [f.name for f in dataclasses.fields(Step) if f.name not in NUMBERED]
+)
+def test_steps_that_differ_in_a_field_are_told_apart(name):
+    square = np.eye(WIDTH)
+    step = the_step(lambda x: jnp.tanh(x @ square), "activation")
+    layer = the_step(lambda x: jnp.tanh(x @ square), "dense")
+    other = {
+        "role": "softmax",
+        "equations": step.equations * 2,
+        "form": dataclasses.replace(step.form, exact=True),
+        "slot": 7,
+    }
+    changed = other[name] if name in other else not getattr(step, name)
+    signatures = {
+        blocks._signature(s)
+        for s in (step, layer, dataclasses.replace(step, **{name: changed}))
+    }
+    assert len(signatures) == 3 and None not in signatures
+
+
+@pytest.mark.parametrize("fact", ["nonnegative", "rectified"])
+def test_stretches_that_differ_in_what_is_known_are_not_one(fact):
+    """Two stretches of the same equations, where gamma is another rule."""
+    weights = np.random.default_rng(2).normal(size=(2, WIDTH, WIDTH))
+
+    def stretch(x, w, sign):
+        for _ in range(LEAST):
+            x = x * 1.5
+        y = x @ w
+        return jnp.maximum(y, 0.0) if sign else jnp.minimum(y, 0.0)
+
+    def f(x):
+        first, second = (True, False) if fact == "rectified" else (True, True)
+        begin = jnp.abs(x) if fact == "nonnegative" else x
+        y = stretch(begin, weights[0], first)
+        y = y - 1.0 if fact == "nonnegative" else y
+        return stretch(y, weights[1], second).sum(0)
+
+    gamma = composites.Uniform(rules.Gamma(0.5))
+    explain = jaxlrp.lrp(f, gamma, target="all")
+    with jax.enable_x64():
+        np.testing.assert_allclose(jax.jit(explain)(X), explain(X), rtol=1e-9)
