@@ -31,7 +31,7 @@ from jaxlrp._rewriting.backward import Traced, backward, seed
 from jaxlrp._rewriting.evaluate import Run
 from jaxlrp._rewriting.layers import one_sided
 from jaxlrp._sizes import LIMIT, ratio
-from jaxlrp._trace import ArgNums, _as_array, as_composite, is_array, trace
+from jaxlrp._trace import ArgNums, as_array, as_composite, is_array, trace
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Detach, Flat, Norm, Pass, Rescaled, Rule, Taylor, ZBox
 
@@ -319,7 +319,7 @@ def auditor(
                 known[key] = prepared
         else:
             inputs = _inputs(prepared.traced, args, kwargs)
-            warn_outside(prepared.traced.reading, inputs, rules, stacklevel=4)
+            warn_outside(prepared.traced.reading, inputs, rules)
         return _audited(prepared, inputs, rules), prepared.traced
 
     return look
@@ -340,7 +340,7 @@ def _form(args: tuple, kwargs: dict) -> Any | None:
 def _inputs(traced: Traced, args: tuple, kwargs: dict) -> tuple[Any, ...]:
     """The arrays that a program of these arguments takes."""
     leaves = dict(jax.tree_util.tree_flatten_with_path((args, kwargs))[0])
-    return tuple(_as_array(leaves[path]) for path in traced.paths)
+    return tuple(as_array(leaves[path]) for path in traced.paths)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -381,8 +381,7 @@ def _prepare(
     target: Any,
 ) -> _Prepared:
     plain = callable(target)
-    options = {"by_scope": True, "stacklevel": 6}
-    traced = trace(f, args, kwargs, rules, argnums, has_aux, plain, **options)
+    traced = trace(f, args, kwargs, rules, argnums, has_aux, plain, by_scope=True)
     traced = dataclasses.replace(traced, inputs=())
     loops: list[_Observed] = []
     steps = tuple(_steps(traced.reading, None, loops).values())
@@ -729,8 +728,7 @@ def _search_inside(equation: Equation, operands: Sequence[Any]) -> Equation | No
     if not how.repeats:
         return _search(bodies[0], operands)[0]
     carry = list(operands[how.carried])
-    steps = range(params["length"])
-    for i in reversed(steps) if params["reverse"] else steps:
+    for i in _compat.iterations(params):
         xs = [x[i] for x in operands[how.slices]]
         found, outs = _search(bodies[0], [*operands[: how.constants], *carry, *xs])
         if found is not None:

@@ -11,7 +11,7 @@ from jax.extend.core import Literal
 from jaxlrp import _compat
 from jaxlrp._lrp import value_and_lrp
 from jaxlrp._program.program import flatten
-from jaxlrp._trace import ArgNums, _as_array, arrays_of, is_array, wraps
+from jaxlrp._trace import ArgNums, arrays_of, as_array, is_array, refilled, wraps
 from jaxlrp.attribution import _call
 from jaxlrp.composites import Composite
 
@@ -81,16 +81,15 @@ def value_grad_and_lrp(
         traced = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
         results: list[Any] = []
 
+        refill = refilled(leaves, tree, traced)
+
         def flat(*arrays: Any) -> list[Any]:
-            full = list(leaves)
-            for i, array in zip(traced, arrays, strict=True):
-                full[i] = array
-            args, kwargs = jax.tree.unflatten(tree, full)
+            args, kwargs = refill(arrays)
             found, restore = arrays_of(both(*args, **kwargs))
             results[:] = [restore]
             return found
 
-        arrays = [_as_array(leaves[i]) for i in traced]
+        arrays = [as_array(leaves[i]) for i in traced]
         once = _written_once(jax.make_jaxpr(flat)(*arrays))
         return results[0](once(arrays))
 

@@ -299,7 +299,7 @@ def _is_of_batch(
         entry = lookup(equation.primitive)
         if entry is not None and entry.kind is Kind.CONTRACTION:
             continue
-        axes = equation.params.get("axes")
+        axes = _compat.reduced_axes(equation.params)
         if axes is None or not equation.primitive.name.startswith("reduce_"):
             waiting += equation.inputs
         elif 0 in axes and aval_of(equation.inputs[0]).shape[0] == batch:

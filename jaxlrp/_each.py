@@ -71,8 +71,7 @@ def lrp_each(
     @wraps(f)
     def explained(*args: Any, **kwargs: Any) -> Any:
         plain = callable(target)
-        options = {"shadow_outputs": plain, "stacklevel": 4}
-        traced = trace(f, args, kwargs, rules, argnums, has_aux, **options)
+        traced = trace(f, args, kwargs, rules, argnums, has_aux, plain)
         once = backward(traced, run)
         count = _rows(once.outs)
         multipliers, given = seed(target, traced.out_tree, once.outs)

@@ -114,12 +114,11 @@ def _explainer(
             has_aux,
             shadow_outputs=callable(target),
             keep=not asked,
-            stacklevel=5,
         )
         once, captured = backward_at(traced, run, ask(traced, patterns, masks))
         seeds = seed(target, traced.out_tree, once.outs)
         leaves, collected = once.relevance(*seeds)
-        if not warned and warn_large(leaves, once.outs, *seeds, rules, stacklevel=4):
+        if not warned and warn_large(leaves, once.outs, *seeds, rules):
             warned.append(True)  # once is enough
         out = jax.tree.unflatten(traced.out_tree, once.outs)
         value = (out, traced.restore_aux(once.aux)) if has_aux else out
@@ -150,7 +149,6 @@ def _of_difference(
             strict=False,
             keep=False,
             floating=True,
-            stacklevel=5,
         )
         outs, aux, leaves = difference(traced, baseline, target, checkpoints)
         out = jax.tree.unflatten(traced.out_tree, outs)

@@ -21,7 +21,7 @@ from jaxlrp._program.partial import (
     write,
 )
 from jaxlrp._program.program import Value
-from jaxlrp._trace import ArgNums, arrays_of, as_positions, is_array
+from jaxlrp._trace import ArgNums, arrays_of, as_positions, is_array, refilled
 
 
 def prepare(
@@ -88,11 +88,10 @@ def prepare(
     inputs = [_array(*leaves[i], known=not varies[i]) for i in traced]
     restored: list[Callable[[list[Any]], Any]] = []
 
+    refill = refilled([leaf for _, leaf in leaves], tree, traced)
+
     def flat(*arrays: Any) -> list[Any]:
-        full = [leaf for _, leaf in leaves]
-        for i, array in zip(traced, arrays, strict=True):
-            full[i] = array
-        full_args, full_kwargs = jax.tree.unflatten(tree, full)
+        full_args, full_kwargs = refill(arrays)
         results, restore = arrays_of(f(*full_args, **full_kwargs))
         restored[:] = [restore]
         return [jnp.asarray(v) for v in results]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from jaxlrp._reading.read import read
 from jaxlrp._reading.steps import Reading
 from jaxlrp._rewriting.backward import Traced
 from jaxlrp._rewriting.difference import leaf_name
+from jaxlrp._warn import warn
 from jaxlrp.composites import Composite, Default
 from jaxlrp.errors import IndependentArgumentWarning
 from jaxlrp.rules import Rule
@@ -53,7 +53,6 @@ def trace(
     by_scope: bool = False,
     keep: bool = True,
     floating: bool = False,
-    stacklevel: int = 4,
 ) -> Traced:
     """Traces and reads `f` at `args`, which are arrays or `jax.ShapeDtypeStruct`s.
 
@@ -75,14 +74,13 @@ def trace(
             traced.append(i)
         elif is_array(leaf):
             traced.append(i)
-    inputs = tuple(_as_array(leaves[i][1]) for i in traced)
+    inputs = tuple(as_array(leaves[i][1]) for i in traced)
     out_trees: list[Any] = []
 
+    refill = refilled([leaf for _, leaf in leaves], tree, traced)
+
     def flat(*arrays: Any) -> list[Any]:
-        full = [leaf for _, leaf in leaves]
-        for i, array in zip(traced, arrays, strict=True):
-            full[i] = array
-        call_args, call_kwargs = jax.tree.unflatten(tree, full)
+        call_args, call_kwargs = refill(arrays)
         result = f(*call_args, **call_kwargs)
         out, aux = split_aux(result, has_aux)
         out_leaves, out_tree = jax.tree.flatten(out)
@@ -111,9 +109,9 @@ def trace(
             f"f: its output has no floating-point leaf ({kinds}), so there is no "
             f"relevance to start with"
         )
-    _warn_independent(reading, n_out, positions, attributed, traced, leaves, stacklevel)
+    _warn_independent(reading, n_out, positions, attributed, traced, leaves)
     if strict:
-        warn_outside(reading, inputs, composite, stacklevel)
+        warn_outside(reading, inputs, composite)
     restore = restorer(args, positions, not isinstance(argnums, tuple | list))
     return Traced(
         reading,
@@ -125,6 +123,20 @@ def trace(
         n_out,
         restore,
     )
+
+
+def refilled(
+    leaves: Sequence[Any], tree: Any, places: Sequence[int]
+) -> Callable[[Sequence[Any]], Any]:
+    """From new leaves at `places` to the pytree; the others stay as they are."""
+
+    def refill(new: Sequence[Any]) -> Any:
+        full = list(leaves)
+        for i, leaf in zip(places, new, strict=True):
+            full[i] = leaf
+        return jax.tree.unflatten(tree, full)
+
+    return refill
 
 
 def arrays_of(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
@@ -176,7 +188,7 @@ def is_array(leaf: Any) -> bool:
     return isinstance(leaf, Array | np.ndarray | jax.ShapeDtypeStruct)
 
 
-def _as_array(leaf: Any) -> Any:
+def as_array(leaf: Any) -> Any:
     return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jnp.asarray(leaf)
 
 
@@ -220,18 +232,16 @@ def _warn_independent(
     attributed: Sequence[int],
     traced: Sequence[int],
     leaves: Sequence[Any],
-    stacklevel: int,
 ) -> None:
     """Warns of each attributed argument that no relevance can reach."""
     reached = _reached(reading, n_out)
     for position in positions:
         own = [i for i in attributed if leaves[traced[i]][0][1].idx == position]
         if own and not any(reading.program.inputs[i] in reached for i in own):
-            warnings.warn(
+            warn(
                 f"argument {position}: the output does not depend on it by a path that "
                 f"carries relevance; its relevance is zero",
                 IndependentArgumentWarning,
-                stacklevel=stacklevel,
             )
 
 

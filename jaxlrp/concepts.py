@@ -420,9 +420,7 @@ def _starter(
 
     def start(args: tuple, kwargs: dict) -> _Asked:
         plain = callable(target)
-        traced = trace(
-            f, args, kwargs, rules, argnums, has_aux, plain, keep=False, stacklevel=5
-        )
+        traced = trace(f, args, kwargs, rules, argnums, has_aux, plain, keep=False)
         return _Asked(traced, rules, target)
 
     return start

@@ -88,7 +88,7 @@ def branch(
 
     @wraps(f)
     def explained(*args: Any, **kwargs: Any) -> tuple[Array, Array]:
-        return relevances(args, kwargs, 5)
+        return relevances(args, kwargs)
 
     return explained
 
@@ -253,8 +253,8 @@ def _pairs(
         *own, other = args
         (position,) = as_positions(argnums, len(own))
         others = (*own[:position], other, *own[position + 1 :])
-        first, of_first = relevances(tuple(own), kwargs, 6)
-        second, of_second = relevances(others, kwargs, 6)
+        first, of_first = relevances(tuple(own), kwargs)
+        second, of_second = relevances(others, kwargs)
         one, two = wide(first), wide(second)
         value = jnp.vdot(one, two, precision=lax.Precision.HIGHEST)
         relevance = join(of_first, of_second)
@@ -275,8 +275,8 @@ def _branch(
     chunk: int,
     projections: int | None,
     key: Array | None,
-) -> Callable[[tuple, dict, int], tuple[Array, Array]]:
-    """`branch` on packed arguments and a stack level; what can be checked now is."""
+) -> Callable[[tuple, dict], tuple[Array, Array]]:
+    """`branch` on packed arguments; what can be checked now is."""
     rules = as_composite(composite)
     if not callable(f):
         raise TypeError(f"f: got {f!r}, expected a function")
@@ -292,8 +292,8 @@ def _branch(
     if count is not None:
         check_key(key)
 
-    def relevances(args: tuple, kwargs: dict, level: int) -> tuple[Array, Array]:
-        traced = trace(f, args, kwargs, rules, argnums, False, stacklevel=level)
+    def relevances(args: tuple, kwargs: dict) -> tuple[Array, Array]:
+        traced = trace(f, args, kwargs, rules, argnums, False)
         once = backward(traced, Run(rules))
         embedding = _embedding(jax.tree.unflatten(traced.out_tree, once.outs))
 

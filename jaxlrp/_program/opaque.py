@@ -27,7 +27,7 @@ def is_opaque(eqn: Any) -> bool:
     body = _compat.called_jaxpr(eqn.params) if eqn.primitive in _OWN else None
     if body is None:
         return False
-    if _is_unreadable(body) or _is_cut(body, eqn.params.get("num_consts", 0)):
+    if _is_unreadable(body) or _is_cut(body, _compat.call_constants(eqn.params)):
         return True
     operands, results = ([v.aval for v in vs] for vs in (eqn.invars, eqn.outvars))
     places = attention_places(operands, results, _compat.names_of(eqn.params))

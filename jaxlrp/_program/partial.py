@@ -325,7 +325,7 @@ def _mapped(operation: Operation, stacked: tuple[bool, ...], length: int) -> Ope
 def _scan(equation: Equation, inputs: list[Atom], sheet: Sheet) -> Sequence[Atom]:
     """A loop without what is known, once and for all or for each iteration."""
     params = dict(equation.params)
-    length = params["length"]
+    length = len(_compat.iterations(params))
     n, m = _compat.scan_split(params)
     program = opened(_compat.called_jaxpr(params))
     known = [sheet.level(v) < OPEN for v in inputs]
@@ -402,8 +402,8 @@ def _scan(equation: Equation, inputs: list[Atom], sheet: Sheet) -> Sequence[Atom
 def _loop(
     step: Callable[..., Any], begin: Any, slices: Any, params: Mapping[str, Any]
 ) -> list[Any]:
-    how = {name: params[name] for name in ("length", "reverse", "unroll")}
-    ends, stacks = lax.scan(step, list(begin), list(slices), **how)
+    options = _compat.scan_options(params)
+    ends, stacks = lax.scan(step, list(begin), list(slices), **options)
     return [*ends, *stacks]
 
 
@@ -448,7 +448,8 @@ def _counted(
 
     atoms = [constants.get(v) or inputs[places[v]] for v in (*fixed, *carry, *xs)]
     avals = [v.aval for v in carry]
-    stacks = [_compat.stack_of(aval, params["length"]) for aval in avals]
+    length = len(_compat.iterations(params))
+    stacks = [_compat.stack_of(aval, length) for aval in avals]
     made = sheet.put(Operation((), (), run), atoms, [*avals, *stacks])
     ends, starts = made[: len(counted)], made[len(counted) :]
     return dict(zip(counted, ends, strict=True)), list(starts)

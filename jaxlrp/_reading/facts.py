@@ -291,8 +291,8 @@ def _varies(
     if not operand.varies or entry.still:
         return operand.varies
     params = equation.params
-    if "broadcast_dimensions" in params:
-        moved = params["broadcast_dimensions"]
+    moved = _compat.broadcast_axes(params)
+    if moved is not None:
         return frozenset(moved[axis] for axis in operand.varies)
     if entry.layout is not None:
         shape = aval_of(equation.inputs[0]).shape
@@ -410,14 +410,11 @@ def body_programs(equation: Equation, context: Context) -> tuple[Program, ...]:
     entry = lookup(equation.primitive)
     if entry is None or entry.kind not in (Kind.CALL, Kind.CONTROL) or equation.opaque:
         return ()
-    branches = equation.params.get("branches")
-    if branches is None:
-        body = _compat.called_jaxpr(dict(equation.params))
-        branches = () if body is None else (body,)
+    bodies = _compat.inner_jaxprs(equation.params)
     # Calls that are kept share one program, unless rules may differ between scopes.
     shared = entry.kind is Kind.CALL and not context.options.by_scope
     scope = "" if shared else equation.scope
-    return tuple(context.program(b, scope) for b in branches)
+    return tuple(context.program(b, scope) for b in bodies)
 
 
 def body_facts(

@@ -22,6 +22,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend.core import Literal
 
+from jaxlrp import _compat
 from jaxlrp._program.bodies import bodies_of
 from jaxlrp._program.program import Equation, Value
 from jaxlrp._reading.steps import Reading, Step
@@ -166,7 +167,7 @@ def _in_program(
         for number, body in enumerate(step.bodies):
             around, flow = lengths, bodies_of(step.main).flow
             if flow == "scan":
-                around = (*lengths, step.main.params["length"])
+                around = (*lengths, len(_compat.iterations(step.main.params)))
             sites = _in_program(body, (*path, step, number), around)
             if flow == "shard_map":
                 sites = (dataclasses.replace(s, problem=ON_DEVICES) for s in sites)
@@ -191,7 +192,9 @@ def _names(reading: Reading) -> dict[Value, list[str]]:
     for equation in _equations(reading):
         if equation.primitive.name == "name":
             (v,) = equation.outputs
-            names.setdefault(v, []).append(_below(equation, equation.params["name"]))
+            names.setdefault(v, []).append(
+                _below(equation, _compat.tag_of(equation.params))
+            )
     for v, equation in _attention_maps(reading).items():
         names.setdefault(v, []).append(_below(equation, MAP))
     return names

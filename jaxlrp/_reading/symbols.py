@@ -7,6 +7,7 @@ receives is the id's: `R_id = sum over what it looked up of R`.
 
 from __future__ import annotations
 
+from jaxlrp import _compat
 from jaxlrp._program.program import Equation, Value, aval_of
 from jaxlrp._reading.claims import Claims
 from jaxlrp._reading.facts import facts_of, moves_symbols
@@ -55,7 +56,7 @@ def _columns(equation: Equation, claims: Claims) -> tuple[int, ...]:
         if v not in claims.producer:
             continue
         producer = claims.program.equations[claims.producer[v]]
-        if producer.params.get("dimension") != len(v.aval.shape) - 1:
+        if _compat.joined_axis(producer.params) != len(v.aval.shape) - 1:
             continue
         widths = [aval_of(a).shape[-1] for a in producer.inputs]
         starts = [sum(widths[:k]) for k in range(len(widths))]

@@ -127,8 +127,7 @@ def _remat(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
         run = dataclasses.replace(run, quiet=True, jitted={})
     body = jax.checkpoint(
         functools.partial(_body, evaluate, reading, run.inside(step)),
-        policy=params["policy"],
-        prevent_cse=params["prevent_cse"],
+        **_compat.remat_options(params),
     )
     outs, out_shadows = body(inputs, shadows)
     return outs, _placed(reading, out_shadows)
@@ -217,9 +216,7 @@ def _scan(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
         body,
         (inputs[consts:split], shadows[consts:split]),
         (inputs[split:], shadows[split:], arrays),
-        length=params["length"],
-        reverse=params["reverse"],
-        unroll=params["unroll"],
+        **_compat.scan_options(params),
     )
     return [*values, *ys], [*value_shadows, *y_shadows]
 

@@ -336,9 +336,7 @@ def _control(step: Step, env: Environment, checkpoints: int) -> Pairs:
         )
         return jax.jit(out)(inputs, [r for r in references if r is not None])
     if flow == "checkpoint":
-        body = jax.checkpoint(
-            body, policy=params["policy"], prevent_cse=params["prevent_cse"]
-        )
+        body = jax.checkpoint(body, **_compat.remat_options(params))
     return body(inputs, references)
 
 
@@ -379,9 +377,7 @@ def _scan(
         body,
         start,
         (inputs[split:], list(references[split:])),
-        length=params["length"],
-        reverse=params["reverse"],
-        unroll=params["unroll"],
+        **_compat.scan_options(params),
     )
     return [*values, *ys], [*beside, *ys_beside]
 

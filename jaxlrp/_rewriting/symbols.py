@@ -13,6 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from jaxlrp import _compat
 from jaxlrp._operations import look_up
 from jaxlrp._reading.steps import Step
 from jaxlrp._rewriting.environment import Environment, Run, shadow_of
@@ -61,14 +62,13 @@ def _weights(columns: Sequence[int], count: int) -> Array:
 
 
 def moved_symbols(step: Step, env: Environment) -> list[Array | None]:
-    """The shadows of symbols, moved_symbols as the symbols are: moves are linear."""
+    """The shadows of symbols, moved as the symbols are: moves are linear."""
     equation = step.main
     entry = lookup(equation.primitive)
     assert entry is not None
     operands = [env.read(v) for v in equation.inputs]
     for i in entry.linear_in(len(operands)):
         operands[i] = shadow_of(equation.inputs[i], operands[i], True, env)
-    params = dict(equation.params)
-    if "fill_value" in params:  # what is out of bounds has no relevance
-        params["fill_value"] = 0
+    # What is out of bounds has no relevance.
+    params = _compat.with_zeros_outside(equation.params)
     return dataclasses.replace(equation, params=params).bound()(*operands)

@@ -114,11 +114,7 @@ def bind(
             chosen.append(i)
             names.append(leaf_name(path))
 
-    def arguments(xs: list[Any]) -> tuple[tuple, dict]:
-        full = [leaf for _, leaf in leaves]
-        for i, x in zip(chosen, xs, strict=True):
-            full[i] = x
-        return jax.tree.unflatten(tree, full)
+    arguments = _trace.refilled([leaf for _, leaf in leaves], tree, chosen)
 
     def function(*args: Any, **kwargs: Any) -> Any:
         return _trace.split_aux(f(*args, **kwargs), has_aux)[0]

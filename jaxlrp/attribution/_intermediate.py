@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxlrp import _targets, _trace
+from jaxlrp import _compat, _targets, _trace
+from jaxlrp._program.bodies import bodies_of
 from jaxlrp._reading.sites import Site, find_sites, select
 from jaxlrp._rewriting import capture
 from jaxlrp._rewriting.backward import Traced, seed
@@ -40,7 +41,6 @@ def find(
         shadow_outputs=composite is not None,
         strict=composite is not None,
         keep=False,
-        stacklevel=6,
     )
     return traced, list(select(find_sites(traced.reading), pattern, name))
 
@@ -101,12 +101,10 @@ def _run(
         if len(inside[0].address) == 2 * depth + 1:
             found += [(s, index) for s in inside]
             continue
-        params = step.main.params
-        if "length" not in params:
+        if bodies_of(step.main).flow != "scan":
             found += _run(inside, depth + 1, index)
             continue
-        order = range(params["length"])
-        for i in reversed(order) if params.get("reverse") else order:
+        for i in _compat.iterations(step.main.params):
             found += _run(inside, depth + 1, (*index, i))
     return found
 
