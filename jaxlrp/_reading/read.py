@@ -210,10 +210,9 @@ def _claim(
     for i, equation in enumerate(program.equations):
         if _refusal(equation, facts):
             claims.role[i] = "unexplained"
-        if is_constant(equation.scope, composite.constants):
+        is_maximum = not findings.maxima.isdisjoint(equation.outputs)
+        if is_maximum or is_constant(equation.scope, composite.constants):
             claims.role[i] = "constant"
-        elif not findings.maxima.isdisjoint(equation.outputs):
-            claims.role[i] = "maximum"
         elif equation in findings.roles:
             claims.role[i] = findings.roles[equation]
     units = claim_symbols(claims)
@@ -350,7 +349,7 @@ def _claim_held_gates(claims: Claims, composite: Composite) -> None:
         rule = composite.rule(claims.place(equation, "product"))
         holds = isinstance(rule, rules.SignalTakesAll) and not rule.activations
         if holds and is_contracted(constant, claims):
-            claims.role[i] = "held"
+            claims.role[i] = "constant"
 
 
 def _activated(
@@ -376,12 +375,10 @@ def _single(
     """A step of one equation."""
     signals = tuple(dict.fromkeys(claims.active_inputs(equation)))
     kind = claims.entry(equation).kind
-    if claims.role.get(index) in ("maximum", "held"):
-        return Step("inactive", (equation,), (), constant=True)
-    if claims.role.get(index) == "constant":
-        blind = kind in (Kind.CONTROL, Kind.CALL, Kind.REFUSED)
-        return Step("unreached" if blind else "inactive", (equation,), ())
     opaque = kind in (Kind.CONTROL, Kind.CALL, Kind.REFUSED)
+    if claims.role.get(index) == "constant":
+        role = "unreached" if opaque else "inactive"
+        return Step(role, (equation,), (), constant=True)
     if opaque or (kind is Kind.CUSTOM and claims.entry(equation).shadows):
         signals += symbols_of(equation, claims)
     carries = opaque or any(claims.facts[v].carries for v in equation.outputs)

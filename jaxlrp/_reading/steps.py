@@ -157,8 +157,12 @@ class Step:
       slot: the composite's assignment that applies, or None for the role's default.
       form: what is known of a layer or average, of a unit of several equations, of
         held operands, of a look-up or of control flow; None where there is nothing.
-      rectified: no relevance arrives where the result is negative.
-      passing: a ReLU behind a layer that itself drops what arrives below zero.
+      rectified: of a layer: all that read its result are ReLUs, so that no relevance
+        arrives where it is negative. Rules may rely on that; what they hand on has to
+        be zero there, since the ReLU may be `passing`.
+      passing: of a ReLU: the layer in front of it is rectified, and the factor of its
+        rule is zero where the result is negative. The ReLU then hands on whatever
+        arrives, and its mask need not be kept.
       kept_on: the result is a factor of a product whose reverse pass keeps it.
       constant: its results count as constants, though the input is in them.
       residual: a sum of a value and of what is made of it.

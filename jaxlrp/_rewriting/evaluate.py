@@ -19,7 +19,7 @@ from jax import Array
 from jaxlrp import _compat
 from jaxlrp._operations import held_constant, hold, zero_beside
 from jaxlrp._program.program import Equation, Value
-from jaxlrp._reading.facts import is_constant, is_real
+from jaxlrp._reading.facts import is_real
 from jaxlrp._reading.steps import Reading, Step
 from jaxlrp._rewriting.activations import activation
 from jaxlrp._rewriting.affine import scale
@@ -150,8 +150,7 @@ def _do(step: Step, env: Environment, run: Run) -> None:
         # What lies inside the step stays there: others may have given it a rule.
         run_step = _run_blindly if step.role == "unreached" else run_equations
         results = run_step(step.equations, {}, env.read)
-        held = is_constant(step.main.scope, run.composite.constants)
-        if held or step.constant:
+        if step.constant:
             results = [held_constant(y) if is_real(y) else y for y in results]
         env.values.update(zip(step.outputs, results, strict=True))
         return
