@@ -5,20 +5,10 @@ normalisers. `read` turns a program into steps, each an equation or a group of
 equations with one role, the values that relevance comes from and goes to, and the
 composite's assignment that applies. It is pure and abstract: no array is touched.
 
-The order in which roles are claimed:
-
-1. what the composite holds, by scope, and running maxima: constants
-2. look-ups by integers that are attributed
-3. softmax and its kin: an exponential, its sum, and the division or logarithm
-4. layers: a contraction with one active operand, and the affine chain behind it
-5. averages: a sum over axes, and the constant scale behind it
-6. activations: an elementwise region between one value and its last nonlinear result
-7. sums of sums, where a rule looks at all summands together
-8. everything else, equation by equation
-
-What a walk over the whole program has to find comes first: running maxima, and, where
-a composite asks for these, the coefficients of state spaces and the layers that lie in
-a recurrence.
+Roles are claimed in the order in which `_claim` calls the modules of the constructs.
+docs/design.md says what each looks for, and why it comes where it does. What a walk
+over the whole program has to find comes before: running maxima, and, where a composite
+asks for these, the coefficients of state spaces and the layers in a recurrence.
 """
 
 from __future__ import annotations
