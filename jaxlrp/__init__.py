@@ -22,11 +22,11 @@ from jaxlrp._beside import value_grad_and_lrp
 from jaxlrp._check import Findings, check
 from jaxlrp._custom import custom_lrp, register_rule, route
 from jaxlrp._each import lrp_each
+from jaxlrp._lrp import lrp, relprop, value_and_lrp
 from jaxlrp._parameters import parameter_relevance
 from jaxlrp._plan import Plan, plan
 from jaxlrp._prepare import prepare
 from jaxlrp._sizes import amplification
-from jaxlrp._transform import lrp, relprop, value_and_lrp
 
 __version__ = "0.1.0"
 

@@ -19,24 +19,19 @@ import numpy as np
 from jax import Array
 from jax.extend.core import Literal, jaxpr_as_fun
 
-from jaxlrp import _compat, _facts, _targets
+from jaxlrp import _compat, _targets
 from jaxlrp._bounds import warn_outside
-from jaxlrp._evaluate import Run
-from jaxlrp._linear import one_sided
 from jaxlrp._operations import tap
-from jaxlrp._program import Equation, Program, Value
+from jaxlrp._program.bodies import bodies_of
+from jaxlrp._program.program import Equation, Program, Value
+from jaxlrp._reading.context import Context, Options
+from jaxlrp._reading.facts import body_programs, is_real
+from jaxlrp._reading.steps import Reading, Step
+from jaxlrp._rewriting.backward import Traced, backward, seed
+from jaxlrp._rewriting.evaluate import Run
+from jaxlrp._rewriting.layers import one_sided
 from jaxlrp._sizes import LIMIT, ratio
-from jaxlrp._steps import Reading, Step
-from jaxlrp._transform import (
-    ArgNums,
-    Traced,
-    _as_array,
-    _is_array,
-    as_composite,
-    backward,
-    seed,
-    trace,
-)
+from jaxlrp._trace import ArgNums, as_array, as_composite, is_array, trace
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Detach, Flat, Norm, Pass, Rescaled, Rule, Taylor, ZBox
 
@@ -324,7 +319,7 @@ def auditor(
                 known[key] = prepared
         else:
             inputs = _inputs(prepared.traced, args, kwargs)
-            warn_outside(prepared.traced.reading, inputs, rules, stacklevel=4)
+            warn_outside(prepared.traced.reading, inputs, rules)
         return _audited(prepared, inputs, rules), prepared.traced
 
     return look
@@ -333,7 +328,7 @@ def auditor(
 def _form(args: tuple, kwargs: dict) -> Any | None:
     """What a program depends on beside the numbers; None where that cannot be told."""
     leaves, tree = jax.tree.flatten((args, kwargs))
-    forms = tuple(jax.typeof(v) if _is_array(v) else (type(v), v) for v in leaves)
+    forms = tuple(jax.typeof(v) if is_array(v) else (type(v), v) for v in leaves)
     key = tree, forms, _compat.settings()
     try:
         hash(key)
@@ -345,7 +340,7 @@ def _form(args: tuple, kwargs: dict) -> Any | None:
 def _inputs(traced: Traced, args: tuple, kwargs: dict) -> tuple[Any, ...]:
     """The arrays that a program of these arguments takes."""
     leaves = dict(jax.tree_util.tree_flatten_with_path((args, kwargs))[0])
-    return tuple(_as_array(leaves[path]) for path in traced.paths)
+    return tuple(as_array(leaves[path]) for path in traced.paths)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -386,8 +381,7 @@ def _prepare(
     target: Any,
 ) -> _Prepared:
     plain = callable(target)
-    options = {"by_scope": True, "stacklevel": 6}
-    traced = trace(f, args, kwargs, rules, argnums, has_aux, plain, **options)
+    traced = trace(f, args, kwargs, rules, argnums, has_aux, plain, by_scope=True)
     traced = dataclasses.replace(traced, inputs=())
     loops: list[_Observed] = []
     steps = tuple(_steps(traced.reading, None, loops).values())
@@ -411,7 +405,7 @@ def _steps(
     found: dict[int, _Observed] = {}
     for step in reading.steps:
         inside = loop
-        if step.bodies and step.signals and _is_loop(step):
+        if step.bodies and step.signals and bodies_of(step.main).repeats:
             inside = len(loops)
             loops.append(_Observed(step, reading, loop))
         for body in step.bodies:
@@ -421,15 +415,11 @@ def _steps(
     return found
 
 
-def _is_loop(step: Step) -> bool:
-    params = step.main.params
-    return _compat.is_loop(params) or _compat.is_while(params)
-
-
 def _places(step: Step, composite: Composite) -> list[str]:
-    """Where a step is observed, see `jaxlrp._run.Observe`."""
+    """Where a step is observed, see `jaxlrp._rewriting.environment.Observe`."""
     if step.bodies:
-        return ["constant", "out", "in"] if _is_loop(step) else ["constant"]
+        repeats = bodies_of(step.main).repeats
+        return ["constant", "out", "in"] if repeats else ["constant"]
     rule = step.rule(composite)
     asked = {
         "kept": step.kept(composite) is not None,
@@ -462,7 +452,7 @@ def _measure(
             slot = slots.get((id(step), place))
             if slot is None:  # what is in a body is observed there
                 return x, shadow
-            if _facts.is_real(x):
+            if is_real(x):
                 t = tuple(_compat.varying_like(v, x) for v in taps[slot])
                 return tap(x, shadow, t, weight)
             if shadow is not None:  # a symbol: all of it is in the shadow
@@ -698,7 +688,7 @@ def _culprit(
 
 
 def _bad(x: Any, test: Callable[[Any], Any]) -> bool:
-    return _facts.is_real(x) and bool(np.any(test(np.asarray(x, np.float64))))
+    return is_real(x) and bool(np.any(test(np.asarray(x, np.float64))))
 
 
 def _search(
@@ -727,26 +717,23 @@ def _search(
 
 def _search_inside(equation: Equation, operands: Sequence[Any]) -> Equation | None:
     """The equation in a loop, branch or call that is to blame."""
-    bodies = _facts.body_programs(equation, {})
+    bodies = body_programs(equation, Context(Options()))
     if not bodies:
         return None
-    params = dict(equation.params)
-    if _compat.is_branch(params):
-        return _search(bodies[int(operands[0])], operands[1:])[0]
-    if _compat.is_while(params):
+    params, how = dict(equation.params), bodies_of(equation)
+    if how.flow == "branch":
+        return _search(bodies[int(operands[0])], operands[how.given])[0]
+    if how.flow == "while":
         return _search_while(params, bodies[0], operands)
-    if not _compat.is_loop(params):
+    if not how.repeats:
         return _search(bodies[0], operands)[0]
-    consts, carries = _compat.scan_split(params)
-    split = consts + carries
-    carry = list(operands[consts:split])
-    steps = range(params["length"])
-    for i in reversed(steps) if params["reverse"] else steps:
-        xs = [x[i] for x in operands[split:]]
-        found, outs = _search(bodies[0], [*operands[:consts], *carry, *xs])
+    carry = list(operands[how.carried])
+    for i in _compat.iterations(params):
+        xs = [x[i] for x in operands[how.slices]]
+        found, outs = _search(bodies[0], [*operands[: how.constants], *carry, *xs])
         if found is not None:
             return found
-        carry = outs[:carries]
+        carry = outs[: how.carries]
     return None
 
 

@@ -9,15 +9,9 @@ import jax
 from jax.extend.core import Literal
 
 from jaxlrp import _compat
-from jaxlrp._program import flatten
-from jaxlrp._transform import (
-    ArgNums,
-    _arrays_of,
-    _as_array,
-    _is_array,
-    _wraps,
-    value_and_lrp,
-)
+from jaxlrp._lrp import value_and_lrp
+from jaxlrp._program.program import flatten
+from jaxlrp._trace import ArgNums, arrays_of, as_array, is_array, refilled, wraps
 from jaxlrp.attribution import _call
 from jaxlrp.composites import Composite
 
@@ -81,22 +75,21 @@ def value_grad_and_lrp(
         gradient = call.restore(_call.as_inputs(slopes, call.xs))
         return value, gradient, relevance
 
-    @_wraps(f)
+    @wraps(f)
     def explained(*args: Any, **kwargs: Any) -> Any:
         leaves, tree = jax.tree.flatten((args, kwargs))
-        traced = [i for i, leaf in enumerate(leaves) if _is_array(leaf)]
+        traced = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
         results: list[Any] = []
 
+        refill = refilled(leaves, tree, traced)
+
         def flat(*arrays: Any) -> list[Any]:
-            full = list(leaves)
-            for i, array in zip(traced, arrays, strict=True):
-                full[i] = array
-            args, kwargs = jax.tree.unflatten(tree, full)
-            found, restore = _arrays_of(both(*args, **kwargs))
+            args, kwargs = refill(arrays)
+            found, restore = arrays_of(both(*args, **kwargs))
             results[:] = [restore]
             return found
 
-        arrays = [_as_array(leaves[i]) for i in traced]
+        arrays = [as_array(leaves[i]) for i in traced]
         once = _written_once(jax.make_jaxpr(flat)(*arrays))
         return results[0](once(arrays))
 

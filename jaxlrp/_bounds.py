@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +9,10 @@ import jax
 import numpy as np
 
 from jaxlrp import _compat
-from jaxlrp._program import Value
-from jaxlrp._run import Environment, run_equations
-from jaxlrp._steps import Reading, Step
+from jaxlrp._program.program import Value
+from jaxlrp._reading.steps import Reading, Step
+from jaxlrp._rewriting.environment import Environment, run_equations
+from jaxlrp._warn import warn
 from jaxlrp.composites import Composite
 from jaxlrp.errors import BoundsWarning
 from jaxlrp.rules import ZBox
@@ -21,9 +21,7 @@ ROUNDING = 1e-5
 """What a value may lie outside of the box, in units of the box."""
 
 
-def warn_outside(
-    reading: Reading, inputs: Sequence[Any], composite: Composite, stacklevel: int
-) -> None:
+def warn_outside(reading: Reading, inputs: Sequence[Any], composite: Composite) -> None:
     """Warns of each layer with a z-box whose input lies outside of its bounds.
 
     Only where all values are known: under `jit` there is nothing to compare. What lies
@@ -46,10 +44,9 @@ def warn_outside(
     for (step, rule), signal in zip(boxed, signals, strict=True):
         problem = _outside(np.asarray(env.read(signal), np.float64), rule)
         if problem:
-            warnings.warn(
+            warn(
                 f"{rule} at {step.main.line}: {problem}",
                 BoundsWarning,
-                stacklevel=stacklevel,
             )
 
 

@@ -10,15 +10,17 @@ from typing import Any
 
 from jax.extend.core import jaxprs_in_params
 
-from jaxlrp import _compat, _facts
-from jaxlrp._amplifies import in_words
+from jaxlrp import _compat
 from jaxlrp._audit import Audit, auditor
-from jaxlrp._backward import Traced
 from jaxlrp._plan import rows
-from jaxlrp._program import Equation, Program, Value, aval_of
+from jaxlrp._program.bodies import bodies_of
+from jaxlrp._program.program import Equation, Program, Value, aval_of
+from jaxlrp._reading.amplifies import in_words
+from jaxlrp._reading.facts import is_real
+from jaxlrp._reading.steps import Reading, Step
+from jaxlrp._rewriting.backward import Traced
 from jaxlrp._sizes import LIMIT
-from jaxlrp._steps import Reading, Step
-from jaxlrp._transform import ArgNums, as_composite
+from jaxlrp._trace import ArgNums, as_composite
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import Kind, lookup
 
@@ -258,7 +260,7 @@ def _batch(traced: Traced) -> int | None:
 
 
 def _floats(program: Program, count: int) -> list[Any]:
-    return [v for v in program.outputs[:count] if _facts.is_real(v.aval)]
+    return [v for v in program.outputs[:count] if is_real(v.aval)]
 
 
 def _with_batch_statistics(reading: Reading, batch: int | None) -> Iterator[str]:
@@ -297,7 +299,7 @@ def _is_of_batch(
         entry = lookup(equation.primitive)
         if entry is not None and entry.kind is Kind.CONTRACTION:
             continue
-        axes = equation.params.get("axes")
+        axes = _compat.reduced_axes(equation.params)
         if axes is None or not equation.primitive.name.startswith("reduce_"):
             waiting += equation.inputs
         elif 0 in axes and aval_of(equation.inputs[0]).shape[0] == batch:
@@ -342,7 +344,7 @@ def _by_elements(equation: Equation) -> bool:
 
 
 def _random_inside(step: Step, random: set[Value]) -> Iterator[str]:
-    given = step.main.inputs[_compat.given_to_bodies(step.main.params)]
+    given = step.main.inputs[bodies_of(step.main).given]
     for body in step.bodies:
         pairs = zip(body.program.inputs, given, strict=True)
         inside = [v for v, w in pairs if isinstance(w, Value) and w in random]

@@ -34,19 +34,66 @@ def constvars(jaxpr: Any) -> Sequence[Any]:
     return jaxpr.constvars
 
 
-def loop_split(params: dict[str, Any], results: int) -> tuple[int, int]:
-    """(number of constants, number of carries) of the body of a `scan` or `while`."""
-    if is_while(params):
-        return while_parts(params).constants, results
-    return scan_split(params)
-
-
 def scan_split(params: dict[str, Any]) -> tuple[int, int]:
     """(number of constants, number of carries); `ft_in` since JAX 0.11."""
     if "ft_in" in params:
         consts, carry, _ = params["ft_in"].unpack()
         return len(consts), len(carry)
     return params["num_consts"], params["num_carry"]
+
+
+def scan_options(params: Mapping[str, Any]) -> dict[str, Any]:
+    """How a `scan` goes on, as `lax.scan` takes it: length, reverse, unroll."""
+    return {name: params[name] for name in ("length", "reverse", "unroll")}
+
+
+def iterations(params: Mapping[str, Any]) -> range:
+    """The places on the stacks of a `scan`, in the order in which they are read."""
+    places = range(params["length"])
+    return places[::-1] if params["reverse"] else places
+
+
+def remat_options(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What a `jax.checkpoint` was asked for, as it takes that."""
+    return {name: params[name] for name in ("policy", "prevent_cse")}
+
+
+def inner_jaxprs(params: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The branches of a `cond` or `switch`, else the jaxpr that is called, if any."""
+    if is_branch(params):
+        return tuple(params["branches"])
+    body = called_jaxpr(dict(params))
+    return () if body is None else (body,)
+
+
+def call_constants(params: Mapping[str, Any]) -> int:
+    """How many operands of a call come first that its function closes over."""
+    return params.get("num_consts", 0)
+
+
+def tag_of(params: Mapping[str, Any]) -> str:
+    """What `checkpoint_name` calls a value."""
+    return params["name"]
+
+
+def joined_axis(params: Mapping[str, Any]) -> int | None:
+    """The axis of a `concatenate`; None of other equations."""
+    return params.get("dimension")
+
+
+def broadcast_axes(params: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Where the operand's axes are in a broadcast's result; None of other equations."""
+    return params.get("broadcast_dimensions")
+
+
+def reduced_axes(params: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The axes that a reduction is over; None of other equations."""
+    return params.get("axes")
+
+
+def with_zeros_outside(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a `gather` that finds zeros where indices are out of bounds."""
+    return {**params, "fill_value": 0} if "fill_value" in params else dict(params)
 
 
 class WhileParts(NamedTuple):
@@ -252,15 +299,6 @@ def shard_map_parts(params: Mapping[str, Any]) -> ShardMapParts:
     """The parts of a `shard_map` equation, as `jax.shard_map` takes them."""
     names = ("mesh", "in_specs", "out_specs", "newly_manual_axes", "check_vma")
     return ShardMapParts(*(params[name] for name in names))
-
-
-def given_to_bodies(params: Mapping[str, Any]) -> slice:
-    """Which of its operands an equation with bodies gives to them."""
-    if is_branch(params):
-        return slice(1, None)
-    if is_while(params):
-        return slice(while_parts(params).test_constants, None)
-    return slice(None)
 
 
 SENDS_ZEROS = jax.__version_info__ < (0, 11)

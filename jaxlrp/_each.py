@@ -9,17 +9,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxlrp import _targets
-from jaxlrp._backward import backward, seed
-from jaxlrp._run import Run
-from jaxlrp._transform import (
-    ArgNums,
-    _numbers,
-    _policy,
-    _positive,
-    _wraps,
-    as_composite,
-    trace,
-)
+from jaxlrp._rewriting.backward import backward, seed
+from jaxlrp._rewriting.environment import Run
+from jaxlrp._trace import ArgNums, as_composite, numbers, policy, positive, trace, wraps
 from jaxlrp.composites import Composite
 
 
@@ -71,16 +63,15 @@ def lrp_each(
     """
     rules = as_composite(composite)
     _targets.check(target)
-    _numbers(argnums)
-    chunk = _positive("chunk", chunk)
-    checkpoints = _positive("checkpoints", checkpoints)
-    run = Run(rules, checkpoints=checkpoints, remat=_policy(remat))
+    numbers(argnums)
+    chunk = positive("chunk", chunk)
+    checkpoints = positive("checkpoints", checkpoints)
+    run = Run(rules, checkpoints=checkpoints, remat=policy(remat))
 
-    @_wraps(f)
+    @wraps(f)
     def explained(*args: Any, **kwargs: Any) -> Any:
         plain = callable(target)
-        options = {"shadow_outputs": plain, "stacklevel": 4}
-        traced = trace(f, args, kwargs, rules, argnums, has_aux, **options)
+        traced = trace(f, args, kwargs, rules, argnums, has_aux, plain)
         once = backward(traced, run)
         count = _rows(once.outs)
         multipliers, given = seed(target, traced.out_tree, once.outs)

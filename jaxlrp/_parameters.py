@@ -11,17 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxlrp import _facts, _targets
-from jaxlrp._backward import Traced, backward, seed
-from jaxlrp._evaluate import Run
-from jaxlrp._transform import (
+from jaxlrp import _targets
+from jaxlrp._reading.facts import is_real
+from jaxlrp._rewriting.backward import Traced, backward, seed
+from jaxlrp._rewriting.evaluate import Run
+from jaxlrp._trace import (
     ArgNums,
-    _is_array,
-    _numbers,
-    _positions,
-    _wraps,
     as_composite,
+    as_positions,
+    is_array,
+    numbers,
     trace,
+    wraps,
 )
 from jaxlrp.composites import Composite
 
@@ -79,15 +80,15 @@ def parameter_relevance(
     """
     rules = as_composite(composite)
     _targets.check(target)
-    _numbers(argnums)
+    numbers(argnums)
     if isinstance(params, tuple | list):
         raise TypeError(f"params: got {params!r}, expected an int")
-    _numbers(params, "params")
+    numbers(params, "params")
 
-    @_wraps(f)
+    @wraps(f)
     def relevances(*args: Any, **kwargs: Any) -> Any:
         plain = callable(target)
-        (position,) = _positions(params, len(args), "params")
+        (position,) = as_positions(params, len(args), "params")
         traced = trace(f, args, kwargs, rules, argnums, has_aux, plain)
         if any(_argument(traced, i) == position for i in traced.attributed):
             raise ValueError(
@@ -97,7 +98,7 @@ def parameter_relevance(
         floats = [
             i
             for i, x in enumerate(traced.inputs)
-            if _argument(traced, i) == position and _facts.is_real(x)
+            if _argument(traced, i) == position and is_real(x)
         ]
         # Whatever is differentiated gets `x c`; these are inactive for all else.
         both = dataclasses.replace(traced, attributed=(*traced.attributed, *floats))
@@ -120,9 +121,9 @@ def _restored(params: Any, relevances: Sequence[Array]) -> Any:
     queue = iter(relevances)
 
     def leaf(p: Any) -> Any:
-        if not _is_array(p):
+        if not is_array(p):
             return 0.0 if isinstance(p, int | float | complex | np.generic) else p
-        if not _facts.is_real(p):
+        if not is_real(p):
             return jnp.zeros_like(p)
         return jnp.real(next(queue))
 

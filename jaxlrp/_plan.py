@@ -7,11 +7,11 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from jaxlrp import _facts
-from jaxlrp._amplifies import in_recurrences, in_words, reason
-from jaxlrp._program import Equation
-from jaxlrp._steps import Reading, Step
-from jaxlrp._transform import ArgNums, as_composite, trace
+from jaxlrp._program.program import Equation
+from jaxlrp._reading.amplifies import in_recurrences, in_words, reason
+from jaxlrp._reading.facts import is_real
+from jaxlrp._reading.steps import Reading, Step
+from jaxlrp._trace import ArgNums, as_composite, trace
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Rule
 
@@ -259,5 +259,5 @@ def _name_of(rule: Any, step: Step) -> str:
 def _on_the_way(equation: Equation, reading: Reading) -> bool:
     """Does the equation pass on what an attributed input was?"""
     return any(reading.carries(v) for v in equation.inputs) and any(
-        _facts.is_real(v.aval) or reading.carries(v) for v in equation.outputs
+        is_real(v.aval) or reading.carries(v) for v in equation.outputs
     )

@@ -10,9 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxlrp import _partial
-from jaxlrp._program import Value
-from jaxlrp._transform import ArgNums, _arrays_of, _is_array, _positions
+from jaxlrp._program.partial import (
+    ONCE,
+    OPEN,
+    Sheet,
+    cut,
+    evaluate,
+    needed,
+    opened,
+    write,
+)
+from jaxlrp._program.program import Value
+from jaxlrp._trace import ArgNums, arrays_of, as_positions, is_array, refilled
 
 
 def prepare(
@@ -72,25 +81,24 @@ def prepare(
     """
     if not callable(f):
         raise TypeError(f"f: got {f!r}, expected a function")
-    positions = _positions(varying, len(args), "varying")
+    positions = as_positions(varying, len(args), "varying")
     leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
     varies = [path[0].idx == 0 and path[1].idx in positions for path, _ in leaves]
-    traced = [i for i, (_, v) in enumerate(leaves) if varies[i] or _is_array(v)]
+    traced = [i for i, (_, v) in enumerate(leaves) if varies[i] or is_array(v)]
     inputs = [_array(*leaves[i], known=not varies[i]) for i in traced]
     restored: list[Callable[[list[Any]], Any]] = []
 
+    refill = refilled([leaf for _, leaf in leaves], tree, traced)
+
     def flat(*arrays: Any) -> list[Any]:
-        full = [leaf for _, leaf in leaves]
-        for i, array in zip(traced, arrays, strict=True):
-            full[i] = array
-        full_args, full_kwargs = jax.tree.unflatten(tree, full)
-        results, restore = _arrays_of(f(*full_args, **full_kwargs))
+        full_args, full_kwargs = refill(arrays)
+        results, restore = arrays_of(f(*full_args, **full_kwargs))
         restored[:] = [restore]
         return [jnp.asarray(v) for v in results]
 
-    program = _partial.opened(jax.make_jaxpr(flat)(*inputs))
+    program = opened(jax.make_jaxpr(flat)(*inputs))
     (restore,) = restored
-    sheet = _partial.Sheet()
+    sheet = Sheet()
     free = [
         v
         for p in positions
@@ -98,9 +106,9 @@ def prepare(
         if varies[i] and leaves[i][0][1].idx == p
     ]
     for value in program.inputs:
-        sheet.levels[value] = _partial.OPEN if value in free else _partial.ONCE
-    outs = _partial.write(program, program.inputs, sheet)
-    kept, operations = _partial.cut(sheet, outs)
+        sheet.levels[value] = OPEN if value in free else ONCE
+    outs = write(program, program.inputs, sheet)
+    kept, operations = cut(sheet, outs)
     buffers = _worked_out(sheet, kept, dict(zip(program.inputs, inputs, strict=True)))
     expected = [(v.aval.shape, v.aval.dtype) for v in kept]
     leaves_of = _reader([args[p] for p in positions], positions)
@@ -108,7 +116,7 @@ def prepare(
     def rest(buffers: Any, *varying: Any) -> Any:
         values = dict(zip(kept, _as_prepared(buffers, expected), strict=True))
         values.update(zip(free, leaves_of(varying), strict=True))
-        return restore(_partial.evaluate(operations, values, outs))
+        return restore(evaluate(operations, values, outs))
 
     return buffers, rest
 
@@ -131,7 +139,7 @@ def _varying(name: str, leaf: Any) -> Any:
     numbers = bool | int | float | complex | np.generic
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf
-    if not _is_array(leaf) and not isinstance(leaf, numbers):
+    if not is_array(leaf) and not isinstance(leaf, numbers):
         raise TypeError(
             f"{name} varies: got {leaf!r} of type {type(leaf).__name__}, expected an "
             f"array"
@@ -140,17 +148,17 @@ def _varying(name: str, leaf: Any) -> Any:
 
 
 def _worked_out(
-    sheet: _partial.Sheet, kept: Sequence[Value], given: dict[Value, Any]
+    sheet: Sheet, kept: Sequence[Value], given: dict[Value, Any]
 ) -> tuple[Array, ...]:
     """The values that the rest reads; of what is given already, itself."""
     given = {**given, **{v: jnp.asarray(array) for v, array in sheet.constants}}
     made = [v for v in kept if v not in given]
-    operations, read = _partial.needed(sheet.operations, made)
+    operations, read = needed(sheet.operations, made)
 
     @jax.jit
     def work_out(arrays: list[Array]) -> list[Array]:
         values = dict(zip(read, arrays, strict=True))
-        return _partial.evaluate(operations, values, made)
+        return evaluate(operations, values, made)
 
     found = work_out([given[v] for v in read]) if made else []
     return tuple({**given, **dict(zip(made, found, strict=True))}[v] for v in kept)

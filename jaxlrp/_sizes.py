@@ -7,7 +7,6 @@ after layer, they may outgrow it without bound, and what is left is noise.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from jax import Array
 
 from jaxlrp import _compat, rules
+from jaxlrp._warn import warn
 from jaxlrp.composites import Composite
 from jaxlrp.errors import RelevanceWarning
 
@@ -80,7 +80,6 @@ def warn_large(
     multipliers: Sequence[Any],
     plain: Sequence[Any] | None,
     composite: Composite,
-    stacklevel: int,
 ) -> bool:
     """Warns of a relevance that has outgrown its score; returns whether it did.
 
@@ -106,7 +105,7 @@ def warn_large(
     else:
         what = f"the relevance of the score {whole:.3g} is NaN or infinite"
     where = "print(jaxlrp.check(f, composite)(*args)) says where that begins"
-    warnings.warn(f"{what}. {where}", RelevanceWarning, stacklevel=stacklevel)
+    warn(f"{what}. {where}", RelevanceWarning)
     return True
 
 

@@ -21,11 +21,11 @@ import numpy as np
 from jax import Array, lax
 
 from jaxlrp import _compat, _targets
-from jaxlrp._backward import Traced, seed
-from jaxlrp._capture import Question, backward_at
-from jaxlrp._run import Run
-from jaxlrp._sites import Site, find_sites, select
-from jaxlrp._transform import ArgNums, _numbers, _wraps, as_composite, trace
+from jaxlrp._reading.sites import Site, find_sites, select
+from jaxlrp._rewriting.backward import Traced, seed
+from jaxlrp._rewriting.capture import Question, backward_at
+from jaxlrp._rewriting.environment import Run
+from jaxlrp._trace import ArgNums, as_composite, numbers, trace, wraps
 from jaxlrp.composites import Composite
 
 __all__ = [
@@ -75,7 +75,7 @@ def sites(
     """
     start = _starter(f, composite, argnums, "all", has_aux)
 
-    @_wraps(f)
+    @wraps(f)
     def named(*args: Any, **kwargs: Any) -> dict[str, jax.ShapeDtypeStruct]:
         asked = start(args, kwargs)
         return {
@@ -137,7 +137,7 @@ def channel_relevance(
         )
     start = _starter(f, composite, argnums, target)
 
-    @_wraps(f)
+    @wraps(f)
     def relevances(*args: Any, **kwargs: Any) -> Array:
         asked = start(args, kwargs)
         at = asked.site(site, "site")
@@ -196,7 +196,7 @@ def heatmaps(
     start = _starter(f, composite, argnums, target)
     _check_chunk(chunk)
 
-    @_wraps(f)
+    @wraps(f)
     def parts(*args: Any, **kwargs: Any) -> Any:
         asked = start(args, kwargs)
         at = asked.site(site, "site")
@@ -271,7 +271,7 @@ def attribution_graph(
     start = _starter(f, composite, argnums, target)
     _check_chunk(chunk)
 
-    @_wraps(f)
+    @wraps(f)
     def graph(*args: Any, **kwargs: Any) -> Array:
         asked = start(args, kwargs)
         top, bottom = asked.site(upper, "upper"), asked.site(lower, "lower")
@@ -416,13 +416,11 @@ def _starter(
     """From packed arguments to what can be asked; checks at once what can be."""
     rules = as_composite(composite)
     _targets.check(target)
-    _numbers(argnums)
+    numbers(argnums)
 
     def start(args: tuple, kwargs: dict) -> _Asked:
         plain = callable(target)
-        traced = trace(
-            f, args, kwargs, rules, argnums, has_aux, plain, keep=False, stacklevel=5
-        )
+        traced = trace(f, args, kwargs, rules, argnums, has_aux, plain, keep=False)
         return _Asked(traced, rules, target)
 
     return start

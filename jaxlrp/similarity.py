@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxlrp._backward import backward
 from jaxlrp._operations import wide
-from jaxlrp._run import Run
-from jaxlrp._transform import _numbers, _positions, _wraps, as_composite, trace
+from jaxlrp._rewriting.backward import backward
+from jaxlrp._rewriting.environment import Run
+from jaxlrp._trace import as_composite, as_positions, numbers, trace, wraps
 from jaxlrp.attribution._checks import check_key, natural
 from jaxlrp.composites import Composite
 
@@ -86,9 +86,9 @@ def branch(
     """
     relevances = _branch(f, composite, argnums, reduce, chunk, projections, key)
 
-    @_wraps(f)
+    @wraps(f)
     def explained(*args: Any, **kwargs: Any) -> tuple[Array, Array]:
-        return relevances(args, kwargs, 5)
+        return relevances(args, kwargs)
 
     return explained
 
@@ -188,7 +188,7 @@ def bilrp(
     """
     pairs = _pairs(f, composite, cosine, argnums, reduce, chunk, projections, key)
 
-    @_wraps(f)
+    @wraps(f)
     def explained(*args: Any, **kwargs: Any) -> Array:
         return pairs(args, kwargs)[1]
 
@@ -224,7 +224,7 @@ def value_and_bilrp(
     """
     pairs = _pairs(f, composite, cosine, argnums, reduce, chunk, projections, key)
 
-    @_wraps(f)
+    @wraps(f)
     def explained(*args: Any, **kwargs: Any) -> tuple[Array, Array]:
         return pairs(args, kwargs)
 
@@ -251,10 +251,10 @@ def _pairs(
                 f"behind them, the second input"
             )
         *own, other = args
-        (position,) = _positions(argnums, len(own))
+        (position,) = as_positions(argnums, len(own))
         others = (*own[:position], other, *own[position + 1 :])
-        first, of_first = relevances(tuple(own), kwargs, 6)
-        second, of_second = relevances(others, kwargs, 6)
+        first, of_first = relevances(tuple(own), kwargs)
+        second, of_second = relevances(others, kwargs)
         one, two = wide(first), wide(second)
         value = jnp.vdot(one, two, precision=lax.Precision.HIGHEST)
         relevance = join(of_first, of_second)
@@ -275,14 +275,14 @@ def _branch(
     chunk: int,
     projections: int | None,
     key: Array | None,
-) -> Callable[[tuple, dict, int], tuple[Array, Array]]:
-    """`branch` on packed arguments and a stack level; what can be checked now is."""
+) -> Callable[[tuple, dict], tuple[Array, Array]]:
+    """`branch` on packed arguments; what can be checked now is."""
     rules = as_composite(composite)
     if not callable(f):
         raise TypeError(f"f: got {f!r}, expected a function")
     if isinstance(argnums, tuple | list):
         raise TypeError(f"argnums: got {argnums!r}, expected one int")
-    _numbers(argnums)
+    numbers(argnums)
     if reduce is not None and not callable(reduce):
         raise TypeError(f"reduce: got {reduce!r}, expected a function or None")
     size = natural("chunk", chunk)
@@ -292,8 +292,8 @@ def _branch(
     if count is not None:
         check_key(key)
 
-    def relevances(args: tuple, kwargs: dict, level: int) -> tuple[Array, Array]:
-        traced = trace(f, args, kwargs, rules, argnums, False, stacklevel=level)
+    def relevances(args: tuple, kwargs: dict) -> tuple[Array, Array]:
+        traced = trace(f, args, kwargs, rules, argnums, False)
         once = backward(traced, Run(rules))
         embedding = _embedding(jax.tree.unflatten(traced.out_tree, once.outs))
 

@@ -344,7 +344,7 @@ def test_what_is_compiled_is_the_same_without_the_warning(monkeypatch):
     for _ in range(2):
         lowered = jax.jit(jaxlrp.lrp(recurrence, EPSILON)).lower(SEQUENCE)
         found.append(lowered.as_text())
-        monkeypatch.setattr(jaxlrp._transform, "warn_large", lambda *_, **__: False)
+        monkeypatch.setattr(jaxlrp._lrp, "warn_large", lambda *_, **__: False)
     assert found[0] == found[1]
 
 

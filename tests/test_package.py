@@ -76,6 +76,21 @@ def test_only_compat_meets_the_insides_of_jax(path):
     assert not INSIDES.findall(text)
 
 
+PARAMETER = re.compile(
+    r"""params(?:\[|\.get\()["'](\w+)|["'](\w+)["'] in \w*\.?params"""
+)
+OWN = {"call"}
+"""The parameter of the primitive that is the package's own."""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_only_compat_and_the_rule_book_know_the_parameters_of_equations(path):
+    if path == ROOT / "jaxlrp" / "_compat.py" or "primitives" in path.parts:
+        return
+    code = re.sub(r'"""(?:.|\n)*?"""', "", path.read_text())
+    assert {name for pair in PARAMETER.findall(code) for name in pair if name} <= OWN
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
 def test_rule_book_is_never_imported_twice(path):
     # As `primitives` it would be a second copy, with a registry of its own.

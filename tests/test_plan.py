@@ -220,7 +220,7 @@ def test_a_recurrence_that_is_written_out_is_marked():
     weights = {name: W for name in ("state", "input", "head")}
     found = amplifying(f, composites.Epsilon(), weights, X)
     steps = len(X)
-    # The first activation lies before the second use of the weights, the last after all.
+    # The last activation lies after all uses of the weights.
     assert found.count(LAYER) == steps
     assert found.count(SUM) == steps - 1
     assert found.count(SATURATING) == steps - 1

@@ -393,8 +393,8 @@ the table above, `<unk>` and zero:
 | gamma .1, shifts in proportion | 11.00 | 11.81 | 1.74 |
 | gamma .05, shifts in proportion | 11.02 | 11.97 | 1.97 |
 
-Shifts are bounded nevertheless: in a recurrence that is written out the first step is one,
-which in a loop is a sum.
+Shifts are bounded nevertheless: the first step of a recurrence that is written out is
+one, which in a loop is a sum.
 
 **SmolLM2**, 60 prompts, the first token left out, or counted:
 
@@ -444,7 +444,7 @@ to those as well, as the default has it, 16 seeds of larger networks have:
 | GRU, scale 6, 64 steps | 14 | 11 |
 | LSTM, scale 6, 64 steps | 7.5 | 6.6 |
 
-Weights of norm 8 are too many for either; the warning says so. A recurrence of residual
-steps, `h + tanh(W h + U x)`, has 15 with weights of norm 1 and 104 with norm 4 in 64 steps;
-`.on("sum", rules.GeneralizedGamma(1.0), residual=True)` has 4 and 21.
+Weights of norm 8 are too large for either; the warning says so. A recurrence of
+residual steps, `h + tanh(W h + U x)`, has 15 with weights of norm 1 and 104 with norm
+4, in 64 steps; `.on("sum", rules.GeneralizedGamma(1.0), residual=True)` has 4 and 21.
 """

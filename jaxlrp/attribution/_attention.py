@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxlrp._sites import Site
+from jaxlrp._reading.sites import Site
 from jaxlrp.attribution import _intermediate
 from jaxlrp.attribution._chunks import accumulator
 

@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxlrp import _facts, _targets, _transform
-from jaxlrp._reference import leaf_name
-from jaxlrp._transform import ArgNums
+from jaxlrp import _targets, _trace
+from jaxlrp._reading.facts import is_real
+from jaxlrp._rewriting.difference import leaf_name
+from jaxlrp._trace import ArgNums
 
 Explainer = Callable[..., Callable[..., Any]]
 """`method(f, *, argnums, target)`, as `gradient` or `jaxlrp.lrp`."""
@@ -85,9 +86,9 @@ def wrapped(
     if not callable(f):
         raise TypeError(f"f: got {f!r}, expected a function")
     _targets.check(target)
-    _transform._numbers(argnums)
+    _trace.numbers(argnums)
 
-    @_transform._wraps(f)
+    @_trace.wraps(f)
     def attribution(*args: Any, **kwargs: Any) -> Any:
         result, aux = explain(bind(f, args, kwargs, argnums, has_aux))
         return (result, aux) if has_aux else result
@@ -104,31 +105,27 @@ def bind(
     f: Callable[..., Any], args: tuple, kwargs: dict, argnums: ArgNums, has_aux: bool
 ) -> Call:
     """Binds the arguments; checks `argnums` and the leaves that it names."""
-    positions = _transform._positions(argnums, len(args))
+    positions = _trace.as_positions(argnums, len(args))
     leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
     chosen, names = [], []
     for i, (path, leaf) in enumerate(leaves):
         if path[0].idx == 0 and path[1].idx in positions:
-            _transform.check_floating(path, leaf)
+            _trace.check_floating(path, leaf)
             chosen.append(i)
             names.append(leaf_name(path))
 
-    def arguments(xs: list[Any]) -> tuple[tuple, dict]:
-        full = [leaf for _, leaf in leaves]
-        for i, x in zip(chosen, xs, strict=True):
-            full[i] = x
-        return jax.tree.unflatten(tree, full)
+    arguments = _trace.refilled([leaf for _, leaf in leaves], tree, chosen)
 
     def function(*args: Any, **kwargs: Any) -> Any:
-        return _transform._split_aux(f(*args, **kwargs), has_aux)[0]
+        return _trace.split_aux(f(*args, **kwargs), has_aux)[0]
 
     def output(xs: list[Any]) -> tuple[Any, Any]:
         args, kwargs = arguments(xs)
-        out, aux = _transform._split_aux(f(*args, **kwargs), has_aux)
+        out, aux = _trace.split_aux(f(*args, **kwargs), has_aux)
         return jax.tree.map(jnp.asarray, out), aux
 
     single = not isinstance(argnums, tuple | list)
-    restore = _transform._restorer(args, positions, single)
+    restore = _trace.restorer(args, positions, single)
     xs = [jnp.asarray(leaves[i][1]) for i in chosen]
     return Call(xs, names, function, arguments, output, restore, has_aux)
 
@@ -136,7 +133,7 @@ def bind(
 def floats(out: Any) -> list[Array]:
     """The leaves of an output that can carry a score."""
     leaves = jax.tree.leaves(out)
-    real = [y for y in leaves if _facts.is_real(y.aval)]
+    real = [y for y in leaves if is_real(y.aval)]
     if not real:
         kinds = ", ".join(str(y.aval) for y in leaves) or "nothing"
         raise TypeError(
@@ -153,7 +150,7 @@ def seed(target: Any, out: Any) -> list[Array]:
         whole = _targets.relevance(target, out)
     else:
         whole = _targets.multiplier(target, out)
-    seeds = [s for s in jax.tree.leaves(whole) if _facts.is_real(s.aval)]
+    seeds = [s for s in jax.tree.leaves(whole) if is_real(s.aval)]
     return [s.astype(y.dtype) for s, y in zip(seeds, real, strict=True)]
 
 
@@ -178,7 +175,7 @@ def vjp(call: Call) -> tuple[Any, Any, Callable[[list[Array]], list[Array]]]:
     def real(xs: list[Array]) -> Any:
         out, aux = call.output(xs)
         leaves, tree = jax.tree.flatten(out)
-        arrays, restore_aux = _transform._arrays_of(aux)
+        arrays, restore_aux = _trace.arrays_of(aux)
         trees[:] = [tree, restore_aux]
         return floats(out), (leaves, arrays)
 

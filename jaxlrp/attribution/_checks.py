@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxlrp import _reference
+from jaxlrp._rewriting import difference
 from jaxlrp.attribution._call import Call, floats
 
 
@@ -67,4 +67,4 @@ def check_key(key: Any) -> None:
 
 def baselines(name: str, given: Any, call: Call) -> list[Array]:
     """A baseline as arrays like the attributed leaves."""
-    return _reference.baselines(name, given, call.xs, call.names, call.restore)
+    return difference.baselines(name, given, call.xs, call.names, call.restore)

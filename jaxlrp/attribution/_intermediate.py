@@ -10,9 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxlrp import _capture, _targets, _transform
-from jaxlrp._sites import Site, find_sites, select
-from jaxlrp._transform import ArgNums, Traced
+from jaxlrp import _compat, _targets, _trace
+from jaxlrp._program.bodies import bodies_of
+from jaxlrp._reading.sites import Site, find_sites, select
+from jaxlrp._rewriting import capture
+from jaxlrp._rewriting.backward import Traced, seed
+from jaxlrp._trace import ArgNums
 from jaxlrp.attribution._call import Call
 from jaxlrp.composites import Composite, Proportional
 
@@ -28,7 +31,7 @@ def find(
     if not isinstance(pattern, str):
         raise TypeError(f"{name}: got {pattern!r}, expected a pattern of names")
     args, kwargs = call.arguments(call.xs)
-    traced = _transform.trace(
+    traced = _trace.trace(
         call.function,
         args,
         kwargs,
@@ -38,7 +41,6 @@ def find(
         shadow_outputs=composite is not None,
         strict=composite is not None,
         keep=False,
-        stacklevel=6,
     )
     return traced, list(select(find_sites(traced.reading), pattern, name))
 
@@ -54,7 +56,7 @@ def own(
             return jax.tree.leaves(_targets.relevance(target, out))
         return jax.tree.leaves(_targets.multiplier(target, out))
 
-    return _capture.values_and_gradients(traced, sites, multipliers)
+    return capture.values_and_gradients(traced, sites, multipliers)
 
 
 def values(traced: Traced, sites: Sequence[Site]) -> dict[str, Array]:
@@ -63,7 +65,7 @@ def values(traced: Traced, sites: Sequence[Site]) -> dict[str, Array]:
     def nothing(outs: list[Array]) -> list[Array]:
         return [jnp.zeros_like(y) for y in outs]
 
-    return _capture.values_and_gradients(traced, sites, nothing)[0]
+    return capture.values_and_gradients(traced, sites, nothing)[0]
 
 
 def relevances(
@@ -76,8 +78,8 @@ def relevances(
             return target(out)
         return _targets.multiplier(target, out)
 
-    seed = functools.partial(_transform.seed, ones, traced.out_tree)
-    return _capture.relevances(traced, composite, sites, seed)[1]
+    of_ones = functools.partial(seed, ones, traced.out_tree)
+    return capture.relevances(traced, composite, sites, of_ones)[1]
 
 
 def in_order(
@@ -99,12 +101,10 @@ def _run(
         if len(inside[0].address) == 2 * depth + 1:
             found += [(s, index) for s in inside]
             continue
-        params = step.main.params
-        if "length" not in params:
+        if bodies_of(step.main).flow != "scan":
             found += _run(inside, depth + 1, index)
             continue
-        order = range(params["length"])
-        for i in reversed(order) if params.get("reverse") else order:
+        for i in _compat.iterations(step.main.params):
             found += _run(inside, depth + 1, (*index, i))
     return found
 

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxlrp import composites
-from jaxlrp._sites import MAP
-from jaxlrp._transform import ArgNums, as_composite
+from jaxlrp._reading.sites import MAP
+from jaxlrp._trace import ArgNums, as_composite
 from jaxlrp.attribution import _attention, _call, _intermediate
 from jaxlrp.attribution._attention import HeadAxis
 from jaxlrp.attribution._call import Call

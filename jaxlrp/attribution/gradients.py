@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxlrp._transform import ArgNums
+from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _call
 from jaxlrp.attribution._call import Call
 

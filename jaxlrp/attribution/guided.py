@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxlrp import _targets, composites
-from jaxlrp._transform import ArgNums, lrp
+from jaxlrp._lrp import lrp
+from jaxlrp._trace import ArgNums
 from jaxlrp.attribution._call import bind
 from jaxlrp.composites import Composite
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jaxlrp._transform import ArgNums, lrp
+from jaxlrp._lrp import lrp
+from jaxlrp._trace import ArgNums
 
 
 def deep_lift(

@@ -8,9 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxlrp import _sites
-from jaxlrp._sites import MAP, Site
-from jaxlrp._transform import ArgNums
+from jaxlrp._reading.sites import MAP, Site, matches
+from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _attention, _call, _intermediate
 from jaxlrp.attribution._attention import HeadAxis
 from jaxlrp.attribution._call import Call
@@ -130,7 +129,7 @@ def _streams_of(site: Site, streams: Mapping[str, Pair] | None) -> Pair:
     if streams is None:
         return ("", "")
     for pattern, pair in streams.items():
-        if _sites.matches(site, pattern):
+        if matches(site, pattern):
             return pair
     raise ValueError(
         f"streams: no pattern of {list(streams)} fits {site.name!r}; name its streams, "

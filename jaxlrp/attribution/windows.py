@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxlrp._transform import ArgNums
+from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _call, _checks
 from jaxlrp.attribution._call import Call
 from jaxlrp.attribution._chunks import accumulator, sum_over

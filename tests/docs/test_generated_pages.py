@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("page", ["primitives", "migrating"])
+@pytest.mark.parametrize("page", ["primitives", "migrating", "floors"])
 def test_page_is_what_the_rule_book_or_the_tables_say(page):
     # In a process of its own: rules that tests register are not the book's.
     check = subprocess.run(

@@ -1,0 +1,148 @@
+"""Which calls stay whole, since what is in them cannot be read or would be lost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from jax.extend.core import Literal, jaxprs_in_params
+from jax.extend.core import primitives as P
+
+from jaxlrp import _compat
+from jaxlrp._program.kinds import is_real
+from jaxlrp.primitives import Kind, lookup
+
+_OWN = (P.custom_jvp_call_p, P.custom_vjp_call_p)
+"""Calls with a derivative of their own."""
+
+
+def is_opaque(eqn: Any) -> bool:
+    """Has it a derivative of its own, and something in it that cannot be read?
+
+    Or does nothing pass it when it is read? A rounding with the derivative of the
+    identity is such a function. Or is it attention by chunks in a loop? Whatever joins
+    these, its derivative is that of attention.
+    """
+    body = _compat.called_jaxpr(eqn.params) if eqn.primitive in _OWN else None
+    if body is None:
+        return False
+    if _is_unreadable(body) or _is_cut(body, _compat.call_constants(eqn.params)):
+        return True
+    operands, results = ([v.aval for v in vs] for vs in (eqn.invars, eqn.outvars))
+    places = attention_places(operands, results, _compat.names_of(eqn.params))
+    return places is not None and _has_loop(body)
+
+
+_ATTENTION = re.compile(
+    r"attention|attn|(^|_)mha(_|$)|(^|_)mqa(_|$)|flash", re.IGNORECASE
+)
+
+
+def attention_places(
+    operands: Sequence[Any], results: Sequence[Any], names: Sequence[str]
+) -> tuple[int, int, int] | None:
+    """The positions of queries, keys and values, if a call is attention.
+
+    Its first three real operands have the shapes of those and its first result that
+    of the output, and one of `names` is attention's.
+    """
+    real = [i for i, a in enumerate(operands) if is_real(a) and len(a.shape) > 2]
+    if len(real) < 3 or not results:
+        return None
+    q, k, v = (operands[i].shape for i in real[:3])
+    fits = q[-1] == k[-1] and k[:-1] == v[:-1]
+    fits = fits and results[0].shape == (*q[:-1], v[-1])
+    if not fits or not any(_ATTENTION.search(name) for name in names):
+        return None
+    return real[0], real[1], real[2]
+
+
+def _has_loop(jaxpr: Any) -> bool:
+    for eqn in _compat.open_jaxpr(jaxpr)[0].eqns:
+        if eqn.primitive in (P.scan_p, P.while_p):
+            return True
+        if any(map(_has_loop, jaxprs_in_params(eqn.params))):
+            return True
+    return False
+
+
+def _is_cut(jaxpr: Any, constants: int) -> bool:
+    """Are all results made of the operands by ways that pass no relevance?"""
+    inputs = _compat.open_jaxpr(jaxpr)[0].invars
+    real = [i >= constants and is_real(v.aval) for i, v in enumerate(inputs)]
+    results = _passed(jaxpr, [(r, r) for r in real])
+    return any(made for made, _ in results) and not any(act for _, act in results)
+
+
+def _passed(jaxpr: Any, inputs: Sequence[tuple[bool, bool]]) -> list[tuple[bool, bool]]:
+    """Of each result: is it made of the operands, and can relevance pass?"""
+    open_, _ = _compat.open_jaxpr(jaxpr)
+    known = dict(zip(open_.invars, inputs, strict=True))
+
+    def read(atom: Any) -> tuple[bool, bool]:
+        return _NOTHING if isinstance(atom, Literal) else known.get(atom, _NOTHING)
+
+    for eqn in open_.eqns:
+        operands = [read(v) for v in eqn.invars]
+        entry = lookup(eqn.primitive)
+        body = None
+        if entry is not None and entry.kind is Kind.CALL and eqn.primitive not in _OWN:
+            body = _compat.called_jaxpr(eqn.params)
+        if body is not None:
+            results = _passed(body, operands)
+        else:
+            inert = entry is not None and entry.kind is Kind.INERT
+            made = any(m for m, _ in operands)
+            passes = any(a for _, a in operands) and not inert
+            results = [(made, passes and is_real(v.aval)) for v in eqn.outvars]
+        known.update(zip(eqn.outvars, results, strict=True))
+    return [read(v) for v in open_.outvars]
+
+
+_NOTHING = (False, False)
+
+
+def _is_unreadable(jaxpr: Any) -> bool:
+    """Is there a primitive in it that has no rule, and no derivative around it?"""
+    for eqn in _compat.open_jaxpr(jaxpr)[0].eqns:
+        entry = lookup(eqn.primitive)
+        if entry is None:
+            body = _compat.implementation(eqn)
+            bodies = [] if body is None else [body]
+            if not bodies:
+                return True
+        elif entry.kind is Kind.REFUSED:
+            return True
+        else:
+            opens = entry.kind in (Kind.CALL, Kind.CONTROL)
+            read = opens and eqn.primitive not in _OWN
+            bodies = jaxprs_in_params(eqn.params) if read else ()
+        if any(map(_is_unreadable, bodies)):
+            return True
+    return False
+
+
+def is_elementwise(jaxpr: Any) -> bool:
+    """One result, and nothing but elementwise equations of its shape inside."""
+    open_, consts = _compat.open_jaxpr(jaxpr)
+    if len(open_.outvars) != 1 or consts:
+        return False
+    shape = open_.outvars[0].aval.shape
+    for eqn in open_.eqns:
+        entry = lookup(eqn.primitive)
+        if entry is None:
+            return False
+        if entry.kind is Kind.CALL:
+            body = _compat.called_jaxpr(eqn.params)
+            if body is None or not is_elementwise(body):
+                return False
+        elif entry.kind is Kind.STRUCTURAL:
+            # Only a scalar constant spread over the shape.
+            if any(getattr(v.aval, "shape", ()) != () for v in eqn.invars):
+                return False
+        elif entry.kind not in (Kind.ELEMENTWISE, Kind.INERT):
+            return False
+        elif any(v.aval.shape not in (shape, ()) for v in eqn.outvars):
+            return False
+    return True

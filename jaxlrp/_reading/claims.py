@@ -1,0 +1,117 @@
+"""The work sheet of a program while its equations are being claimed by roles."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jaxlrp._program.program import Equation, Program, Value
+from jaxlrp._reading.facts import Facts
+from jaxlrp.composites import Place
+from jaxlrp.primitives import Entry, Kind, lookup
+
+
+@dataclasses.dataclass(frozen=True)
+class Claims:
+    """The work sheet of one program while its equations are being claimed."""
+
+    program: Program
+    facts: Mapping[Value, Facts]
+    uses: dict[Value, list[int]]
+    producer: dict[Value, int]
+    role: dict[int, str]
+    recurrent: frozenset[Equation] = frozenset()
+
+    def active(self, atom: Any) -> bool:
+        return isinstance(atom, Value) and self.facts[atom].active
+
+    def active_inputs(self, equation: Equation) -> list[Value]:
+        return [v for v in equation.inputs if isinstance(v, Value) and self.active(v)]
+
+    def entry(self, equation: Equation) -> Entry:
+        """The rule book's entry; refused where there is none."""
+        return lookup(equation.primitive) or Entry(Kind.REFUSED)
+
+    def is_linear(self, equation: Equation) -> bool:
+        """Is it linear in its active operands together?"""
+        active = [self.active(v) for v in equation.inputs]
+        return self.entry(equation).linear(active)
+
+    def place(
+        self,
+        equation: Equation,
+        role: str,
+        signals: Iterable[Value] | None = None,
+        activated: bool = False,
+        residual: bool = False,
+    ) -> Place:
+        """What a composite is told of a step with this main equation."""
+        sources = self.active_inputs(equation) if signals is None else list(signals)
+        return Place(
+            role,
+            not any(self.facts[v].layered for v in sources),
+            equation.scope,
+            equation.primitive.name,
+            max((self.facts[v].depth for v in sources), default=0),
+            activated,
+            equation in self.recurrent,
+            residual,
+        )
+
+    def between(self, last: int, root: Value) -> tuple[int, ...] | None:
+        """The active equations from `root` to `last`, if all of it comes from there."""
+        found: set[int] = set()
+        queue = [last]
+        while queue:
+            index = queue.pop()
+            if index in found:
+                continue
+            if self.role.get(index) in ("unexplained", "lookup"):
+                return None
+            found.add(index)
+            for v in self.active_inputs(self.program.equations[index]):
+                if v is root:
+                    continue
+                if v not in self.producer:
+                    return None
+                queue.append(self.producer[v])
+        return tuple(sorted(found))
+
+    def absorb(self, members: Iterable[int], last: int) -> None:
+        """Marks what only lies inside a unit that ends in equation `last`."""
+        inside = set(members)
+        # An equation whose result is read outside, too, stays a step of its own.
+        while outside := {
+            j
+            for j in inside - {last}
+            for v in self.program.equations[j].outputs
+            if not inside.issuperset(self.uses.get(v, ()))
+        }:
+            inside -= outside
+        for j in inside:
+            self.role[j] = "chain"
+
+
+def held_operands(
+    equation: Equation, entry: Entry, facts: Mapping[Value, Facts]
+) -> tuple[int, ...]:
+    """Operands of a product or quotient of two active values that are held constant.
+
+    A divisor always; a factor where it is a statistic made a scale (the `rsqrt` of a
+    variance) and the other is not.
+    """
+    if entry.kind is not Kind.ELEMENTWISE or len(equation.inputs) != 2:
+        return ()
+    a, b = equation.inputs
+    if not all(isinstance(v, Value) and facts[v].active for v in (a, b)) or a is b:
+        return ()
+    if entry.is_quotient:
+        return (1,)
+    if entry.is_product:
+        rooted = [facts[v].rooted for v in (a, b)]  # type: ignore[index]
+        if rooted == [False, True]:
+            return (1,)
+        if rooted == [True, False]:
+            return (0,)
+    return ()

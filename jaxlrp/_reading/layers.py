@@ -1,0 +1,164 @@
+"""Recognising layers: a contraction or sum, and the affine chain behind it."""
+
+from __future__ import annotations
+
+from jax.extend.core import Literal
+
+from jaxlrp._program.program import Atom, Equation, Value, aval_of
+from jaxlrp._reading.claims import Claims
+from jaxlrp._reading.facts import facts_of, is_real
+from jaxlrp._reading.norms import begins_batch_norm, stays_merged
+from jaxlrp._reading.steps import LayerForm, Link, Step
+from jaxlrp.composites import Composite
+from jaxlrp.primitives import Entry, Kind
+from jaxlrp.primitives.structural import Layout, is_kernels
+
+
+def claim_layers(claims: Claims, composite: Composite) -> dict[int, Step]:
+    """Layers and averages, by the index of their last equation."""
+    steps: dict[int, Step] = {}
+    for i, equation in enumerate(claims.program.equations):
+        if i in claims.role or not claims.active_inputs(equation):
+            continue
+        entry = claims.entry(equation)
+        active = [claims.active(v) for v in equation.inputs]
+        if entry.kind is Kind.CONTRACTION and sum(active) == 1:
+            role = entry.role
+        elif entry.sums and sum(active) == 1 and len(active) == 1:
+            role = "average"
+        else:
+            continue
+        position = active.index(True)
+        form, members = _chain(i, position, entry, claims, composite)
+        last = members[-1]
+        for j in members:
+            claims.role[j] = "chain"
+        equations = tuple(claims.program.equations[j] for j in members)
+        signal = equation.inputs[position]
+        assert isinstance(signal, Value)
+        steps[last] = Step(role, equations, (signal,), form)
+    return steps
+
+
+def _chain(
+    index: int, position: int, entry: Entry, claims: Claims, composite: Composite
+) -> tuple[LayerForm, list[int]]:
+    """The affine chain behind a head: what is the layer's own bias and scale.
+
+    It ends where the value is used twice, where elements repeat, at a batch norm that
+    has a rule of its own, and at a constant that is not the layer's (a positional
+    embedding varies over positions, a bias only over the kernel's axes).
+    """
+    head = claims.program.equations[index]
+    (value,) = head.outputs
+    layout = _head_layout(head, position, entry)
+    links: list[Link] = []
+    members = [index]
+    while True:
+        uses = claims.uses.get(value, [])
+        if len(uses) != 1 or uses[0] < 0 or uses[0] in claims.role:
+            break
+        equation = claims.program.equations[uses[0]]
+        merges = stays_merged(equation, claims, composite)
+        if not merges and begins_batch_norm(uses[0], claims):
+            break
+        link, after = _link(equation, value, layout, entry, claims)
+        if link is None or after is None or _parts_at_sum(link, links, claims):
+            break
+        if _is_summand(link, claims, composite):
+            break
+        links.append(link)
+        members.append(uses[0])
+        layout, (value,) = after, equation.outputs
+    # Changes of shape behind the last scale or shift are steps of their own.
+    while links and links[-1].kind == "structural":
+        layout = links.pop().layout
+        members.pop()
+    return LayerForm(head, position, tuple(links), layout), members
+
+
+def _parts_at_sum(link: Link, links: list[Link], claims: Claims) -> bool:
+    """Does the sum over devices keep apart what lies in front of and behind it?
+
+    A bias in front of it is added once on each device. A factor behind it can be
+    folded into each device's weights where it is the same on all of them.
+    """
+    if link.kind == "total":
+        return any(before.kind == "shift" for before in links)
+    totals = [before for before in links if before.kind == "total"]
+    if link.kind != "scale" or not totals:
+        return False
+    constants = [v for v in link.equation.inputs if not isinstance(v, Literal)]
+    typed = totals[-1].equation.primitive.name == "psum_invariant"
+    return len(constants) > 1 and not typed
+
+
+def _is_summand(link: Link, claims: Claims, composite: Composite) -> bool:
+    """Is a shift's constant a layer of constants, and no bias, for rules that care?
+
+    In a recurrent network's first step it is what the state at the start adds; in a
+    loop that state may be active, and the same addition is a sum.
+    """
+    if link.kind != "shift":
+        return False
+    rule = composite.rule(claims.place(link.equation, "shift"))
+    if not rule.compares_parts:
+        return False
+    return is_contracted(link.equation.inputs[1 - link.position], claims)
+
+
+def is_contracted(constant: Atom, claims: Claims) -> bool:
+    """Is a constant what a layer makes of constants, as of a state at the start?"""
+    seen, queue = set(), [constant] if isinstance(constant, Value) else []
+    while queue:
+        index = claims.producer.get(queue.pop())
+        if index is None or index in seen:
+            continue
+        seen.add(index)
+        equation = claims.program.equations[index]
+        if claims.entry(equation).kind is Kind.CONTRACTION:
+            return True
+        queue += [v for v in equation.inputs if isinstance(v, Value)]
+    return False
+
+
+def _head_layout(head: Equation, position: int, entry: Entry) -> Layout:
+    shape = head.outputs[0].aval.shape
+    if entry.kernel_axes is None:
+        return tuple(((None, n, 1),) for n in shape)
+    kernel = 1 - position
+    ndims = tuple(len(aval_of(v).shape) for v in head.inputs)
+    axes = entry.kernel_axes(head.params, kernel, ndims)
+    return tuple(((axes.get(i), n, 1),) for i, n in enumerate(shape))
+
+
+def _link(
+    equation: Equation, value: Value, layout: Layout, head: Entry, claims: Claims
+) -> tuple[Link | None, Layout | None]:
+    """The next link of a chain and the layout behind it, or Nones where it ends."""
+    if sum(claims.active(v) for v in equation.inputs) != 1:
+        return None, None
+    entry = claims.entry(equation)
+    position = equation.inputs.index(value)
+    (out,) = equation.outputs if len(equation.outputs) == 1 else (None,)
+    if out is None:
+        return None, None
+    if entry.layout is not None and len(equation.inputs) == 1:
+        after = entry.layout(equation.params, layout, out.aval.shape)
+        kind = "total" if entry.totals else "structural"
+        return Link(equation, position, kind, layout), after
+    if entry.kind is not Kind.ELEMENTWISE or out.aval.shape != value.aval.shape:
+        return None, None
+    active = [claims.active(v) for v in equation.inputs]
+    if not entry.linear(active) or len(active) > 2 or not is_real(out.aval):
+        return None, None
+    if len(active) == 1:
+        return Link(equation, position, "scale", layout), layout
+    other = equation.inputs[1 - position]
+    varies = facts_of(other, claims.facts).varies
+    if not all(is_kernels(layout[axis]) for axis in varies):
+        return None, None
+    kind = "shift" if entry.is_sum else "scale"
+    if kind == "shift" and head.kernel_axes is None:
+        return None, None
+    return Link(equation, position, kind, layout), layout

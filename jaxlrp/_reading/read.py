@@ -1,0 +1,465 @@
+"""Reading: the roles that a program's equations play are recovered from structure.
+
+A jaxpr shows decomposed operations; LRP's rules are stated for layers, activations,
+normalisers. `read` turns a program into steps, each an equation or a group of
+equations with one role, the values that relevance comes from and goes to, and the
+composite's assignment that applies. It is pure and abstract: no array is touched.
+
+Roles are claimed in the order in which `_claim` calls the modules of the constructs.
+docs/design.md says what each looks for, and why it comes where it does. What a walk
+over the whole program has to find comes before: running maxima, and, where a composite
+asks for these, the coefficients of state spaces and the layers in a recurrence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jaxlrp import rules
+from jaxlrp._program.program import Atom, Equation, Program, Value, aval_of, flatten
+from jaxlrp._reading.activations import claim_regions
+from jaxlrp._reading.attention import opaque_step
+from jaxlrp._reading.claims import Claims, held_operands
+from jaxlrp._reading.context import Context, Options
+from jaxlrp._reading.facts import Facts, analyse, facts_of, input_facts, is_constant
+from jaxlrp._reading.finish import finish
+from jaxlrp._reading.layers import claim_layers, is_contracted
+from jaxlrp._reading.norms import claim_batch_norms, claim_norms
+from jaxlrp._reading.online_softmax import find_running
+from jaxlrp._reading.recurrences import find_recurrent
+from jaxlrp._reading.softmax import claim_softmax
+from jaxlrp._reading.state_space import find_coefficients
+from jaxlrp._reading.steps import Held, Reading, Step, Unit
+from jaxlrp._reading.sums import claim_sums
+from jaxlrp._reading.symbols import claim_symbols, symbols_of
+from jaxlrp.composites import Composite
+from jaxlrp.errors import UnexplainedPrimitiveError
+from jaxlrp.primitives import Entry, Kind, lookup
+
+__all__ = ["Reading", "Step", "read"]
+
+
+def read(
+    jaxpr: Any,
+    active: Sequence[bool],
+    composite: Composite,
+    *,
+    relevant: Sequence[bool] | None = None,
+    shadow_outputs: bool = False,
+    strict: bool = True,
+    by_scope: bool = False,
+    keep: bool = True,
+) -> Reading:
+    """Reads a jaxpr.
+
+    Args:
+      jaxpr: as `jax.make_jaxpr` returns it.
+      active: which of its inputs are attributed.
+      composite: the rules; only their kinds matter here, not their numbers.
+      relevant: which outputs relevance comes from; all by default.
+      shadow_outputs: relevance arrives beside the outputs, not as a multiple of them.
+      strict: raise where there is no rule; else such steps have the role `unexplained`.
+      by_scope: tell the scopes of calls that are kept apart, at the price of reading
+        each; otherwise only where the composite asks for scopes.
+      keep: keep large calls that are repeated; else all are written out.
+
+    Returns:
+      The reading.
+
+    Raises:
+      UnexplainedPrimitiveError: where relevance meets a primitive without a rule.
+    """
+    by_scope = by_scope or bool(_patterns(composite))
+    by_depth = any(a.depth is not None for a in composite.assignments)
+    options = Options(tuple(composite.constants), strict, by_scope, by_depth, keep)
+    context = Context(options)
+    program = flatten(jaxpr, keep=keep)
+    inputs = [
+        input_facts(v.aval, a) for v, a in zip(program.inputs, active, strict=True)
+    ]
+    running = find_running(program, inputs, context)
+    context = context.found(maxima=running.maxima, roles=running.roles)
+    coefficients, recurrent = {}, frozenset()
+    if _asks_for_coefficients(composite):
+        coefficients = find_coefficients(program, inputs, context)
+    if any(a.recurrent is not None for a in composite.assignments):
+        recurrent = find_recurrent(program, inputs, context)
+    context = context.found(coefficients=coefficients, recurrent=recurrent)
+    if relevant is None:
+        relevant = [True] * len(program.outputs)
+    reading = _read_program(
+        program,
+        inputs,
+        composite,
+        tuple(relevant),
+        tuple(shadow_outputs and r for r in relevant),
+        context,
+    )
+    if strict:
+        _check_scopes(composite, reading)
+    return reading
+
+
+def _asks_for_coefficients(composite: Composite) -> bool:
+    assigned = (a.rule for a in composite.assignments)
+    return any(isinstance(r, rules.SignalTakesAll) and r.coefficients for r in assigned)
+
+
+def _patterns(composite: Composite) -> set[str]:
+    """The scopes that a composite speaks of."""
+    own = {a.scope for a in composite.assignments if a.scope is not None}
+    return own | set(composite.constants)
+
+
+def _check_scopes(composite: Composite, reading: Reading) -> None:
+    """Raises for a scope pattern that matches no step."""
+    patterns = _patterns(composite)
+    if not patterns:
+        return
+    scopes = sorted(set(_scopes(reading)))
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(scope, pattern) for scope in scopes):
+            bare = pattern.replace("*", "")
+            parts = {part: scope for scope in scopes for part in scope.split("/")}
+            near = difflib.get_close_matches(bare, [*scopes, *parts], 3, 0.4)
+            shown = list(dict.fromkeys(parts.get(n, n) for n in near)) or scopes[:5]
+            names = ", ".join(map(repr, shown)) or "none at all"
+            raise ValueError(
+                f"scope: {pattern!r} of composite {composite.name!r} matches none of "
+                f"the {len(scopes)} scopes of f; the nearest: {names}"
+            )
+
+
+def _scopes(reading: Reading) -> Iterator[str]:
+    for step in reading.steps:
+        if step.main.scope:
+            yield step.main.scope
+        for body in step.bodies:
+            yield from _scopes(body)
+
+
+def _read_program(
+    program: Program,
+    inputs: Sequence[Facts],
+    composite: Composite,
+    relevant: tuple[bool, ...],
+    shadow_outputs: tuple[bool, ...],
+    context: Context,
+) -> Reading:
+    key = program, tuple(inputs), relevant, shadow_outputs
+    if key in context.readings:
+        return context.readings[key]
+
+    def read_body(
+        body: Program,
+        inputs: Sequence[Facts],
+        relevant: tuple[bool, ...],
+        shadow_outputs: tuple[bool, ...],
+    ) -> Reading:
+        return _read_program(body, inputs, composite, relevant, shadow_outputs, context)
+
+    facts = analyse(program, inputs, context)
+    steps = _claim(program, facts, composite, context)
+    reading = finish(
+        program, facts, steps, composite, relevant, shadow_outputs, context, read_body
+    )
+    if context.options.strict:
+        _refuse_unexplained(reading)
+    context.readings[key] = reading
+    return reading
+
+
+def _refuse_unexplained(reading: Reading) -> None:
+    """Raises for the first step without a rule that relevance would have to pass."""
+    for step in reading.steps:
+        if step.role == "unexplained":
+            raise UnexplainedPrimitiveError(_problem(step.main, reading.facts))
+
+
+def _claim(
+    program: Program,
+    facts: Mapping[Value, Facts],
+    composite: Composite,
+    context: Context,
+) -> list[Step]:
+    uses: dict[Value, list[int]] = {}
+    for i, equation in enumerate(program.equations):
+        for v in equation.inputs:
+            if isinstance(v, Value):
+                uses.setdefault(v, []).append(i)
+    for v in program.outputs:
+        if isinstance(v, Value):
+            uses.setdefault(v, []).append(-1)  # an output is a use
+    producer = {v: i for i, e in enumerate(program.equations) for v in e.outputs}
+    findings = context.findings
+    claims = Claims(program, facts, uses, producer, {}, findings.recurrent)
+    for i, equation in enumerate(program.equations):
+        if _refusal(equation, facts):
+            claims.role[i] = "unexplained"
+        is_maximum = not findings.maxima.isdisjoint(equation.outputs)
+        if is_maximum or is_constant(equation.scope, composite.constants):
+            claims.role[i] = "constant"
+        elif equation in findings.roles:
+            claims.role[i] = findings.roles[equation]
+    units = claim_symbols(claims)
+    units |= claim_softmax(claims, composite)
+    units |= claim_norms(claims, composite)
+    units |= claim_layers(claims, composite)
+    units |= claim_batch_norms(claims, composite)
+    _claim_held_gates(claims, composite)
+    units |= claim_regions(claims)
+    units |= claim_sums(claims, composite, frozenset(units))
+    activated = _activated(units, composite, claims)
+    steps = []
+    for i, equation in enumerate(program.equations):
+        step = units.get(i)
+        if step is None and claims.role.get(i) != "chain":
+            step = _single(i, equation, claims, composite)
+        if step is not None:
+            step = _select(step, activated, composite, claims)
+            steps.append(
+                _with_gates(step, units, composite, findings.coefficients, claims)
+            )
+    return steps
+
+
+def _refusal(equation: Equation, facts: Mapping[Value, Facts]) -> str:
+    """Why relevance cannot pass the equation, if it cannot."""
+    entry = lookup(equation.primitive)
+    if entry is None:
+        return "no rule"
+    if entry.kind is Kind.REFUSED:
+        return entry.reason
+    active = [facts_of(v, facts).active for v in equation.inputs]
+    return entry.refuses(equation.params, active) if any(active) else ""
+
+
+def _problem(equation: Equation, facts: Mapping[Value, Facts]) -> str:
+    """Why relevance cannot pass the equation, and what to do."""
+    entry = lookup(equation.primitive)
+    name = equation.primitive.name
+    where = equation.line
+    shapes = ", ".join(v.aval.str_short() for v in equation.inputs)
+    if entry is not None:
+        reason = _refusal(equation, facts)
+        way_out = "" if "custom_lrp" in reason else f"; {_WAY_OUT}"
+        return f"primitive {name!r} of ({shapes}) at {where}: {reason}{way_out}."
+    return (
+        f"primitive {name!r} of ({shapes}) at {where} has no rule, and relevance has "
+        f"to pass it. Register one with @jaxlrp.register_rule(primitive), or "
+        f"{_WAY_OUT}."
+    )
+
+
+_WAY_OUT = "wrap the function that uses it in jaxlrp.custom_lrp"
+
+
+def _select(
+    step: Step,
+    activated: frozenset[Value],
+    composite: Composite,
+    claims: Claims,
+) -> Step:
+    """The step with the composite's assignment that wins."""
+    follows = step.layer is not None and step.outputs[0] in activated
+    place = claims.place(step.main, step.role, step.signals, follows, step.residual)
+    return dataclasses.replace(step, first=place.first, slot=composite.select(place))
+
+
+def _with_gates(
+    step: Step,
+    units: Mapping[int, Step],
+    composite: Composite,
+    coefficients: Mapping[Equation, int],
+    claims: Claims,
+) -> Step:
+    """The step of a product, with the factors that its rule holds."""
+    rule = step.rule(composite)
+    if not isinstance(rule, rules.SignalTakesAll) or step.main.opaque:
+        return step
+    held = step.held
+    if rule.coefficients and step.main in coefficients:
+        held = (coefficients[step.main],)
+    elif rule.activations:
+        held = _activation_gates(step, units, claims)
+    elif step.role == "bilinear" and not _sums(step.main, claims):
+        held = _gates(step.main, claims)  # a product in all but name
+    return dataclasses.replace(step, form=Held(held))
+
+
+def _sums(equation: Equation, claims: Claims) -> bool:
+    """Does a contraction sum over anything?"""
+    kernel_axes = claims.entry(equation).kernel_axes
+    ndims = tuple(len(aval_of(v).shape) for v in equation.inputs)
+    return kernel_axes is None or any(
+        len(kernel_axes(equation.params, k, ndims)) < n for k, n in enumerate(ndims)
+    )
+
+
+def _activation_gates(
+    step: Step, units: Mapping[int, Step], claims: Claims
+) -> tuple[int, ...]:
+    """Which factor is the result of an activation, if one is and the other is not."""
+
+    def is_activation(atom: Atom) -> bool:
+        index = claims.producer.get(atom) if isinstance(atom, Value) else None
+        if index is None:
+            return False
+        if index in units:
+            return units[index].role == "activation"
+        equation = claims.program.equations[index]
+        signals = claims.active_inputs(equation)
+        moves = claims.entry(equation).kind is Kind.STRUCTURAL and len(signals) == 1
+        return moves and is_activation(signals[0])
+
+    gates = [i for i, v in enumerate(step.main.inputs) if is_activation(v)]
+    return (gates[0],) if len(gates) == 1 else step.held
+
+
+def _claim_held_gates(claims: Claims, composite: Composite) -> None:
+    """Products of a held gate with what a layer makes of constants are constants.
+
+    In a recurrent network's first step such a constant is what the state at the start
+    gives; in a loop that state is active, and the same product's gate is held.
+    """
+    for i, equation in enumerate(claims.program.equations):
+        entry = claims.entry(equation)
+        active = [claims.active(v) for v in equation.inputs]
+        elementwise = entry.kind is Kind.ELEMENTWISE and entry.is_product
+        if i in claims.role or not elementwise or sorted(active) != [False, True]:
+            continue
+        gate, constant = sorted(equation.inputs, key=claims.active, reverse=True)
+        facts = facts_of(gate, claims.facts)
+        if not (facts.nonnegative and facts.at_most_one):
+            continue
+        rule = composite.rule(claims.place(equation, "product"))
+        holds = isinstance(rule, rules.SignalTakesAll) and not rule.activations
+        if holds and is_contracted(constant, claims):
+            claims.role[i] = "constant"
+
+
+def _activated(
+    units: Mapping[int, Step], composite: Composite, claims: Claims
+) -> frozenset[Value]:
+    """The values that activations read and nothing else, if a rule asks for that."""
+    if all(a.activated is None for a in composite.assignments):
+        return frozenset()
+    found = set()
+    activations = [s for s in units.values() if s.role == "activation"]
+    for root in {s.root for s in activations if s.root is not None}:
+        inside = {id(e) for s in activations if s.root is root for e in s.equations}
+        uses = claims.uses.get(root, ())
+        equations = claims.program.equations
+        if all(j >= 0 and id(equations[j]) in inside for j in uses):
+            found.add(root)
+    return frozenset(found)
+
+
+def _single(
+    index: int, equation: Equation, claims: Claims, composite: Composite
+) -> Step:
+    """A step of one equation."""
+    signals = tuple(dict.fromkeys(claims.active_inputs(equation)))
+    kind = claims.entry(equation).kind
+    opaque = kind in (Kind.CONTROL, Kind.CALL, Kind.REFUSED)
+    if claims.role.get(index) == "constant":
+        role = "unreached" if opaque else "inactive"
+        return Step(role, (equation,), (), constant=True)
+    if opaque or (kind is Kind.CUSTOM and claims.entry(equation).shadows):
+        signals += symbols_of(equation, claims)
+    carries = opaque or any(claims.facts[v].carries for v in equation.outputs)
+    if not signals or not carries:
+        return Step("inactive", (equation,), ())
+    role = claims.role.get(index)
+    if role is not None:  # softmax, unexplained
+        return Step(role, (equation,), signals)
+    if equation.opaque:
+        return opaque_step(equation, signals, claims, composite)
+    entry = claims.entry(equation)
+    if entry.kind is Kind.ELEMENTWISE:
+        return _elementwise(equation, entry, signals, claims)
+    roles = {
+        Kind.STRUCTURAL: "structural",
+        Kind.SELECTION: "selection",
+        Kind.CONTRACTION: "bilinear",
+        Kind.CALL: "call",
+        Kind.CONTROL: "control",
+        Kind.CUSTOM: "custom",
+        Kind.TAYLOR: "gradient",
+    }
+    if entry.kind in (Kind.LINEAR, Kind.HOMOGENEOUS):
+        return _algebraic(equation, entry, signals, claims)
+    return Step(roles[entry.kind], (equation,), signals)
+
+
+def _algebraic(
+    equation: Equation, entry: Entry, signals: tuple[Value, ...], claims: Claims
+) -> Step:
+    """The role of what is linear in some of its operands, or of a degree in them."""
+    active = [claims.active(v) for v in equation.inputs]
+    held = tuple(entry.held(equation.params, active))
+    if held:  # it is linear in the others
+        return Step("quotient", (equation,), signals, Held(held))
+    if entry.linear(active):
+        return Step("linear", (equation,), signals)
+    if entry.degree(equation.params, active) is not None:
+        return Step(entry.role or "homogeneous", (equation,), signals)
+    role = "bilinear" if entry.is_product else "gradient"
+    return Step(role, (equation,), signals)
+
+
+def _elementwise(
+    equation: Equation, entry: Entry, signals: tuple[Value, ...], claims: Claims
+) -> Step:
+    """The role of an elementwise equation that no region has claimed."""
+    active = [claims.active(v) for v in equation.inputs]
+    if entry.linear(active):
+        if len(active) == 1 or entry.selects:  # a sign, a cast, a mask
+            return Step("structural", (equation,), signals)
+        if not _is_arithmetic(entry):
+            return Step("linear", (equation,), signals)
+        if not entry.is_sum:
+            return Step("scale", (equation,), signals)
+        role = "sum" if all(active) else "shift"
+        return Step(role, (equation,), signals)
+    held = held_operands(equation, entry, claims.facts)
+    if held:
+        statistic = facts_of(equation.inputs[held[0]], claims.facts).reduced
+        role = "normaliser" if statistic else "quotient"
+        return Step(role, (equation,), signals, Held(held))
+    if len(active) == 2 and entry.is_product:
+        return Step("product", (equation,), signals, Held(_gates(equation, claims)))
+    if entry.picks:
+        return Step("selection", (equation,), signals)
+    held = tuple(entry.held(equation.params, active))
+    if held and entry.linear([a and i not in held for i, a in enumerate(active)]):
+        return Step("quotient", (equation,), signals, Held(held))
+    if held:  # an activation, with parameters
+        parameters = [equation.inputs[i] for i in held]
+        (root,) = [v for v in signals if v not in parameters]
+        return Step("activation", (equation,), (root,), Unit(root))
+    if entry.degree(equation.params, active) is not None:
+        return Step("homogeneous", (equation,), signals)
+    return Step("gradient", (equation,), signals)
+
+
+def _is_arithmetic(entry: Entry) -> bool:
+    """A sum, product or quotient of two; linear in the first, whatever the second."""
+    return entry.linear([True, False])
+
+
+def _gates(equation: Equation, claims: Claims) -> tuple[int, ...]:
+    """Which factor of a product is a gate: known to be `>= 0` where the other is not.
+
+    A sigmoid, a softmax or a softplus is; a candidate state or a signal is not.
+    """
+    signs = [facts_of(v, claims.facts).nonnegative for v in equation.inputs]
+    if signs == [True, False]:
+        return (0,)
+    if signs == [False, True]:
+        return (1,)
+    return ()

@@ -1,0 +1,293 @@
+"""Sites: the intermediate values of a program that can be named, and their names.
+
+Three kinds of value have a name, below the named scopes that they lie in:
+
+- what `jax.ad_checkpoint.checkpoint_name` tags: `scope/path/tag`;
+- what leaves a named scope: the name of the scope itself;
+- the result of a softmax that goes into a contraction: `scope/path/attention_map`.
+
+Several values of one name get numbers, `name#0`, `name#1`, in the program's order. The
+values inside of a step, between a contraction and its bias say, cannot be seen.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import difflib
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax.extend.core import Literal
+
+from jaxlrp import _compat
+from jaxlrp._program.bodies import bodies_of
+from jaxlrp._program.program import Equation, Value
+from jaxlrp._reading.steps import Reading, Step
+from jaxlrp.primitives import Kind, lookup
+
+MAP = "attention_map"
+"""The name of the result of a softmax that goes into a contraction."""
+
+ON_DEVICES = "it lies inside of a shard_map, on each device another"
+INSIDE = "it lies inside a unit that has one rule, such as a layer and its bias"
+NOTHING = "no relevance passes it"
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """A value that has a name.
+
+    Attributes:
+      name: the name, unique in a program.
+      address: the value, behind the steps that it lies inside of, each with the number
+        of its body: `(step, 0, value)`.
+      lengths: of the loops that it lies in, from the outermost.
+      problem: why its relevance cannot be seen, or None.
+    """
+
+    name: str
+    address: tuple[Any, ...]
+    lengths: tuple[int, ...]
+    problem: str | None
+
+    @property
+    def value(self) -> Value:
+        """The value itself."""
+        return self.address[-1]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all values at the site: one leading axis for each loop around it."""
+        return (*self.lengths, *self.value.aval.shape)
+
+    @property
+    def dtype(self) -> Any:
+        """Of its relevance: the value's own, real for a complex one."""
+        return jnp.finfo(self.value.aval.dtype).dtype
+
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """What a pattern can match: the name and its last part, with and without #."""
+        bare = self.name.partition("#")[0]
+        full = (self.name, bare)
+        return (*full, *(name.rpartition("/")[2] for name in full))
+
+
+def find_sites(reading: Reading) -> tuple[Site, ...]:
+    """All sites of a program and of the bodies in it, in the program's order.
+
+    Args:
+      reading: the program, read; calls in it that were kept are not looked into.
+
+    Returns:
+      The sites, those that lie in a loop or branch in place of it.
+    """
+    found = list(_in_program(reading, (), ()))
+    counts = collections.Counter(s.name for s in found)
+    seen: collections.Counter[str] = collections.Counter()
+    sites = []
+    for site in found:
+        if counts[site.name] > 1:
+            number = seen[site.name]
+            seen[site.name] += 1
+            site = dataclasses.replace(site, name=f"{site.name}#{number}")
+        sites.append(site)
+    return tuple(sites)
+
+
+def select(sites: Sequence[Site], pattern: str, argument: str) -> tuple[Site, ...]:
+    """The sites that a pattern names and that relevance passes.
+
+    Args:
+      sites: all that there are.
+      pattern: a glob, matched against the whole name and against its last part.
+      argument: what the pattern was given as, for the error.
+
+    Returns:
+      At least one site.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    matching = [s for s in sites if matches(s, pattern)]
+    passing = tuple(s for s in matching if s.problem is None)
+    if passing:
+        return passing
+    if matching:
+        site = matching[0]
+        raise ValueError(
+            f"{argument}: got {pattern!r}, but the relevance of {site.name!r} cannot "
+            f"be seen: {site.problem}{_advice(site)}"
+        )
+    raise ValueError(
+        f"{argument}: got {pattern!r}, which names no value; {_nearest(sites, pattern)}"
+    )
+
+
+def matches(site: Site, pattern: str) -> bool:
+    """Does a glob match the site's name, or its last part?"""
+    return any(
+        name == pattern or fnmatch.fnmatchcase(name, pattern) for name in site.known_as
+    )
+
+
+def _advice(site: Site) -> str:
+    if site.problem != INSIDE:
+        return ""
+    return "; jax.ad_checkpoint.checkpoint_name(value, name) divides the unit there"
+
+
+def _nearest(sites: Sequence[Site], pattern: str) -> str:
+    names = [s.name for s in sites if s.problem is None]
+    if not names:
+        return (
+            "none has a name: use jax.ad_checkpoint.checkpoint_name or jax.named_scope"
+        )
+    whole = {n.lower(): n for n in reversed(names)}
+    parts = {n.rpartition("/")[2].lower(): n for n in reversed(names)}
+    close: list[str] = []
+    for known in (whole, parts):
+        like = difflib.get_close_matches(pattern.lower(), known, n=5, cutoff=0.5)
+        close += [known[name] for name in like]
+    near = list(dict.fromkeys(close))[:5] or names[:5]
+    shown = ", ".join(map(repr, near))
+    return f"nearest of {len(names)} names in jaxlrp.concepts.sites: {shown}"
+
+
+def _in_program(
+    reading: Reading, path: tuple[Any, ...], lengths: tuple[int, ...]
+) -> Iterator[Site]:
+    """The sites of one program and its bodies, their names not yet numbered."""
+    names = _names(reading)
+    inner = {v for s in reading.steps for e in s.equations[:-1] for v in e.outputs}
+    for step in reading.steps:
+        for number, body in enumerate(step.bodies):
+            around, flow = lengths, bodies_of(step.main).flow
+            if flow == "scan":
+                around = (*lengths, len(_compat.iterations(step.main.params)))
+            sites = _in_program(body, (*path, step, number), around)
+            if flow == "shard_map":
+                sites = (dataclasses.replace(s, problem=ON_DEVICES) for s in sites)
+            yield from sites
+        for v in dict.fromkeys(v for e in step.equations for v in e.outputs):
+            if v in inner and v in step.outputs:
+                continue  # where the unit that holds it is met
+            problem = None
+            if not step.signals or not reading.is_active(v):
+                problem = NOTHING
+            elif v in inner:
+                problem = INSIDE
+            for name in names.pop(v, ()):
+                yield Site(name, (*path, v), lengths, problem)
+
+
+def _names(reading: Reading) -> dict[Value, list[str]]:
+    """The names of a program's own values."""
+    names: dict[Value, list[str]] = {}
+    for v, scope in _leaving(reading):
+        names.setdefault(v, []).append(scope)
+    for equation in _equations(reading):
+        if equation.primitive.name == "name":
+            (v,) = equation.outputs
+            names.setdefault(v, []).append(
+                _below(equation, _compat.tag_of(equation.params))
+            )
+    for v, equation in _attention_maps(reading).items():
+        names.setdefault(v, []).append(_below(equation, MAP))
+    return names
+
+
+def _equations(reading: Reading) -> list[Equation]:
+    return list(dict.fromkeys(e for s in reading.steps for e in s.equations))
+
+
+def _below(equation: Equation, name: str) -> str:
+    return f"{equation.scope}/{name}" if equation.scope else name
+
+
+def _leaving(reading: Reading) -> Iterator[tuple[Value, str]]:
+    """Values that are read outside of a scope that they come from, with its name.
+
+    Of a scope's values only those that relevance can pass have its name, if any can.
+    """
+    program = reading.program
+    readers: dict[Value, list[tuple[str, ...]]] = collections.defaultdict(list)
+    source: dict[Value, tuple[str, ...]] = {}
+    passing: dict[Value, bool] = {}
+    for step in reading.steps:
+        for equation in step.equations:
+            parts = _parts(program.inner_scope(equation))
+            for v in equation.inputs:
+                if not isinstance(v, Literal):
+                    readers[v].append(parts)
+            for v in equation.outputs:
+                source[v] = parts
+                passing[v] = bool(step.signals) and reading.is_active(v)
+    for v in program.outputs:
+        if not isinstance(v, Literal):
+            readers[v].append(())
+    leaving: dict[tuple[str, ...], list[Value]] = collections.defaultdict(list)
+    for v, parts in source.items():
+        for depth in range(1, len(parts) + 1):
+            if any(other[:depth] != parts[:depth] for other in readers[v]):
+                leaving[parts[:depth]].append(v)
+    for parts, values in leaving.items():
+        scope = "/".join([*_parts(program.scope), *parts])
+        for v in [v for v in values if passing[v]] or values:
+            yield v, scope
+
+
+def _parts(scope: str) -> tuple[str, ...]:
+    return tuple(filter(None, scope.split("/")))
+
+
+def _attention_maps(reading: Reading) -> dict[Value, Equation]:
+    """Results of a softmax that reach a contraction, with the equation that ends it."""
+    producer = {v: s for s in reading.steps for v in s.outputs}
+    maps: dict[Value, Equation] = {}
+    for equation in _equations(reading):
+        entry = lookup(equation.primitive)
+        if entry is None or entry.kind is not Kind.CONTRACTION:
+            continue
+        for operand in equation.inputs:
+            v = _softmax_behind(operand, producer, reading)
+            if v is not None:
+                maps[v] = producer[v].equations[-1]
+    return maps
+
+
+_LIGHT = ("softmax", "structural", "scale", "shift", "selection")
+"""Roles that leave an attention map one: masks, dropout, casts, constants."""
+
+
+def _softmax_behind(
+    atom: Any, producer: Mapping[Value, Step], reading: Reading
+) -> Value | None:
+    """The result of a softmax that an operand is, but for masks, casts and shapes."""
+    while not isinstance(atom, Literal):
+        step = producer.get(atom)
+        if step is None:
+            return None
+        if step.role == "softmax" and _ends(step, reading):
+            return atom
+        if step.role not in _LIGHT:
+            return None
+        if len(step.signals) != 1:
+            return None
+        (atom,) = step.signals
+    return None
+
+
+def _ends(step: Step, reading: Reading) -> bool:
+    """Is it the division by the sum, or the exponential behind a log-softmax?"""
+    if len(step.equations) > 1:
+        return True
+    entry = lookup(step.main.primitive)
+    active = [reading.is_active(v) for v in step.main.inputs]
+    if entry is None or entry.kind is not Kind.ELEMENTWISE:
+        return False
+    divides = len(active) == 2 and all(active) and not entry.linear(active)
+    return entry.exponential or (divides and entry.linear([True, False]))

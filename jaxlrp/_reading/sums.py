@@ -1,0 +1,247 @@
+"""Sums of sums: `a + b + c` is one sum of three, however it is bracketed.
+
+Rules that compare the signs of a sum's parts with that of the whole would depend on the
+bracket otherwise. A sum that only another sum reads is part of that; constants that are
+added or subtracted on the way are parts as well, changes of sign and casts are passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import jax.numpy as jnp
+
+from jaxlrp._program.program import Atom, Equation, Value, aval_of
+from jaxlrp._reading.claims import Claims
+from jaxlrp._reading.steps import Step
+from jaxlrp.composites import Composite
+from jaxlrp.primitives import Kind, lookup
+from jaxlrp.rules import Rule
+
+
+def claim_sums(
+    claims: Claims, composite: Composite, units: Collection[int]
+) -> dict[int, Step]:
+    """Sums and shifts under rules that ask, by the index of their last equation.
+
+    Where one of the `units` ends, as an activation that is written out, is no sum.
+    """
+    lines = (*composite.of_role("sum"), *composite.of_role("shift"))
+    if not any(a.rule.compares_parts or a.residual is not None for a in lines):
+        return {}
+    steps: dict[int, Step] = {}
+    for last in reversed(range(len(claims.program.equations))):
+        if last in claims.role or last in units or not _adds(last, claims):
+            continue
+        members = _members(last, claims, composite, units)
+        if not any(_is_sum(i, claims) for i in members):
+            members, role, residual = {last}, "shift", False
+            rule = _rules_of(last, claims, composite, "shift")[0]
+        else:
+            role, residual = "sum", _is_residual(members, claims)
+            rule = _rules_of(last, claims, composite)[residual]
+        if not rule.compares_parts:
+            if role == "shift":
+                continue
+            members = {last}
+        elif _is_complex(last, claims) or (
+            role == "sum" and _is_one_map(members, claims)
+        ):
+            claims.role.update(dict.fromkeys(members, "linear"))
+            continue
+        claims.role.update(dict.fromkeys(members, "chain"))
+        own = _equations(members, claims)
+        steps[last] = Step(role, own, _signals(own, claims), residual=residual)
+    return steps
+
+
+def _equations(members: set[int], claims: Claims) -> tuple[Equation, ...]:
+    """The equations of a sum, in order."""
+    return tuple(claims.program.equations[i] for i in sorted(members))
+
+
+def _signals(equations: Sequence[Equation], claims: Claims) -> tuple[Value, ...]:
+    """The active parts of a sum."""
+    atoms = (v for v, _ in parts(equations))
+    active = (v for v in atoms if isinstance(v, Value) and claims.active(v))
+    return tuple(dict.fromkeys(active))
+
+
+def _rules_of(
+    index: int, claims: Claims, composite: Composite, role: str = "sum"
+) -> tuple[Rule, Rule]:
+    """The rules that an equation which adds has, if it is not and if it is residual."""
+    equation = claims.program.equations[index]
+    places = [claims.place(equation, role, residual=r) for r in (False, True)]
+    return composite.rule(places[0]), composite.rule(places[1])
+
+
+def _members(
+    last: int, claims: Claims, composite: Composite, units: Collection[int]
+) -> set[int]:
+    """The equations of a sum: its last, and those before it that only it reads."""
+    rules = _rules_of(last, claims, composite)
+    found, queue = {last}, [last]
+    if not any(rule.compares_parts for rule in rules):
+        return found
+    while queue:
+        index = queue.pop()
+        for v in claims.active_inputs(claims.program.equations[index]):
+            way = _way_to_sum(v, index, rules, claims, composite, units)
+            found.update(way)
+            queue += way[-1:]
+    return found
+
+
+def _way_to_sum(
+    value: Value,
+    reader: int,
+    rules: tuple[Rule, Rule],
+    claims: Claims,
+    composite: Composite,
+    units: Collection[int],
+) -> list[int]:
+    """Changes of sign and casts, and the sum of the same rules in front of them."""
+    way: list[int] = []
+    while value in claims.producer and claims.uses[value] == [reader]:
+        reader = claims.producer[value]
+        if reader in claims.role or reader in units:
+            break
+        way.append(reader)
+        if _adds(reader, claims) and _rules_of(reader, claims, composite) == rules:
+            return way
+        equation = claims.program.equations[reader]
+        if not _is_passed(equation, claims):
+            break
+        (value,) = claims.active_inputs(equation)
+    return []
+
+
+def _is_residual(members: set[int], claims: Claims) -> bool:
+    """Is some part of the sum made of another one, as in `x + f(x)`?"""
+    own = _equations(members, claims)
+    sources = {_uncast(v, claims) for v in _signals(own, claims)}
+    return any(_is_made_of(v, sources - {v}, claims) for v in sources)
+
+
+def _uncast(value: Value, claims: Claims) -> Value:
+    """What a value is a cast or a negative of."""
+    while value in claims.producer:
+        equation = claims.program.equations[claims.producer[value]]
+        if not _is_passed(equation, claims):
+            break
+        (value,) = claims.active_inputs(equation)
+    return value
+
+
+def _is_made_of(value: Value, others: set[Value], claims: Claims) -> bool:
+    """Does any path lead back from a value to one of the others?"""
+    if not others:
+        return False
+    # What was made before all of them is made of none.
+    start = min(claims.producer.get(v, -1) for v in others)
+    seen, queue = {value}, [value]
+    while queue:
+        index = claims.producer.get(queue.pop(), -1)
+        if index <= start:
+            continue
+        for v in claims.active_inputs(claims.program.equations[index]):
+            if v in others:
+                return True
+            if v not in seen:
+                seen.add(v)
+                queue.append(v)
+    return False
+
+
+def _is_one_map(members: set[int], claims: Claims) -> bool:
+    """Is the sum one linear map of one value, as a rotation `x cos + turned(x) sin` is?
+
+    So is what a statistic of a value is subtracted from. Such a sum is a layer in all
+    but name, with weights between different elements.
+    """
+    sources, weighted = set(), []
+    for v, _ in parts(_equations(members, claims)):
+        if not isinstance(v, Value) or not claims.active(v):
+            return False
+        source, weights = _source(v, claims)
+        sources.add(source)
+        weighted.append(weights or claims.facts[v].reduced)
+    return len(sources) == 1 and any(weighted)
+
+
+def _source(value: Value, claims: Claims) -> tuple[Value, bool]:
+    """What a value is a scaled, moved or averaged image of; is it scaled?"""
+    weights = False
+    while value in claims.producer:
+        index = claims.producer[value]
+        equation = claims.program.equations[index]
+        entry = claims.entry(equation)
+        active = claims.active_inputs(equation)
+        linear = entry.kind in (Kind.STRUCTURAL, Kind.ELEMENTWISE, Kind.LINEAR)
+        if not active or not linear or not claims.is_linear(equation):
+            break
+        if entry.kind is Kind.ELEMENTWISE and len(equation.inputs) == 2:
+            if entry.is_sum:
+                break
+            weights = True
+        if len(active) > 1:  # parts of one value, put together in another order
+            found = [_source(v, claims) for v in active]
+            if entry.kind is not Kind.STRUCTURAL or len({v for v, _ in found}) > 1:
+                break
+            return found[0][0], weights or any(scaled for _, scaled in found)
+        (value,) = active
+    return value, weights
+
+
+def _adds(index: int, claims: Claims) -> bool:
+    """Does an equation add or subtract, something active among it?"""
+    equation = claims.program.equations[index]
+    entry = claims.entry(equation)
+    two = len(equation.inputs) == 2 and entry.kind is Kind.ELEMENTWISE
+    adds = two and entry.is_sum and not entry.selects
+    return adds and any(map(claims.active, equation.inputs))
+
+
+def _is_sum(index: int, claims: Claims) -> bool:
+    inputs = claims.program.equations[index].inputs
+    return _adds(index, claims) and all(map(claims.active, inputs))
+
+
+def _is_complex(index: int, claims: Claims) -> bool:
+    """Of complex numbers, which have no signs to compare: in proportion."""
+    (out,) = claims.program.equations[index].outputs
+    return jnp.issubdtype(out.aval.dtype, jnp.complexfloating)
+
+
+def _is_passed(equation: Equation, claims: Claims) -> bool:
+    """A change of sign or of the dtype of real numbers."""
+    entry = claims.entry(equation)
+    one = len(equation.inputs) == 1 and entry.kind is Kind.ELEMENTWISE
+    atoms = (*equation.inputs, *equation.outputs)
+    real = all(jnp.issubdtype(aval_of(v).dtype, jnp.floating) for v in atoms)
+    return one and real and claims.active(equation.inputs[0]) and entry.linear([True])
+
+
+def parts(equations: Sequence[Equation]) -> list[tuple[Atom, int]]:
+    """What the last equation is the sum of, each with its sign."""
+    maker = {v: e for e in equations for v in e.outputs}
+
+    def of(atom: Atom, sign: int) -> list[tuple[Atom, int]]:
+        equation = maker.get(atom) if isinstance(atom, Value) else None
+        if equation is None:
+            return [(atom, sign)]
+        signs = _signs(equation)
+        pairs = zip(equation.inputs, signs, strict=True)
+        return [part for v, own in pairs for part in of(v, sign * own)]
+
+    return of(equations[-1].outputs[0], 1)
+
+
+def _signs(equation: Equation) -> list[int]:
+    """The factor of each operand of a sum, a change of sign or a cast."""
+    entry = lookup(equation.primitive)
+    assert entry is not None
+    if len(equation.inputs) == 2:
+        return [1, -1 if entry.subtracts else 1]
+    return [-1 if entry.negates else 1]

@@ -1,0 +1,97 @@
+"""Activations: a region of elementwise equations as a function of one value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from jax import Array
+
+from jaxlrp import rules
+from jaxlrp._operations import (
+    Keeping,
+    hold,
+    secant,
+    send,
+)
+from jaxlrp._program.program import Equation, Value
+from jaxlrp._reading.steps import Step
+from jaxlrp._rewriting.environment import (
+    Environment,
+    Run,
+    detached,
+    values_of,
+)
+from jaxlrp._rewriting.plain import passed_shadows
+from jaxlrp.primitives import Kind, lookup
+
+
+def activation(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """`y = phi(x)`: the identity, relevance passes unchanged."""
+    if isinstance(rule, rules.Detach):
+        return detached(step, env)
+    phi, x, constants = region_of(step, env)
+    same_shape = x.shape == step.outputs[0].aval.shape
+    watched = run.observe is not None or run.visits is not None
+    if step.passing and same_shape and not watched:
+        y = send(_as_it_is, phi(x, constants), (x,), ())
+    elif step.exact or isinstance(rule, rules.Taylor) or not same_shape:
+        leaks = any(env.reading.is_active(v) for v in phi.held)
+        y = hold(phi, x, constants) if leaks else phi(x, constants)
+    else:
+        epsilon = rule.epsilon if isinstance(rule, rules.Pass) else None
+        keeping, sources = _keeping(step, phi, env)
+        y = secant(phi, x, constants, epsilon, keeping, sources)
+    return [y], passed_shadows(step, rule, [y], env)
+
+
+def _as_it_is(y: Array, aux: Any, c: Array) -> tuple[Array]:
+    return (c,)
+
+
+def _keeping(
+    step: Step, phi: Region, env: Environment
+) -> tuple[Keeping, tuple[Any, ...]]:
+    """What is kept of an activation, and what its root is made of again."""
+    entries = [lookup(e.primitive) for e in phi.equations]
+    last = entries[-1]
+    points = all(e is not None and e.kind is Kind.ELEMENTWISE for e in entries)
+    scalars = all(v.aval.shape == () for v in phi.held)
+    sources = step.sources
+
+    def origin(*xs: Any) -> Array:
+        assert step.root is not None
+        return values_of(step.origin, dict(zip(sources, xs, strict=True)))[step.root]
+
+    keeping = Keeping(
+        origin if sources else None,
+        result=step.kept_on and last is not None and last.by_result,
+        by_points=points and scalars,
+    )
+    return keeping, tuple(map(env.read, sources))
+
+
+def region_of(step: Step, env: Environment) -> tuple[Region, Array, tuple[Any, ...]]:
+    """A unit as a function of its root, the root's value, and what it holds."""
+    assert step.root is not None
+    held = tuple(v for v in step.operands if v is not step.root)
+    phi = Region(step.root, held, step.equations)
+    return phi, env.read(step.root), tuple(map(env.read, held))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Region:
+    """An elementwise region as a function of its root and of what it holds."""
+
+    root: Value
+    held: tuple[Value, ...]
+    equations: tuple[Equation, ...]
+
+    def __call__(self, x: Array, constants: Sequence[Any]) -> Array:
+        return self.all_values(x, constants)[self.equations[-1].outputs[0]]
+
+    def all_values(self, x: Array, constants: Sequence[Any]) -> dict[Value, Any]:
+        """Every value inside, by name."""
+        given = {self.root: x, **dict(zip(self.held, constants, strict=True))}
+        return values_of(self.equations, given)

@@ -1,0 +1,42 @@
+"""Scales and shifts of each element that stand alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from jaxlrp import rules
+from jaxlrp._reading.steps import Step, Unit
+from jaxlrp._rewriting.activations import activation
+from jaxlrp._rewriting.environment import (
+    Environment,
+    Run,
+    run_equations,
+)
+from jaxlrp._rewriting.plain import plain
+from jaxlrp._rewriting.shares import observed_share, shared
+from jaxlrp._rewriting.sums import by_parts
+from jaxlrp.rules import Share
+
+
+def scale(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """`y = a x` or `y = x + b` with a constant, standing alone."""
+    if isinstance(rule, rules.Epsilon):
+        return stabilised(step, rule, env, run)
+    if rule.compares_parts:
+        return by_parts(step, rule, env, run)
+    if not isinstance(rule, rules.Pass):
+        return plain(step, rule, env, run)
+    return activation(
+        dataclasses.replace(step, form=Unit(step.signals[0])), rule, env, run
+    )
+
+
+def stabilised(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """The epsilon rule of an affine map of each element."""
+    (y,) = run_equations(step.equations, {}, env.read)
+    share = Share(y, y, rule.epsilon, form=rule.stabiliser)
+    if run.observe is not None:
+        share = observed_share(share, step, run.observe)
+    y, shadow = shared(y, [share], env.wants_shadow(step.outputs[0]))
+    return [y], [shadow]

@@ -1,0 +1,42 @@
+"""Normalisations as steps of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from jax import Array
+
+from jaxlrp import rules
+from jaxlrp._program.program import Equation
+from jaxlrp._reading.steps import Step
+from jaxlrp._rewriting.activations import Region, activation
+from jaxlrp._rewriting.affine import stabilised
+from jaxlrp._rewriting.environment import (
+    Environment,
+    Run,
+    run_equations,
+)
+
+
+def batch_norm(step: Step, rule: Any, env: Environment, run: Run) -> Any:
+    """`y = a x + b`, one number of each for a feature, as a layer of its own."""
+    if isinstance(rule, rules.Epsilon):
+        return stabilised(step, rule, env, run)
+    if not isinstance(rule, rules.LRP0):
+        return activation(step, rule, env, run)
+    return run_equations(step.equations, {}, env.read), [None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Normalisation:
+    """A whole normalisation, of its signal and of what its statistics are of."""
+
+    region: Region
+    path: tuple[Equation, ...]
+
+    def __call__(self, x: Array, held: tuple[Array, Sequence[Any]]) -> Array:
+        other, constants = held
+        statistics = self.region.all_values(other, constants)
+        return run_equations(self.path, {**statistics, self.region.root: x})[0]

@@ -1,0 +1,433 @@
+"""Evaluation of a reading at two inputs at once, the explained one and a reference.
+
+The result is the program's own value at the explained input. Its derivative, as
+`jax.vjp` takes it, is the difference quotient between the two: a step `y = g(x)` with
+`y0 = g(x0)` hands the multiplier `c_y` on so that
+
+    sum_i c_i (x_i - x0_i) = c_y (y - y0).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.extend.core import jaxpr_as_fun
+from jax.extend.core import primitives as P
+
+from jaxlrp import _compat
+from jaxlrp._program.bodies import bodies_of
+from jaxlrp._program.program import Equation, Value
+from jaxlrp._reading.facts import is_real
+from jaxlrp._reading.steps import Reading, Step
+from jaxlrp._rewriting.environment import Environment, run_equations
+from jaxlrp._rewriting.while_loop import Loop, reversible
+from jaxlrp.errors import UnexplainedPrimitiveError
+from jaxlrp.primitives import Kind, lookup
+from jaxlrp.rules._base import unbroadcast
+
+Pairs = tuple[list[Any], list[Array | None]]
+"""Values, and beside each its reference; None where it is the value itself."""
+
+
+def evaluate(
+    reading: Reading, inputs: Sequence[Any], references: Any, checkpoints: int
+) -> Pairs:
+    """Evaluates a reading.
+
+    What relevance cannot pass (an index, what `stop_gradient` holds) is a constant:
+    both inputs get that of the explained one. A maximum is none, though softmax holds
+    it: with that of the other, `exp(x0 - max(x))` could be of any size.
+
+    Args:
+      reading: what to evaluate.
+      inputs: the program's inputs.
+      references: beside each input; None where it is the input itself.
+      checkpoints: how many carries of a `while` loop are kept on either level.
+
+    Returns:
+      The program's outputs and their references.
+    """
+    env = Environment(reading)
+    maxima: set[Value] = set()
+    for v, x, reference in zip(reading.program.inputs, inputs, references, strict=True):
+        env.values[v] = x
+        if reference is not None and reading.is_active(v):
+            env.shadows[v] = reference
+    for step in reading.steps:
+        for equation in step.equations:
+            scope = reading.program.inner_scope(equation)
+            with _compat.equation_context(equation.source, equation.context, scope):
+                _do(step, equation, env, maxima, checkpoints)
+    outputs = reading.program.outputs
+    return [env.read(v) for v in outputs], [env.shadow(v) for v in outputs]
+
+
+def _do(
+    step: Step,
+    equation: Equation,
+    env: Environment,
+    maxima: set[Value],
+    checkpoints: int,
+) -> None:
+    """Evaluates one equation at both, and writes its results."""
+    moved = [v for v in equation.inputs if env.shadow(v) is not None]
+    moves = maxima.issuperset(moved) and _moves(equation)
+    held = moved and (step.constant or moves)
+    if held or (moved and _is_largest(equation)):
+        maxima.update(equation.outputs)
+    active = [bool(held) or env.reading.is_active(v) for v in equation.outputs]
+    if not (moved and any(active)):
+        values, references = _once(equation, env), [None] * len(equation.outputs)
+    elif step.bodies:
+        values, references = _control(step, env, checkpoints)
+    elif equation.primitive is P.stop_gradient_p:
+        (operand,) = moved
+        values, references = [env.read(operand)], [env.shadow(operand)]
+    else:
+        values, references = _twice(equation, env)
+    for v, y, reference, carries in zip(
+        equation.outputs, values, references, active, strict=True
+    ):
+        env.values[v] = y
+        if reference is not None and carries:
+            env.shadows[v] = lax.stop_gradient(reference)
+
+
+def _is_largest(equation: Equation) -> bool:
+    entry = lookup(equation.primitive)
+    return entry is not None and entry.kind is Kind.SELECTION
+
+
+def _moves(equation: Equation) -> bool:
+    """Does it hand a maximum on: copied, held, or chosen if it is finite?"""
+    entry = lookup(equation.primitive)
+    if entry is None or not any(is_real(v.aval) for v in equation.outputs):
+        return False
+    holds = equation.primitive is P.stop_gradient_p
+    moves = entry.kind is Kind.STRUCTURAL or entry.selects or entry.picks
+    return holds or moves
+
+
+def _once(equation: Equation, env: Environment) -> list[Any]:
+    """At the explained input alone, as a constant."""
+    constants = {
+        v: lax.stop_gradient(env.read(v))
+        for v in equation.inputs
+        if isinstance(v, Value)
+    }
+    return run_equations((equation,), constants)
+
+
+# ---- one equation ------------------------------------------------------------------
+
+
+def _twice(equation: Equation, env: Environment) -> Pairs:
+    where = [i for i, v in enumerate(equation.inputs) if env.shadow(v) is not None]
+    operands = [jnp.asarray(env.read(v)) for v in equation.inputs]
+    ends = [operands[i] for i in where]
+    starts = [lax.stop_gradient(env.shadow(equation.inputs[i])) for i in where]
+    others = [lax.stop_gradient(x) for i, x in enumerate(operands) if i not in where]
+    f = _Between(equation, tuple(where))
+    return _paired(f, ends, starts, others), f(starts, others)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Between:
+    """An equation as a function of the operands that differ, and of the others."""
+
+    equation: Equation
+    where: tuple[int, ...]
+
+    def __call__(self, xs: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+        moving, still = iter(xs), iter(others)
+        count = len(self.equation.inputs)
+        operands = [next(moving if i in self.where else still) for i in range(count)]
+        return self.equation.bound()(*operands)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _paired(f: _Between, ends: Any, starts: Any, others: Any) -> list[Array]:
+    """`f(ends)`; its derivative is the difference quotient from `starts`."""
+    return f(ends, others)
+
+
+def _forward(f: _Between, ends: Any, starts: Any, others: Any) -> Any:
+    return f(ends, others), (ends, starts, others)
+
+
+def _backward(f: _Between, residuals: Any, c: Any) -> Any:
+    ends, starts, others = residuals
+    quotients = _quotients(f)(f, ends, starts, others, c)
+    given = [q.astype(x.dtype) for q, x in zip(quotients, ends, strict=True)]
+    return given, *_compat.no_cotangent((starts, others))
+
+
+_paired.defvjp(_forward, _backward)
+
+Quotients = Callable[[_Between, Any, Any, Any, Any], Sequence[Array]]
+"""From a function, both ends and the results' multipliers to those of its operands."""
+
+
+def _quotients(f: _Between) -> Quotients:
+    """By the algebra of the primitive, as the rule book has it."""
+    entry = lookup(f.equation.primitive)
+    active = [i in f.where for i in range(len(f.equation.inputs))]
+    if entry is None or f.equation.opaque:
+        return _on_the_line
+    if entry.kind in (Kind.STRUCTURAL, Kind.LINEAR):
+        return _linear
+    if entry.kind is Kind.CONTRACTION:
+        return _linear if sum(active) == 1 else _in_the_middle
+    if entry.kind is Kind.SELECTION or (entry.picks and sum(active) > 1):
+        return _of_a_choice
+    if entry.kind not in (Kind.ELEMENTWISE, Kind.CALL):
+        return _on_the_line
+    if entry.linear(active):
+        return _linear
+    if entry.is_product:
+        return _in_the_middle
+    if entry.is_quotient and sum(active) == 2:
+        return _of_a_quotient
+    return _of_one_variable if sum(active) == 1 else _on_the_line
+
+
+def _linear(f: _Between, ends: Any, starts: Any, others: Any, c: Any) -> Any:
+    """The derivative, which is the same everywhere."""
+    return _pulled(f, ends, others, c)
+
+
+def _in_the_middle(f: _Between, ends: Any, starts: Any, others: Any, c: Any) -> Any:
+    """The derivative half way; exact for products:
+
+    a b - a0 b0 = (a - a0) (b + b0) / 2 + (b - b0) (a + a0) / 2
+    """
+    return _pulled(f, _between(ends, starts, 0.5), others, c)
+
+
+def _of_a_quotient(f: _Between, ends: Any, starts: Any, others: Any, c: Any) -> Any:
+    """As of a product with `1 / b`, and `1 / b - 1 / b0 = (b0 - b) / (b b0)`."""
+    (a, b), (a0, b0), (m,) = ends, starts, c
+    wide = jnp.promote_types(m.dtype, jnp.float32)
+    a, b, a0, b0, m = (v.astype(wide) for v in (a, b, a0, b0, m))
+    by_a = m * (1 / b + 1 / b0) / 2
+    by_b = -m * (a + a0) / 2 / b / b0
+    return unbroadcast(by_a, a.shape), unbroadcast(by_b, b.shape)
+
+
+def _of_one_variable(f: _Between, ends: Any, starts: Any, others: Any, c: Any) -> Any:
+    """`(y - y0) / (x - x0)`; where the two are nearly one, the derivative's mean.
+
+    The rounding of the quotient and the error of two nodes are least near eps^(1/3).
+    """
+    (x,), (x0,), (m,) = ends, starts, c
+    (y,), (y0,) = f(ends, others), f(starts, others)
+    if x.shape != y.shape:  # one number, spread
+        return _on_the_line(f, ends, starts, others, c)
+    wide = jnp.promote_types(m.dtype, jnp.float32)
+    step = jnp.where(x == x0, 0, x - x0).astype(wide)
+    size = jnp.maximum(jnp.abs(x), jnp.abs(x0)).astype(jnp.abs(step).dtype)
+    near = jnp.abs(step) <= float(jnp.finfo(x.dtype).eps) ** (1 / 3) * size
+    (mean,) = _mean(_TWO, f, ends, starts, others, c)
+    slope = (y.astype(wide) - y0.astype(wide)) / jnp.where(near, 1, step)
+    return (jnp.where(near, mean, (m * slope).astype(mean.dtype)),)
+
+
+def _of_a_choice(f: _Between, ends: Any, starts: Any, others: Any, c: Any) -> Any:
+    """All to one of the winners, the one whose own step is not the shorter one.
+
+    If a maximum grows, `y > y0`, that is the winner of now, `x_j = y`, since
+    `x_j - x0_j >= y - y0`; if it falls, the winner before. What is no such choice has
+    the mean on the line.
+    """
+    steps = [jnp.where(x == x0, 0, x - x0) for x, x0 in zip(ends, starts, strict=True)]
+    total = [jnp.zeros_like(x) for x in ends]
+    left = list(c)
+    for at in (ends, starts):
+        _, winners = jax.jvp(lambda xs: f(xs, others), (list(at),), (steps,))
+        taken = list(left)
+        for k, (y, y0) in enumerate(
+            zip(f(ends, others), f(starts, others), strict=True)
+        ):
+            if not is_real(y):
+                continue
+            share = jnp.where(y == y0, 0, y - y0) / jnp.where(
+                winners[k] == 0, 1, winners[k]
+            )
+            fits = (share >= 0) & (share <= 1) & ((winners[k] != 0) | (y == y0))
+            taken[k] = jnp.where(fits, left[k] * share, 0).astype(y.dtype)
+            left[k] = jnp.where(fits, 0, left[k]).astype(y.dtype)
+        total = _sums(total, _pulled(f, at, others, taken))
+    return _sums(total, _on_the_line(f, ends, starts, others, left))
+
+
+def _sums(xs: Sequence[Array], ys: Sequence[Array]) -> list[Array]:
+    return [x + y for x, y in zip(xs, ys, strict=True)]
+
+
+def _on_the_line(f: _Between, ends: Any, starts: Any, others: Any, c: Any) -> Any:
+    """The derivative's mean between the two, by quadrature."""
+    return _mean(_EIGHT, f, ends, starts, others, c)
+
+
+_TWO, _EIGHT = (np.polynomial.legendre.leggauss(n) for n in (2, 8))
+
+
+def _mean(
+    quadrature: Any, f: _Between, ends: Any, starts: Any, others: Any, c: Any
+) -> list[Array]:
+    total = [jnp.zeros_like(x) for x in ends]
+    for node, weight in zip(*quadrature, strict=True):
+        at = _pulled(f, _between(ends, starts, (1 + node) / 2), others, c)
+        total = _sums(total, [(weight / 2 * v).astype(v.dtype) for v in at])
+    return total
+
+
+def _between(ends: Sequence[Array], starts: Sequence[Array], t: float) -> list[Array]:
+    """At `t` of the way from the start to the end; infinities stay where they are."""
+    return [
+        jnp.where(x == x0, x, x0 + t * (x - x0)).astype(x.dtype)
+        for x, x0 in zip(ends, starts, strict=True)
+    ]
+
+
+def _pulled(f: _Between, xs: Sequence[Array], others: Any, c: Any) -> list[Array]:
+    return list(jax.vjp(lambda xs: f(xs, others), list(xs))[1](list(c))[0])
+
+
+# ---- control flow ------------------------------------------------------------------
+
+Body = Callable[[Sequence[Any], Sequence[Any]], tuple[list, list]]
+"""From a body's inputs and what is beside them to its results and their references."""
+
+
+def _control(step: Step, env: Environment, checkpoints: int) -> Pairs:
+    """Emitted again; the explained input decides on branches and numbers of steps."""
+    params = step.main.params
+    inputs = [env.read(v) for v in step.main.inputs]
+    references = [env.shadow(v) for v in step.main.inputs]
+    bodies = [functools.partial(_whole, r, checkpoints) for r in step.bodies]
+    flow = bodies_of(step.main).flow
+    if flow == "branch":
+        return lax.switch(inputs[0], bodies, inputs[1:], references[1:])
+    (body,) = bodies
+    if flow == "scan":
+        return _scan(body, step, inputs, references)
+    if flow == "while":
+        return _while_loop(body, step, inputs, references, checkpoints)
+    if flow == "shard_map":
+        parts = _compat.shard_map_parts(params)
+        beside = [
+            p for p, r in zip(parts.inputs, references, strict=True) if r is not None
+        ]
+        out = jax.shard_map(
+            lambda xs, rs: body(xs, _spread(rs, references)),
+            mesh=parts.mesh,
+            in_specs=(list(parts.inputs), beside),
+            out_specs=(list(parts.outputs), list(parts.outputs)),
+            axis_names=parts.axes,
+            check_vma=parts.checked,
+        )
+        return jax.jit(out)(inputs, [r for r in references if r is not None])
+    if flow == "checkpoint":
+        body = jax.checkpoint(body, **_compat.remat_options(params))
+    return body(inputs, references)
+
+
+def _spread(given: Sequence[Array], like: Sequence[Any]) -> list[Array | None]:
+    """In the places of what is there."""
+    slots = iter(given)
+    return [None if v is None else next(slots) for v in like]
+
+
+def _whole(
+    reading: Reading, checkpoints: int, inputs: Any, references: Any
+) -> tuple[list, list]:
+    """A body, with a reference beside each of its results."""
+    outs, given = evaluate(reading, inputs, references, checkpoints)
+    return outs, [
+        lax.stop_gradient(y) if r is None else r
+        for y, r in zip(outs, given, strict=True)
+    ]
+
+
+def _scan(
+    whole: Body, step: Step, inputs: Sequence[Any], references: Sequence[Any]
+) -> Pairs:
+    params = dict(step.main.params)
+    consts, carries = _compat.scan_split(params)
+    split = consts + carries
+
+    def body(carry: Any, x: Any) -> Any:
+        (values, beside), (xs, xs_beside) = carry, x
+        outs, given = whole(
+            [*inputs[:consts], *values, *xs],
+            [*references[:consts], *beside, *xs_beside],
+        )
+        return (outs[:carries], given[:carries]), (outs[carries:], given[carries:])
+
+    start = inputs[consts:split], _own(inputs[consts:split], references[consts:split])
+    (values, beside), (ys, ys_beside) = lax.scan(
+        body,
+        start,
+        (inputs[split:], list(references[split:])),
+        **_compat.scan_options(params),
+    )
+    return [*values, *ys], [*beside, *ys_beside]
+
+
+def _own(values: Sequence[Any], references: Sequence[Any]) -> list[Any]:
+    """References, the value itself where there is none."""
+    return [
+        lax.stop_gradient(x) if r is None else r
+        for x, r in zip(values, references, strict=True)
+    ]
+
+
+def _while_loop(
+    whole: Body,
+    step: Step,
+    inputs: Sequence[Any],
+    references: Sequence[Any],
+    checkpoints: int,
+) -> Pairs:
+    """A loop whose carry is the values and, behind them, their references."""
+    parts = _compat.while_parts(step.main.params)
+    first, split = parts.test_constants, parts.test_constants + parts.constants
+    count = len(inputs) - split
+    if _compat.has_effects(parts.test) or _compat.has_effects(parts.body):
+        raise UnexplainedPrimitiveError(
+            f"while loop at {step.main.line}: it has effects (such as a debug print), "
+            f"and has to be evaluated again in the reverse pass. With a baseline "
+            f"it has to be without."
+        )
+
+    def test(given: Any, carry: list[Any]) -> Array:
+        (holds,) = jaxpr_as_fun(parts.test)(*given[0], *carry[:count])
+        return holds
+
+    def explained(given: Any, carry: list[Any], shadows: list[Any]) -> Any:
+        _, constants, beside = given
+        outs, out_beside = whole(
+            [*constants, *carry[:count]], [*beside, *carry[count:]]
+        )
+        return [*outs, *out_beside], shadows
+
+    def move(given: Any, carry: list[Any]) -> list[Any]:
+        return explained(given, carry, [])[0]
+
+    loop = Loop(test, move, move, explained, checkpoints)
+    given = (
+        list(inputs[:first]),
+        list(inputs[first:split]),
+        list(references[first:split]),
+    )
+    carry = [*inputs[split:], *_own(inputs[split:], references[split:])]
+    outs, _ = reversible(loop, given, carry, [])
+    return outs[:count], outs[count:]

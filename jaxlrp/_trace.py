@@ -1,0 +1,301 @@
+"""How every transformation begins: arguments checked, a function traced and read."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxlrp._bounds import warn_outside
+from jaxlrp._reading.facts import is_real
+from jaxlrp._reading.read import read
+from jaxlrp._reading.steps import Reading
+from jaxlrp._rewriting.backward import Traced
+from jaxlrp._rewriting.difference import leaf_name
+from jaxlrp._warn import warn
+from jaxlrp.composites import Composite, Default
+from jaxlrp.errors import IndependentArgumentWarning
+from jaxlrp.rules import Rule
+
+ArgNums = int | Sequence[int]
+
+
+def as_composite(composite: Any) -> Composite:
+    """The default for None; checks the type."""
+    if composite is None:
+        return Default()
+    if isinstance(composite, Composite):
+        return composite
+    hint = ""
+    if isinstance(composite, Rule):
+        hint = f"; for one rule on every layer, composites.Uniform({composite!r})"
+    elif callable(composite):
+        hint = "; was it meant to be called?"
+    raise TypeError(f"composite: got {composite!r}, expected a Composite or None{hint}")
+
+
+def trace(
+    f: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    composite: Composite,
+    argnums: ArgNums,
+    has_aux: bool,
+    shadow_outputs: bool = False,
+    strict: bool = True,
+    by_scope: bool = False,
+    keep: bool = True,
+    floating: bool = False,
+) -> Traced:
+    """Traces and reads `f` at `args`, which are arrays or `jax.ShapeDtypeStruct`s.
+
+    All array leaves of all arguments are traced; `argnums` only selects what is
+    attributed. Other leaves (numbers, strings, functions) stay as they are. Without
+    `keep` all calls are written out, so that what lies in them can be seen. With
+    `floating` what is attributed has to be floating-point.
+    """
+    if not callable(f):
+        raise TypeError(f"f: got {f!r}, expected a function")
+    positions = as_positions(argnums, len(args))
+    leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
+    traced: list[int] = []
+    attributed: list[int] = []
+    for i, (path, leaf) in enumerate(leaves):
+        if path[0].idx == 0 and path[1].idx in positions:
+            check_floating(path, leaf) if floating else _check_attributed(path, leaf)
+            attributed.append(len(traced))
+            traced.append(i)
+        elif is_array(leaf):
+            traced.append(i)
+    inputs = tuple(as_array(leaves[i][1]) for i in traced)
+    out_trees: list[Any] = []
+
+    refill = refilled([leaf for _, leaf in leaves], tree, traced)
+
+    def flat(*arrays: Any) -> list[Any]:
+        call_args, call_kwargs = refill(arrays)
+        result = f(*call_args, **call_kwargs)
+        out, aux = split_aux(result, has_aux)
+        out_leaves, out_tree = jax.tree.flatten(out)
+        aux_arrays, restore_aux = arrays_of(aux)
+        out_trees[:] = [out_tree, restore_aux, len(out_leaves)]
+        return [jnp.asarray(v) for v in (*out_leaves, *aux_arrays)]
+
+    jaxpr = jax.make_jaxpr(flat)(*inputs)
+    out_tree, restore_aux, n_out = out_trees
+    wanted = set(attributed)
+    active = [i in wanted for i in range(len(inputs))]
+    n_all = len(jaxpr.out_avals)
+    reading = read(
+        jaxpr,
+        active,
+        composite,
+        relevant=[i < n_out for i in range(n_all)],
+        shadow_outputs=shadow_outputs,
+        strict=strict,
+        by_scope=by_scope,
+        keep=keep,
+    )
+    if not any(is_real(a) for a in jaxpr.out_avals[:n_out]):
+        kinds = ", ".join(str(a) for a in jaxpr.out_avals[:n_out]) or "nothing"
+        raise TypeError(
+            f"f: its output has no floating-point leaf ({kinds}), so there is no "
+            f"relevance to start with"
+        )
+    _warn_independent(reading, n_out, positions, attributed, traced, leaves)
+    if strict:
+        warn_outside(reading, inputs, composite)
+    restore = restorer(args, positions, not isinstance(argnums, tuple | list))
+    return Traced(
+        reading,
+        inputs,
+        tuple(leaves[i][0] for i in traced),
+        tuple(attributed),
+        out_tree,
+        restore_aux,
+        n_out,
+        restore,
+    )
+
+
+def refilled(
+    leaves: Sequence[Any], tree: Any, places: Sequence[int]
+) -> Callable[[Sequence[Any]], Any]:
+    """From new leaves at `places` to the pytree; the others stay as they are."""
+
+    def refill(new: Sequence[Any]) -> Any:
+        full = list(leaves)
+        for i, leaf in zip(places, new, strict=True):
+            full[i] = leaf
+        return jax.tree.unflatten(tree, full)
+
+    return refill
+
+
+def arrays_of(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """The arrays and numbers of a pytree, and how to put them back; others stay."""
+    leaves, structure = jax.tree.flatten(tree)
+    numbers = bool | int | float | complex | np.generic
+    known = [is_array(v) or isinstance(v, numbers) for v in leaves]
+    others = [None if a else v for v, a in zip(leaves, known, strict=True)]
+
+    def restore(arrays: list[Any]) -> Any:
+        queue = iter(arrays)
+        full = [next(queue) if a else v for v, a in zip(others, known, strict=True)]
+        return jax.tree.unflatten(structure, full)
+
+    return [v for v, a in zip(leaves, known, strict=True) if a], restore
+
+
+def as_positions(
+    argnums: ArgNums, count: int, name: str = "argnums"
+) -> tuple[int, ...]:
+    """`argnums` as nonnegative positions."""
+    positions = []
+    for number in numbers(argnums, name):
+        if not -count <= number < count:
+            raise ValueError(
+                f"{name}: got {argnums!r}, but f was called with {count} positional "
+                f"arguments: expected numbers in [{-count}, {count})"
+            )
+        positions.append(number % count)
+    if len(set(positions)) != len(positions):
+        raise ValueError(f"{name}: got {argnums!r}, which names an argument twice")
+    return tuple(positions)
+
+
+def numbers(argnums: ArgNums, name: str = "argnums") -> tuple[int, ...]:
+    """`argnums` as a tuple of ints, NumPy's included."""
+    numbers = argnums if isinstance(argnums, tuple | list) else (argnums,)
+    try:
+        if any(isinstance(n, bool) for n in numbers):
+            raise TypeError
+        return tuple(operator.index(n) for n in numbers)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(
+            f"{name}: got {argnums!r}, expected an int or a sequence of ints"
+        ) from None
+
+
+def is_array(leaf: Any) -> bool:
+    return isinstance(leaf, Array | np.ndarray | jax.ShapeDtypeStruct)
+
+
+def as_array(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jnp.asarray(leaf)
+
+
+def _check_attributed(path: Any, leaf: Any) -> None:
+    """An attributed leaf must be an array, of whatever dtype."""
+    name = leaf_name(path)
+    if not is_array(leaf) and not isinstance(leaf, float | np.generic):
+        raise TypeError(
+            f"{name} is attributed: got {leaf!r} of type {type(leaf).__name__}, "
+            f"expected an array"
+        )
+
+
+def check_floating(path: Any, leaf: Any) -> None:
+    """An attributed leaf whose values are changed, or whose gradient is followed."""
+    _check_attributed(path, leaf)
+    dtype = jnp.result_type(leaf)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(
+            f"{leaf_name(path)} is attributed: got dtype {dtype}, expected "
+            f"a floating-point one; jaxlrp.lrp without a baseline explains integers, "
+            f"and complex numbers, too"
+        )
+
+
+def split_aux(result: Any, has_aux: bool) -> tuple[Any, Any]:
+    if not has_aux:
+        return result, ()
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(
+            f"has_aux=True: f returned {type(result).__name__}, expected a pair "
+            f"(output, auxiliary data)"
+        )
+    return result
+
+
+def _warn_independent(
+    reading: Reading,
+    n_out: int,
+    positions: tuple[int, ...],
+    attributed: Sequence[int],
+    traced: Sequence[int],
+    leaves: Sequence[Any],
+) -> None:
+    """Warns of each attributed argument that no relevance can reach."""
+    reached = _reached(reading, n_out)
+    for position in positions:
+        own = [i for i in attributed if leaves[traced[i]][0][1].idx == position]
+        if own and not any(reading.program.inputs[i] in reached for i in own):
+            warn(
+                f"argument {position}: the output does not depend on it by a path that "
+                f"carries relevance; its relevance is zero",
+                IndependentArgumentWarning,
+            )
+
+
+def _reached(reading: Reading, n_out: int) -> set[Any]:
+    """The values that relevance of the outputs reaches."""
+    reached = {v for v in reading.program.outputs[:n_out] if reading.is_active(v)}
+    for step in reversed(reading.steps):
+        if not reached.isdisjoint(step.outputs):
+            reached.update(step.signals)
+    return reached
+
+
+def restorer(
+    args: tuple[Any, ...], positions: tuple[int, ...], single: bool
+) -> Callable[[list[Array]], Any]:
+    """Leaves, in the order of the arguments, to the form that `argnums` asks for."""
+    ordered = sorted(positions)
+    trees = {p: jax.tree.structure(args[p]) for p in ordered}
+
+    def restore(leaves: list[Array]) -> Any:
+        queue = list(leaves)
+        by_position = {}
+        for p in ordered:
+            n = trees[p].num_leaves
+            by_position[p] = jax.tree.unflatten(trees[p], queue[:n])
+            del queue[:n]
+        result = tuple(by_position[p] for p in positions)
+        return result[0] if single else result
+
+    return restore
+
+
+def positive(name: str, value: Any) -> int:
+    """`value` as an int of at least one."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}: got {value!r}, expected an int")
+    if value < 1:
+        raise ValueError(f"{name}: got {value}, expected at least 1")
+    return value
+
+
+def policy(remat: Any) -> Any:
+    """`remat`, if it is a bool or a policy of `jax.checkpoint`."""
+    if isinstance(remat, bool) or callable(remat):
+        return remat
+    raise TypeError(
+        f"remat: got {remat!r}, expected a bool or one of jax.checkpoint_policies"
+    )
+
+
+def wraps(f: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`functools.wraps` for what may have no name: partials, bound applies."""
+    try:
+        inspect.signature(f)
+        return functools.wraps(f, updated=())
+    except (TypeError, ValueError):
+        return lambda wrapped: wrapped
