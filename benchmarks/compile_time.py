@@ -17,7 +17,7 @@ from jax import Array
 
 import jaxlrp
 from benchmarks.gradient_ratio import COMPOSITES, Row, rows
-from benchmarks.models import DEEP
+from tests.models.usual import DEEP
 
 CHOSEN = ("proportional", "epsilon", "attnlrp")
 LENGTHS = (250, 500, 1000, 2000, 4000)

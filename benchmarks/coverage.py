@@ -4,10 +4,10 @@
     python -m benchmarks.coverage --models GPT-2 VAE
     python -m benchmarks.coverage --page             write the page from kept records
 
-Models are those of `tests.architectures`. A row is made by `measure`, from any function
-and its arguments. Rows are kept as records, `out/coverage/<name>.json`, by the version
-of JAX; the page is written from all of them, so that several environments, with other
-libraries or another JAX, can add to it.
+Models are those of `tests.models.architectures`. A row is made by `measure`, from any
+function and its arguments. Rows are kept as records, `out/coverage/<name>.json`, by the
+version of JAX; the page is written from all of them, so that several environments, with
+other libraries or another JAX, can add to it.
 """
 
 from __future__ import annotations
@@ -460,7 +460,7 @@ def write(rows: Sequence[Row], page: Path = PAGE) -> None:
 
 
 def of_architecture(architecture: Any, rounds: int) -> Row:
-    """The row of a `tests.architectures.Architecture`."""
+    """The row of a `tests.models.architectures.Architecture`."""
     model, timed = architecture.small(), architecture.small(embedded=True)
     whole = None
     if architecture.published is not None:
@@ -483,7 +483,7 @@ def of_architecture(architecture: Any, rounds: int) -> Row:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.coverage",
-        description="Read, audit and time the models of tests/architectures.",
+        description="Read, audit and time the models of tests/models/architectures.",
     )
     parser.add_argument("--models", nargs="+", help="names; default: all")
     parser.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
@@ -492,7 +492,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=PAGE, help="default: %(default)s")
     options = parser.parse_args(argv)
     if not options.page:
-        from tests.architectures import ARCHITECTURES
+        from tests.models.architectures import ARCHITECTURES
 
         names = options.models or list(ARCHITECTURES)
         unknown = [name for name in names if name not in ARCHITECTURES]

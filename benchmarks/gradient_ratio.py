@@ -25,8 +25,8 @@ import jax
 
 import jaxlrp
 from benchmarks import hlo
-from benchmarks.models import MODELS, Network
 from jaxlrp import composites, rules
+from tests.models.usual import MODELS, Network
 
 COMPOSITES: dict[str, Any] = {
     "proportional": composites.Proportional(),

@@ -18,8 +18,8 @@ import numpy as np
 from jax import Array, lax
 
 from benchmarks.gradient_ratio import Row, rows
-from benchmarks.models import Network
 from jaxlrp import composites, rules
+from tests.models.usual import Network
 
 BETWEEN = {
     "epsilon": rules.Epsilon(1e-6),

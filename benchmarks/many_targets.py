@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 import jaxlrp
-from benchmarks.models import MODELS
+from tests.models.usual import MODELS
 
 NETWORKS = {"resnet18": ("vmap",), "vit": ("vmap", "lrp_each")}
 """By model, the ways. `lrp_each` loops over chunks; XLA's convolutions in a loop are

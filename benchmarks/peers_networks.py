@@ -1,4 +1,4 @@
-"""Networks of `benchmarks.models` in PyTorch, as zennit, captum and LXT need them.
+"""Networks of `tests.models.usual` in PyTorch, as zennit, captum and LXT need them.
 
 With random weights: what is compared is time. Needs PyTorch and transformers.
 """

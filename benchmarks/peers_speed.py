@@ -37,9 +37,9 @@ from zennit import rules as zennit_rules
 from zennit.canonizers import SequentialMergeBatchNorm
 
 from benchmarks import gradient_ratio, performance, performance_page
-from benchmarks.models import MODELS
 from benchmarks.peers.trained import VIT_ATTNLRP, VIT_CPLRP
 from benchmarks.peers_networks import Port, image_network, transformer
+from tests.models.usual import MODELS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,7 +31,7 @@ from benchmarks import (
     profiles,
     side_by_side,
 )
-from benchmarks.models import MODELS
+from tests.models.usual import MODELS
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "out" / "performance"

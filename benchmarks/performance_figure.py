@@ -17,7 +17,7 @@ class Point:
     """Time of a method over that of a gradient in the same framework.
 
     Attributes:
-      model: the network, as in `benchmarks.models`.
+      model: the network, as in `tests.models.usual`.
       composite: of ours that is the same, or nearest to it.
       method: in words.
       package: whose it is.

@@ -19,8 +19,8 @@ from typing import Any
 import jax
 
 from benchmarks import gradient_ratio, hlo, layers
-from benchmarks.models import MODELS, Network
 from jaxlrp import composites
+from tests.models.usual import MODELS, Network
 
 _INSTRUCTION = re.compile(
     r"^\s*(?:ROOT )?%?(?P<name>[\w.\-]+) = [^=\n]*?\s(?P<opcode>[\w\-]+)\("

@@ -10,7 +10,7 @@ import jax
 
 import jaxlrp
 from benchmarks.gradient_ratio import COMPOSITES, Row, gradient, measure
-from benchmarks.models import MODELS
+from tests.models.usual import MODELS
 
 NETWORKS = {
     "vgg16": ("proportional", "epsilon"),

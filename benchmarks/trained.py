@@ -27,8 +27,8 @@ from jax import Array
 from sklearn.datasets import load_digits
 
 from benchmarks import gradient_ratio
-from tests.architectures import transformers
-from tests.architectures.transformers import Language, Stack, Text, Vision
+from tests.models.architectures import transformers
+from tests.models.architectures.transformers import Language, Stack, Text, Vision
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "out" / "trained"

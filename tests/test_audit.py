@@ -7,8 +7,9 @@ import pytest
 from jax import lax
 
 import jaxlrp
-from benchmarks import hlo, models
+from benchmarks import hlo
 from jaxlrp import _audit, composites, rules
+from tests.models import usual as models
 
 ATTN_LRP = composites.AttnLRP()
 

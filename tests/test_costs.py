@@ -11,8 +11,9 @@ import jax
 import pytest
 from flax import linen as nn
 
-from benchmarks import gradient_ratio, hlo, layers, models
+from benchmarks import gradient_ratio, hlo, layers
 from jaxlrp import composites, rules
+from tests.models import usual as models
 
 # What XLA decides about contractions and memory does not depend on these.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

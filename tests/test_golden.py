@@ -18,7 +18,7 @@ import pytest
 import jaxlrp
 from jaxlrp import composites, rules
 from jaxlrp.compat import captum, chefer, dynamiclrp, lxt, zennit
-from tests.networks import golden
+from tests.models.networks import golden
 
 NETWORKS = {
     "layers": golden.layer,

@@ -9,8 +9,8 @@ import pytest
 
 import jaxlrp
 from jaxlrp import composites, rules
-from tests.networks import linen_models, nnx_models
-from tests.networks.flax_models import MODELS
+from tests.models.networks import linen_models, nnx_models
+from tests.models.networks.flax_models import MODELS
 
 COMPOSITES = {
     "AttnLRP": composites.AttnLRP(),

@@ -1,7 +1,7 @@
 """LXT's own patches on Hugging Face's decoders with random weights.
 
-Beside them `tests.architectures` in the reduced size with the same weights. BERT, ViT
-and LLaMA are among the trained networks.
+Next to them `tests.models.architectures` in the reduced size with the same weights.
+BERT, ViT and LLaMA are among the trained networks.
 """
 
 from benchmarks.peers import patching
@@ -24,7 +24,7 @@ from benchmarks.peers.ports import Port
 from jaxlrp import rules
 from jaxlrp.compat import lxt
 from jaxlrp.composites import Composite
-from tests.architectures.transformers import ARCHITECTURES, Decoder, Language
+from tests.models.architectures.transformers import ARCHITECTURES, Decoder, Language
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Networks of `benchmarks.trained` and `tests.architectures` in PyTorch.
+"""Networks of `benchmarks.trained` and `tests.models.architectures` in PyTorch.
 
 With the same weights, in float64. Transformers are Hugging Face's own classes, found
 when they are built: LXT puts others in their place.
@@ -19,7 +19,7 @@ from transformers.models.llama import modeling_llama
 from transformers.models.qwen3 import configuration_qwen3, modeling_qwen3
 from transformers.models.vit import modeling_vit
 
-from tests.architectures.transformers import Language, Stack, Text, Vision
+from tests.models.architectures.transformers import Language, Stack, Text, Vision
 
 Params = Mapping[str, Any]
 State = dict[str, np.ndarray]

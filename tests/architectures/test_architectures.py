@@ -11,7 +11,7 @@ import pytest
 
 import jaxlrp
 from benchmarks.coverage import TOLERANCE, parameters
-from tests.architectures import ARCHITECTURES
+from tests.models.architectures import ARCHITECTURES
 
 # The table of dynamicLRP, and small ones.
 PUBLISHED = (

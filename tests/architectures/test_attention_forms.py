@@ -20,9 +20,9 @@ from jax.experimental import pallas as pl
 
 import jaxlrp
 from jaxlrp import composites
-from tests.architectures import equations
-from tests.architectures.equations import Method, Node
-from tests.architectures.transformers import Stack, slopes
+from tests.models.architectures import equations
+from tests.models.architectures.equations import Method, Node
+from tests.models.architectures.transformers import Stack, slopes
 
 BATCH, STEPS, WIDTH, HEADS, GROUPS, DIM, WINDOW = 2, 6, 8, 4, 2, 4, 3
 STACK = Stack(WIDTH, 1, HEADS, 0, groups=GROUPS, dim=DIM)

@@ -11,9 +11,9 @@ from flax import linen as nn
 
 import jaxlrp
 from jaxlrp import composites
-from tests.architectures import ARCHITECTURES, equations
-from tests.architectures.equations import Method, Node
-from tests.architectures.transformers import Block
+from tests.models.architectures import ARCHITECTURES, equations
+from tests.models.architectures.equations import Method, Node
+from tests.models.architectures.transformers import Block
 
 NETWORKS = {
     "GPT-2": equations.language,

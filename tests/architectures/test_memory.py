@@ -10,7 +10,7 @@ from flax import linen as nn
 
 import jaxlrp
 from jaxlrp import composites
-from tests.architectures import transformers
+from tests.models.architectures import transformers
 
 TOKENS = 256
 SMALL = {"width": 64, "layers": 3, "heads": 4, "groups": 2, "dim": 16, "hidden": 128}

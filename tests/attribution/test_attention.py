@@ -7,7 +7,7 @@ import pytest
 
 from jaxlrp import _targets, attribution, composites, lrp
 from jaxlrp.compat import chefer
-from tests.networks import golden
+from tests.models.networks import golden
 
 RNG = np.random.default_rng(10)
 LAYERS, HEADS, TOKENS, DIM = 3, 2, 4, 6

@@ -7,7 +7,7 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxlrp import attribution
-from tests.networks import golden
+from tests.models.networks import golden
 
 RNG = np.random.default_rng(9)
 W1 = jnp.asarray(RNG.normal(size=(3, 4)), jnp.float32)

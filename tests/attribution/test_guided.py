@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxlrp import attribution
-from tests.networks import golden
+from tests.models.networks import golden
 
 RNG = np.random.default_rng(8)
 W1 = RNG.normal(size=(4, 6)).astype(np.float32)

@@ -8,7 +8,7 @@ from jax import lax
 
 from jaxlrp import attribution
 from jaxlrp.errors import UnexplainedPrimitiveError
-from tests.networks import golden
+from tests.models.networks import golden
 from tests.test_programs import PROGRAMS
 
 RNG = np.random.default_rng(3)

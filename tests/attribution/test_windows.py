@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxlrp import attribution
-from tests.networks import golden
+from tests.models.networks import golden
 
 RNG = np.random.default_rng(6)
 W = jnp.asarray(RNG.normal(size=(5, 4, 2, 3)), jnp.float32)

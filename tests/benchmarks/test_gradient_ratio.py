@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import gradient_ratio
-from benchmarks.models import MODELS
+from tests.models.usual import MODELS
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -20,7 +20,7 @@ from benchmarks import (
     profiles,
     side_by_side,
 )
-from benchmarks.models import DEEP, MODELS
+from tests.models.usual import DEEP, MODELS
 
 EFFORT = performance.Effort(rounds=1, compiles=1, targets=1, tiny=True)
 

@@ -14,7 +14,7 @@ from benchmarks.real import __main__ as real  # noqa: E402
 from benchmarks.real import pairs, sequences  # noqa: E402
 from benchmarks.real.pairs import Marked  # noqa: E402
 from examples import sentences, sentences_model  # noqa: E402
-from tests.networks import sentence_files  # noqa: E402
+from tests.models.networks import sentence_files  # noqa: E402
 
 TEXTS = (("a *cat* sleeps", "the small *kitten* *naps* here"),)
 TWO = pairs.both_directions(TEXTS)

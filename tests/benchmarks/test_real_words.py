@@ -14,7 +14,7 @@ from benchmarks.real import phonemes, prompts, recurrences, sequences  # noqa: E
 from benchmarks.real.sequences import Setting  # noqa: E402
 from examples import letters, smollm  # noqa: E402
 from jaxlrp import attribution, composites  # noqa: E402
-from tests.networks import gguf_files  # noqa: E402
+from tests.models.networks import gguf_files  # noqa: E402
 
 # ---- the measures ------------------------------------------------------------------
 

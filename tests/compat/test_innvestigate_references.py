@@ -9,7 +9,7 @@ from jax import lax
 import jaxlrp
 from jaxlrp import attribution
 from jaxlrp.compat import innvestigate as inn
-from tests.networks import golden
+from tests.models.networks import golden
 
 LAYERS = (
     "Dense",

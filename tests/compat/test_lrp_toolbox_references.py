@@ -11,7 +11,7 @@ from jax import lax
 
 import jaxlrp
 from jaxlrp.compat import lrp_toolbox as toolbox
-from tests.networks import golden
+from tests.models.networks import golden
 
 KEYS = sorted(key for key in golden.arrays("lrp_toolbox") if ".R." in key)
 FLOAT64 = 1e-10

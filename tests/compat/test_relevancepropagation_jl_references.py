@@ -19,7 +19,7 @@ import jaxlrp
 from jaxlrp import concepts
 from jaxlrp.compat import relevancepropagation_jl as julia
 from jaxlrp.composites import Composite
-from tests.networks import golden
+from tests.models.networks import golden
 
 ARRAYS = golden.arrays("relevancepropagation_jl")
 # Computed in float32.

@@ -10,7 +10,7 @@ from jax.ad_checkpoint import checkpoint_name
 import jaxlrp
 from jaxlrp import concepts
 from jaxlrp.compat import zennit
-from tests.networks import golden
+from tests.models.networks import golden
 
 COMPOSITE = zennit.EpsilonPlus(canonizers=["SequentialMergeBatchNorm"])
 CHANNELS = 16

@@ -16,9 +16,9 @@ pytest.importorskip("tokenizers")
 import jaxlrp  # noqa: E402
 from examples import sentences, sentences_model, sentences_report  # noqa: E402
 from jaxlrp import similarity, text  # noqa: E402
-from tests.networks import sentence_files  # noqa: E402
-from tests.networks.golden import GOLDEN  # noqa: E402
-from tests.networks.sentence_files import (  # noqa: E402
+from tests.models.networks import sentence_files  # noqa: E402
+from tests.models.networks.golden import GOLDEN  # noqa: E402
+from tests.models.networks.sentence_files import (  # noqa: E402
     HEADS,
     LAYERS,
     WIDTH,

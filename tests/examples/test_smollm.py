@@ -16,7 +16,7 @@ pytest.importorskip("tokenizers")
 import jaxlrp  # noqa: E402
 from examples import smollm  # noqa: E402
 from jaxlrp import composites  # noqa: E402
-from tests.networks import gguf_files  # noqa: E402
+from tests.models.networks import gguf_files  # noqa: E402
 
 
 @pytest.fixture(scope="module")

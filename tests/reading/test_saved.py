@@ -7,9 +7,10 @@ import pytest
 from flax import linen as nn
 
 import jaxlrp
-from benchmarks import gradient_ratio, hlo, models
+from benchmarks import gradient_ratio, hlo
 from jaxlrp import _trace, composites, rules
 from jaxlrp._reading import finish
+from tests.models import usual as models
 
 EPSILON = composites.Uniform(rules.Epsilon(1e-3))
 LRP0 = composites.Uniform(rules.LRP0())

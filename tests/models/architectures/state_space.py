@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tests.architectures._base import Architecture, Built, floats, tokens
-from tests.architectures.transformers import Embed
+from tests.models.architectures._base import Architecture, Built, floats, tokens
+from tests.models.architectures.transformers import Embed
 
 
 @dataclasses.dataclass(frozen=True)

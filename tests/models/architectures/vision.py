@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from benchmarks.models import VGG
-from tests.architectures._base import Architecture, Built, floats
+from tests.models.architectures._base import Architecture, Built, floats
+from tests.models.usual import VGG
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from tests.architectures.mixtures import Experts
-from tests.architectures.transformers import (
+from tests.models.architectures.mixtures import Experts
+from tests.models.architectures.transformers import (
     Language,
     Pair,
     Stack,

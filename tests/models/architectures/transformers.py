@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from tests.architectures._base import Architecture, Built, floats, tokens
+from tests.models.architectures._base import Architecture, Built, floats, tokens
 
 ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "relu": nn.relu,

@@ -2,7 +2,7 @@
 
 `params` are all variables of the module (weights and running statistics), `x` is a
 float input: images are NHWC, texts and sequences are embeddings. Most are the modules
-of `benchmarks.models` in small shapes.
+of `tests.models.usual` in small shapes.
 """
 
 import functools
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from flax import linen as nn
 
-from benchmarks import models
-from benchmarks.models import network
+from tests.models import usual as models
+from tests.models.usual import network
 
 
 class MLP(nn.Module):

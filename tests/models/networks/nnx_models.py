@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from benchmarks.models import fill, inputs, rotary
+from tests.models.usual import fill, inputs, rotary
 
 
 def _network(module, *shape: int, dtype):

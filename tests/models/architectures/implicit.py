@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tests.architectures._base import Architecture, Built, floats
+from tests.models.architectures._base import Architecture, Built, floats
 
 
 @dataclasses.dataclass(frozen=True)

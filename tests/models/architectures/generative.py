@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from tests.architectures._base import Architecture, Built, floats
-from tests.architectures.vision import Image, image
+from tests.models.architectures._base import Architecture, Built, floats
+from tests.models.architectures.vision import Image, image
 
 
 class VAE(nn.Module):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from benchmarks.models import fill
+from tests.models.usual import fill
 
 
 class Model(NamedTuple):
@@ -49,7 +49,7 @@ class Architecture:
       millions: its published number of weights, in millions.
       note: where relevance goes, in words.
       target: what is explained.
-      gain: of the random weights, see `benchmarks.models.fill`.
+      gain: of the random weights, see `tests.models.usual.fill`.
     """
 
     name: str

@@ -3,7 +3,7 @@
 `ARCHITECTURES[name]` is an `Architecture`.
 """
 
-from tests.architectures import (
+from tests.models.architectures import (
     generative,
     graphs,
     implicit,
@@ -13,7 +13,7 @@ from tests.architectures import (
     transformers,
     vision,
 )
-from tests.architectures._base import Architecture, Model
+from tests.models.architectures._base import Architecture, Model
 
 FAMILIES = (
     transformers,

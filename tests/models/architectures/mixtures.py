@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from tests.architectures._base import Architecture, Built, floats, tokens
-from tests.architectures.transformers import (
+from tests.models.architectures._base import Architecture, Built, floats, tokens
+from tests.models.architectures.transformers import (
     ATTENTION,
     LLAMA,
     Attention,

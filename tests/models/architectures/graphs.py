@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from tests.architectures._base import Architecture, Built, floats
+from tests.models.architectures._base import Architecture, Built, floats
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from benchmarks.models import Recurrent
-from tests.architectures._base import Architecture, Built, floats, tokens
-from tests.architectures.transformers import Embed
+from tests.models.architectures._base import Architecture, Built, floats, tokens
+from tests.models.architectures.transformers import Embed
+from tests.models.usual import Recurrent
 
 
 @dataclasses.dataclass(frozen=True)
