@@ -425,8 +425,8 @@ TABLE: tuple[Row, ...] = (
     Row(
         '"deep_taylor"',
         "composites.DeepTaylor()",
-        "stabilised by 1e-6, in place of exact zeros by 1e-7; explain `relu(f(x))` for "
-        "the ReLU that is put behind the output there; batch norms are merged, and "
+        "stabilised by 1e-6, instead of exact zeros by 1e-7; explain `relu(f(x))` for "
+        "the ReLU that is put after the output there; batch norms are merged, and "
         "passed there: the same where their scales are positive",
         "innvestigate.DeepTaylor()",
     ),

@@ -330,7 +330,7 @@ TABLE: tuple[Row, ...] = (
     Row(
         "EpsilonPlus(canonizers=[SequentialMergeBatchNorm()])",
         "composites.EpsilonPlus()",
-        "exact; zennit leaves a factor `1 / sqrt(1 + eps)` behind each merged layer",
+        "exact; zennit leaves a factor `1 / sqrt(1 + eps)` after each merged layer",
         'zennit.EpsilonPlus(canonizers=["SequentialMergeBatchNorm"])',
     ),
     Row(
@@ -356,12 +356,12 @@ TABLE: tuple[Row, ...] = (
     Row(
         "LayerMapComposite([(Linear, Epsilon()), ...])",
         'composites.Composite("mine").on("dense", rules.Epsilon())',
-        "roles in place of module types; the last line that matches wins",
+        "roles instead of module types; the last line that matches wins",
     ),
     Row(
         'NameMapComposite([(["features.0"], Flat()), ...])',
         'composites.Epsilon().on("layer", rules.Flat(), scope="*features_0*")',
-        "globs of named scopes in place of module names",
+        "globs of named scopes instead of module names",
     ),
     Row(
         "SpecialFirstLayerMapComposite(..., first_map=...)",
