@@ -52,9 +52,9 @@ class Row:
       equations: equations of the program, those of calls, loops and branches included,
         as often as they are called.
       primitives: the names of its primitives, sorted.
-      reached: equations on relevance's way.
+      reached: equations on relevance's path.
       coverage: the fraction of these that have a rule.
-      exactness: equations on relevance's way by exactness, as in `jaxlrp.plan`.
+      exactness: equations on relevance's path by exactness, as in `jaxlrp.plan`.
       seconds: of processor time, to trace and read the program.
       shares: relevance that arrived (`inputs`) and that was absorbed, by the audit's
         categories, each as a fraction of the output's.

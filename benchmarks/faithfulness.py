@@ -131,7 +131,7 @@ class Method:
 
     Attributes:
       name: what it is called.
-      side: `jaxlrp`, a peer's name for its rules, or `other` for what is no LRP.
+      side: `jaxlrp`, a peer's name for its rules, or `other` for what is not LRP.
       make: from a setting to the explanation.
     """
 
@@ -351,7 +351,7 @@ DEPTHS = ((0, 1), (1, 2), (2, 4), (4, 100))
 
 
 def candidate(name: str, gammas: Array) -> Composite:
-    """Generalised gamma by depth, on what suits the network beside it."""
+    """Generalised gamma by depth, on top of what suits the network."""
     base = composites.Proportional() if name == "CNN" else composites.AttnLRP()
     for depth, gamma in zip(DEPTHS, gammas, strict=True):
         base = base.on("layer", rules.GeneralizedGamma(gamma), depth=depth)
@@ -425,10 +425,10 @@ def compare(
 
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Our best against the best rules of a peer, and against the best that is no LRP.
+    """Our best against the best rules of a peer, and against the best that is not LRP.
 
-    The difference of their ABPC, paired. Which are the best is decided by the examples
-    that choose.
+    The difference of their ABPC, paired. The examples that choose decide which are the
+    best.
     """
 
     def best(sides: Callable[[str], bool]) -> Mapping[str, Any]:

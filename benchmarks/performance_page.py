@@ -326,7 +326,7 @@ def load(records: Path) -> list[Record]:
 
 
 def write(records: Sequence[Record], page: Path) -> None:
-    """Writes the page, and the picture into `images` beside it."""
+    """Writes the page, and the picture into `images` next to it."""
     picture = page.parent / "images" / "performance.png"
     drawn = performance_figure.draw(records)
     if drawn is not None:

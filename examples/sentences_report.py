@@ -17,7 +17,7 @@ from jaxlrp import similarity, text
 SPECIAL = ("[CLS]", "[SEP]", "[PAD]")
 COLUMNS = ("deletion", "agreement", "kept", "special")
 SHOWN = ("default", "CPLRP", "gradient × input")
-"""What the pictures show; `AttnLRP` is the default but for the stabiliser."""
+"""What the pictures show; `AttnLRP` is the default except for the stabiliser."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +131,7 @@ def picture(explained: Methods, pair: Sentences) -> bytes:
 
 
 def show_tokens(axes: Axes, explained: Methods, own: str, other: str) -> None:
-    """A row for each method, on a scale of its own."""
+    """A row for each method, on its own scale."""
     rows = np.stack([explained[name][own].to(explained[name][other]) for name in SHOWN])
     scales = np.abs(rows).max(1, keepdims=True)
     rows = rows / np.where(scales == 0, 1, scales)

@@ -1,6 +1,6 @@
 """LXT's own patches on Hugging Face's decoders with random weights.
 
-Beside them `tests.architectures` in the reduced size with the same weights. BERT, ViT
+Next to them `tests.architectures` in the reduced size with the same weights. BERT, ViT
 and LLaMA are among the trained networks.
 """
 

@@ -15,7 +15,7 @@ Record = Mapping[str, Any]
 
 OURS = "Default"
 OWN = ("Default", "Proportional", "DeepLIFT")
-"""What these begin with is no preset of the literature."""
+"""Names that begin with these are not presets of the literature."""
 NETWORKS = {
     "images": "EfficientNet-Lite0",
     "phonemes": "GRU, letters become `<unk>`",
