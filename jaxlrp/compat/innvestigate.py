@@ -9,7 +9,7 @@
 
 Its conventions: exact zeros alone are stabilised, by 1e-7, and the alpha-beta rules
 have the whole bias, of both signs, in the denominator of either part. Batch norms are
-merged here; iNNvestigate has a rule of its own for them.
+merged here; iNNvestigate has its own rule for them.
 
 Source: iNNvestigate 2.1.2; Alber et al. 2019, "iNNvestigate neural networks!".
 """

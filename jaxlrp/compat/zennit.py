@@ -8,7 +8,7 @@
     >>> explain(jnp.array([1.0, 2.0])).round(3).tolist()
     [2.5, 2.5]
 
-A canonizer that merges batch norms is asked for by name:
+A canonizer that merges batch norms is named:
 `zennit.EpsilonPlusFlat(canonizers=["SequentialMergeBatchNorm"])`; without one a batch
 norm passes relevance unchanged, as there. `zero_params=["bias"]` is `bias="ignore"`.
 
@@ -78,7 +78,7 @@ def _bias(zero_params: Names) -> str:
     if any(name != "bias" for name in names):
         raise ValueError(
             f"zero_params: got {zero_params!r}, expected None or ['bias']: other "
-            f"parameters than the bias are no choice here"
+            f"parameters than the bias cannot be chosen here"
         )
     return "ignore" if names else "absorb"
 
