@@ -123,7 +123,7 @@ def logits(
       letters: as for `read`.
       length: as for `read`.
       phonemes: the word's, ids, `Int[Array, "phonemes"]`; those from `place` on are
-      ignored.
+        ignored.
       place: which one, from 0; it may be traced.
 
     Returns:

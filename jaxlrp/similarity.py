@@ -172,8 +172,8 @@ def bilrp(
 
     Raises:
       TypeError: if `argnums` is not an int, `key` not a key, or the second input is
-      missing. ValueError: if `f` returns anything other than one axis of floats, or
-      there are
+        missing.
+      ValueError: if `f` returns anything other than one axis of floats, or there are
         projections without a key.
 
     Source: Eberle et al. 2020, "Building and interpreting deep similarity models".

@@ -464,8 +464,8 @@ def figure(*pictures: Heatmap | Pairs) -> Any:
       A `treescope` figure. Notebooks show it, and `treescope.figures` takes it.
 
     Raises:
-      ImportError: if treescope is not installed. Flax brings it. TypeError: for
-      anything that is not a picture.
+      ImportError: if treescope is not installed. Flax brings it.
+      TypeError: for anything that is not a picture.
     """
     try:
         import treescope

@@ -158,9 +158,9 @@ class Entry:
         system).
       degree: given the parameters and which operands are active: a function of the
         operands to the degree in which the map is homogeneous in those, or None.
-      writes: what becomes of a value given to it cannot be known. decides: the
-      positions of operands that only decide where relevance goes, as indices do, though
-      they are not integers.
+      writes: what becomes of a value given to it cannot be known.
+      decides: the positions of operands that only decide where relevance goes, as
+        indices do, though they are not integers.
       form: given the parameters, the same map with a derivative that is the rule,
         where JAX's own is not, or is missing; else None.
       differs: tells where two operands differ; one operand twice is a test for NaN.
@@ -175,9 +175,9 @@ class Entry:
       still: every element of the result is the operand's at the same position.
       layout: for a bijective structural primitive, moves a layout of axes with it.
       axes: where every element of the result depends on operands' elements at the same
-      positions along some axes: given the parameters, an operand's position,
-        the operands' shapes and the result's: `{axis of the result: axis of the
-        operand}` of these.
+        positions along some axes: given the parameters, an operand's position, the
+        operands' shapes and the result's: `{axis of the result: axis of the operand}`
+        of these.
       role: the name of the layer that a contraction makes, or of the role that a
         homogeneous map has.
       squares: given the parameters, is the contraction of `x` with itself a sum of

@@ -51,11 +51,11 @@ def attention_relevancy(
     Args:
       f: as for `raw_attention`; JAX must be able to differentiate it.
       streams: which tokens attend to which: from patterns of the maps' names to pairs
-        `(stream of the queries, stream of the keys)`, named freely, as `{"encoder/*":
-        ("in", "in"), "decoder/self/*": ("out", "out"), "decoder/cross/*": ("out",
-        "in")}`. The first pattern that fits a map counts. None: one stream that attends
-        to itself. Cross-attention between as many queries as keys looks like
-        self-attention, so it must be named.
+        `(stream of the queries, stream of the keys)`, named freely, as
+        `{"encoder/*": ("in", "in"), "decoder/self/*": ("out", "out"),
+        "decoder/cross/*": ("out", "in")}`. The first pattern that fits a map counts.
+        None: one stream that attends to itself. Cross-attention between as many queries
+        as keys looks like self-attention, so it must be named.
       normalise: whether `n` divides; without it is the identity.
       token: the row that is returned, as for `raw_attention`.
       maps: as for `raw_attention`.
