@@ -73,7 +73,7 @@ class Task:
       scores: from parameters and inputs to scores, of which the highest along the last
         axis is explained.
       params: the model's.
-      inputs: what is attributed, pixels or token ids, after a batch axis of one.
+      inputs: what is attributed, pixels or token ids, with a batch axis of one.
       tokens: how the ids are written; None for an image.
       answer: what the highest scores stand for.
     """
