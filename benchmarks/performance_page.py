@@ -128,9 +128,9 @@ HEADERS: dict[str, tuple[str, ...]] = {
         "composite",
         "gradient, busy ms",
         "its contractions",
-        "beside them",
+        "other work",
         "relevance, contractions",
-        "beside them",
+        "other work",
     ),
 }
 

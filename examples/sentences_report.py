@@ -207,7 +207,7 @@ _NOTES = """
 <ul>
 <li>A similarity is the scalar product of two embeddings of length one. Heatmaps show
 each token’s part of it, the other sentence’s embedding held. Matrices show the part of
-each pair of tokens (BiLRP); the colours of the tokens beside them are their sums.</li>
+each pair of tokens (BiLRP); the colours of the tokens next to them are their sums.</li>
 <li>Each row of a heatmap and each matrix has a scale of its own, which is printed. The
 relevances of a token and of a pair are under the pointer.</li>
 <li>What is missing from a sum stays with biases and positions, and with softmax, which

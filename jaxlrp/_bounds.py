@@ -80,5 +80,5 @@ def _outside(x: np.ndarray, rule: ZBox) -> str | None:
         f"its input reaches from {x.min():.4g} to {x.max():.4g}, outside of the bounds "
         f"by up to {max(below.max(), 0):.4g} below and {max(above.max(), 0):.4g} above "
         f"({outside.mean():.1%} of it); shares can be negative or large there. Bounds "
-        f"are those of the layer's own input, behind any normalisation in f"
+        f"are those of the layer's own input, after any normalisation in f"
     )

@@ -234,7 +234,7 @@ def _of_program(traced: Traced) -> Iterator[tuple[str, str]]:
             yield (
                 "probabilities",
                 f"the output is that of {head}: a probability is explained, and with "
-                f"it what speaks for other classes. Explain the scores in front of it",
+                f"it what speaks for other classes. Explain the scores before it",
             )
             return
 

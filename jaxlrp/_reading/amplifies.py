@@ -1,7 +1,7 @@
 """What is known to let relevance grow before anything runs: rules in context.
 
 Shares by signed contributions, `x w / z`, have no bound where the contributions cancel.
-A loop that applies the same weights again and again makes a small excess a large one:
+A loop that applies the same weights repeatedly turns a small excess into a large one:
 so does the identity on an activation that saturates, where a gradient would vanish.
 """
 

@@ -130,7 +130,7 @@ def _check_shares(shares: Any, y: Array, rule: Any, step: Step) -> None:
 
 
 def _contributions(form: LayerForm, z: Array, env: Environment) -> Array:
-    """The chain behind the head's product `z`, without its shifts."""
+    """The chain after the head's product `z`, without its shifts."""
     for link in form.links:
         if link.kind == "shift":
             sign = _sign_of(link, z.dtype) if link.position == 1 else None

@@ -238,7 +238,7 @@ def input_layer_rule(
         input, for `BoundedRule`; or a rule.
 
     Raises:
-      ValueError: for a name that is none.
+      ValueError: for an unknown name.
 
     Examples:
       >>> from jaxlrp import composites
@@ -272,7 +272,7 @@ def Deconvnet() -> Composite:  # noqa: N802
 _Z = 'epsilon=1e-7, stabiliser="zeros"'
 _NORM = f'.on("average", rules.Norm({_Z})).on("sum", rules.Norm({_Z}))'
 _FIRST = '.on("shift", rules.Pass(), first=True).on("layer", '
-_WHOLE = 'the whole bias stands in both denominators; `bias="absorb"` is the paper\'s'
+_WHOLE = 'the whole bias is in both denominators; `bias="absorb"` is the paper\'s'
 
 
 def _analyzer_row(name: str, rule: str, function: str) -> Row:

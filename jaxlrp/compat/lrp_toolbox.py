@@ -67,7 +67,7 @@ def lrp(variant: str = "simple", param: Any = None) -> Composite:
     at each pool. Max pooling shares ties, and under flat and w-square all of a window.
 
     Raises:
-      ValueError: for a variant that is none.
+      ValueError: for an unknown variant.
     """
     made: dict[str, Callable[[], tuple[Rule, Rule]]] = {
         "simple": lambda: (simple(), rules.Norm(1e-12, unscaled=True)),
@@ -121,7 +121,7 @@ def formula(
         convolutions count.
 
     Raises:
-      ValueError: for a number that is none.
+      ValueError: for an unknown number.
     """
     if number not in FORMULAS:
         names = ", ".join(map(str, FORMULAS))

@@ -131,7 +131,7 @@ def parameter_randomisation(
       init: `"normal"` draws from a normal distribution with the leaf's own mean and
         standard deviation, `"shuffle"` permutes its entries, and a function
         `(key, leaf) -> leaf` does as it likes. By the first two what is constant, as
-        biases of zero, stays so. Only floating-point leaves are drawn anew.
+        biases of zero, stays so. Only floating-point leaves are redrawn.
       measures: similarities by name: functions of two arrays.
       batch_ndim: how many leading axes of the relevances count examples.
 

@@ -625,7 +625,7 @@ class ZBox(Stabilised):
 
 @rule
 class TopK(Rule):
-    """A filter in front of a layer's rule: only the largest relevances are propagated.
+    """A filter before a layer's rule: only the largest relevances are propagated.
 
     Of the relevances `R_i` at the layer's output those with the largest `|R_i|` stay, a
     fraction `keep` of them over its features (at least one); the rest is dropped.
@@ -646,5 +646,5 @@ class TopK(Rule):
 
     @property
     def needs_shadow(self) -> bool:
-        """As the rule behind it."""
+        """As the rule that it filters for."""
         return self.rule.needs_shadow

@@ -32,9 +32,9 @@ class Pass(Rule):
     On an activation, a batch norm, or a scale or shift by constants, where relevance
     passes as a multiple of `x`: of an element that is exactly zero it is lost unless
     the result is zero too. On a normaliser (a whole layer norm) and a softmax it goes
-    from the result to the input, element by element, whatever their values. On a sum
-    each operand gets all of `R`, which does not conserve. Else it conserves.
-    With an `epsilon` it is `R_x = x R_y / (x + epsilon)`, without a sign, as in LXT.
+    from the result to the input, elementwise, whatever their values. On a sum each
+    operand gets all of `R`, which does not conserve. Else it conserves. With an
+    `epsilon` it is `R_x = x R_y / (x + epsilon)`, without a sign, as in LXT.
     Source: Bach et al. 2015 (activations).
     """
 
