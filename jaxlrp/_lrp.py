@@ -265,9 +265,9 @@ def lrp(
       with its pytree structure, shapes and dtypes (a tuple for several `argnums`). Of
       integers, such as token ids, it is float32 and that of what they look up; of
       complex numbers it is real. With `capture` it is `(relevance, captured)` instead,
-      where `captured` is a dict of names to relevances of the values' shapes, after an
-      axis for each loop that they lie in (except a `while` loop, over whose steps they
-      are sums), zero in a branch that was not taken. With `has_aux`,
+      where `captured` is a dict of names to relevances of the values' shapes, with a
+      leading axis for each loop that they lie in (except a `while` loop, over whose
+      steps they are sums), zero in a branch that was not taken. With `has_aux`,
       `(relevance, aux)`.
 
     Warns:
