@@ -62,7 +62,7 @@ def chain(equations: int) -> Callable[[Array], Array]:
 
 
 def residual(equations: int) -> Callable[[Array], Array]:
-    """A function and a sum by turns: each is a step of its own."""
+    """A function and a sum in turn: each is its own step."""
 
     def f(x: Array) -> Array:
         for _ in range(equations // 2):
@@ -95,7 +95,7 @@ def lengths(repeats: int, sizes: Sequence[int] = LENGTHS) -> list[Length]:
 
 
 def doublings(found: Sequence[Length]) -> list[tuple[Length, float]]:
-    """Each program beside its double: how many times as long that takes."""
+    """Each program and its double: how many times as long that takes."""
     by = {(row.program, row.equations): row for row in found}
     pairs = [(row, by.get((row.program, 2 * row.equations))) for row in found]
     return [(row, twice.relevance / row.relevance) for row, twice in pairs if twice]

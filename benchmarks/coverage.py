@@ -52,9 +52,9 @@ class Row:
       equations: equations of the program, those of calls, loops and branches included,
         as often as they are called.
       primitives: the names of its primitives, sorted.
-      reached: equations on relevance's way.
+      reached: equations on relevance's path.
       coverage: the fraction of these that have a rule.
-      exactness: equations on relevance's way by exactness, as in `jaxlrp.plan`.
+      exactness: equations on relevance's path by exactness, as in `jaxlrp.plan`.
       seconds: of processor time, to trace and read the program.
       shares: relevance that arrived (`inputs`) and that was absorbed, by the audit's
         categories, each as a fraction of the output's.
@@ -385,14 +385,14 @@ weights. `make zoo` makes the tables again.
 - *weights*, *equations*, *primitives*: of the program that was read. An equation of a
   function counts as often as it is called, one of a loop's body once. Where a published
   size is known it is the one that was read, from shapes alone.
-- *covered*: equations on relevance's way that have a rule.
+- *covered*: equations on relevance's path that have a rule.
 - *exact / proportional / Taylor*: these equations by how exact their rule is, as in
-  `jaxlrp.plan`. The others, behind which relevance does not pass, are not counted.
-- *inputs*, *constants*, *stabiliser*, *other*: where the relevance of the output is in
-  the end, in percent of it, as `jaxlrp.audit` finds it in a model of the same
-  architecture that is small enough to run. *constants* are biases and all else that is
-  added and does not depend on the input. Above 100 % and below 0 % is possible, since
-  relevance has a sign.
+  `jaxlrp.plan`. The others, through which relevance does not pass, are not counted.
+- *inputs*, *constants*, *stabiliser*, *other*: where the relevance of the output ends
+  up, in percent of it, as `jaxlrp.audit` finds it in a model of the same architecture
+  that is small enough to run. *constants* are biases and all else that is added and
+  does not depend on the input. Above 100 % and below 0 % is possible, since relevance
+  has a sign.
 - *accounted*: these add up to the output, to 1e-4 of it, and there is no NaN.
 - *time*: of `value_and_lrp` over `jax.value_and_grad`, compiled, on a CPU, in that
   small size; of token models with embeddings as the input.

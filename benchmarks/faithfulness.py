@@ -131,7 +131,7 @@ class Method:
 
     Attributes:
       name: what it is called.
-      side: `jaxlrp`, a peer's name for its rules, or `other` for what is no LRP.
+      side: `jaxlrp`, a peer's name for its rules, or `other` for what is not LRP.
       make: from a setting to the explanation.
     """
 
@@ -351,7 +351,7 @@ DEPTHS = ((0, 1), (1, 2), (2, 4), (4, 100))
 
 
 def candidate(name: str, gammas: Array) -> Composite:
-    """Generalised gamma by depth, on what suits the network beside it."""
+    """Generalised gamma by depth, on top of what suits the network."""
     base = composites.Proportional() if name == "CNN" else composites.AttnLRP()
     for depth, gamma in zip(DEPTHS, gammas, strict=True):
         base = base.on("layer", rules.GeneralizedGamma(gamma), depth=depth)
@@ -425,10 +425,10 @@ def compare(
 
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Our best against the best rules of a peer, and against the best that is no LRP.
+    """Our best against the best rules of a peer, and against the best that is not LRP.
 
-    The difference of their ABPC, paired. Which are the best is decided by the examples
-    that choose.
+    The difference of their ABPC, paired. The examples that choose decide which are the
+    best.
     """
 
     def best(sides: Callable[[str], bool]) -> Mapping[str, Any]:
@@ -467,35 +467,32 @@ INTRODUCTION = """<!-- Written by `make faithfulness` (benchmarks/faithfulness.p
 
 # Faithfulness
 
-Which explanations say what a network does? Four small networks are trained here,
-three times each: a CNN and a ViT on scikit-learn's digits, and an encoder (as BERT)
-and a decoder (as LLaMA) on made-up questions. A question's text has eight facts and
-eight words that say nothing; the answer rests on one token, the evidence, and it is
-known which.
+Which explanations say what a network does? Four small networks are trained here, three
+times each: a CNN and a ViT on scikit-learn's digits, and an encoder (like BERT) and a
+decoder (like LLaMA) on made-up questions. A question's text has eight facts and eight
+words that say nothing; the answer rests on one known token, the evidence.
 
-- *ABPC*: units are replaced in ascending and in descending order of relevance; the
-  area between the two curves of the predicted class's logit, the mean gap in logits.
-  Units are pixels (CNN), patches of 2 x 2 (ViT) or tokens; in their place comes the
-  mean image, or the mean embedding of words that say nothing. See
-  [Evaluation](evaluation.md).
+- *ABPC*: units are replaced in ascending and in descending order of relevance; the area
+  between the two curves of the predicted class's logit, the mean gap in logits. Units
+  are pixels (CNN), patches of 2 x 2 (ViT) or tokens; the replacement is the mean image,
+  or the mean embedding of words that say nothing. See [Evaluation](evaluation.md).
 - *evidence*: how often the token of the highest relevance is the evidence. By chance
   it is one in 16.
 - *side*: `jaxlrp`; the library whose rules these are, as `jaxlrp.compat` has them; or
-  *other*, what is no LRP. `make peers` runs zennit, captum and LXT themselves on these
+  *other*, what is not LRP. `make peers` runs zennit, captum and LXT themselves on these
   networks and examples: relevances of units differ by at most 5e-15 of the largest, and
   by 5e-7 where the peer alone has a stabiliser (captum's max pooling, LXT's gamma).
 
-Means over examples of all three, with 1.96 standard errors. Half of the examples
-choose: the numbers of the search, and which method of a side is its best. The other
-half is shown.
+Means over examples of all three, with 1.96 standard errors. Half of the examples choose
+the numbers of the search and the best method of each side. The other half is shown.
 
 *DeepLIFT* is `attribution.deep_lift`: difference quotients to the baseline, step by
 step, through attention, gates and normalisers too, at the price of two forward passes
 and one backward. *Against the baseline* is LRP of the difference to what units are
 replaced by, `d` in `f(baseline + d)`: what equals the baseline has no relevance. *Along
-the path* is its mean over six points on the way there, LRP in the place of integrated
+the path* is its mean over six points on the way there, LRP in place of integrated
 gradients' gradient. *Searched*: one compiled program tries 48 settings of gamma by
-depth, by `vmap`, and takes the one of the highest ABPC.
+depth, by `vmap`, and takes the one with the highest ABPC.
 """
 
 PICTURES = """## Pictures
@@ -511,10 +508,10 @@ Hatched: negative.*
 
 *Each map on its own scale. Below a map is its own ABPC, above a column the mean over
 all. Pixels, and their sums over patches, which are what is removed; rollout and
-relevancy know patches only. The digits are the first of the classes as they come, and
-last the one whose two highest classes are closest, explained for either: rollout shows
-the same map twice. LRP marks paper around the 6, which the mean image takes away when
-it is the baseline. Single maps vary more than the methods' means: do not rank by eye.*
+relevancy know patches only. The digits are the first of the classes in order, and last
+the one whose two highest classes are closest, explained for either: rollout shows the
+same map twice. LRP marks paper around the 6, which the mean image takes away when it is
+the baseline. Single maps vary more than the methods' means: do not rank by eye.*
 
 ![Attention and its relevance](images/faithfulness_attention.png)
 
@@ -539,8 +536,8 @@ TRIED = """## What was tried
 
 - On a network of ReLUs LRP-0 is gradient times input. Its path integral is integrated
   gradients, and so is *along the path*: they agree in the first table. Rules that
-  separate signs (z-plus, alpha-beta) lose to both on these small networks, whose
-  scores are made of much that cancels.
+  separate signs (z-plus, alpha-beta) lose to both on these small networks, whose scores
+  contain much that cancels.
 - Most of the gain on images is the baseline's. A pixel that equals the baseline
   changes nothing when it is replaced, and has relevance only in methods that know the
   baseline.
@@ -549,18 +546,18 @@ TRIED = """## What was tried
   where it has 4.5 against the baseline and integrated gradients have 7.2: a Taylor
   expansion of normalisers (4.3), of activations (4.6), both factors of attention in
   full (4.8), all of it, which is the gradient (1.9), noise (4.6). Along the path
-  AttnLRP has 4.6, with Taylor on normalisers 3.3, on activations 4.4, on both 6.5,
-  and with both factors of attention in full as well it is integrated gradients. So it
-  is not attention's rule but that the way from the baseline adds up to the
+  AttnLRP has 4.6, with Taylor on normalisers 3.3, on activations 4.4, on both 6.5, and
+  with both factors of attention in full as well it is integrated gradients. So what
+  matters is not attention's rule but that the path from the baseline adds up to the
   difference, which identity on activations and held normalisers give up.
 - So the rules were given a reference: `(y - y0) / (x - x0)` at each activation, half of
   the difference to each factor of a product, normalisers and softmax included. That is
   DeepLIFT, through every operation. It has what the path has, at one point, and is the
   best on the ViT; on the other networks it is level with the best. A softmax has to
-  subtract the maximum of its own input from the reference, too: with the other's,
-  `exp` is of any size there, and the quotients cancel badly. captum's DeepLift, which
+  subtract the maximum of its own input from the reference, too: with the other's, `exp`
+  may have any size there, and the quotients cancel badly. captum's DeepLift, which
   knows modules, has 15.17 on the CNN; it has no rule for products and normalisers.
-- In text all kinds of LRP find the evidence, and the gradient does not: behind a
+- In text all kinds of LRP find the evidence, and the gradient does not: after a
   normalisation it is orthogonal to what it is multiplied with.
 """
 

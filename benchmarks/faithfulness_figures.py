@@ -232,7 +232,7 @@ def images_figure(heads: Mapping[str, str], rows: Sequence[Explained]) -> Figure
     """A row for each image and class, two with the pixels; a column for each method.
 
     Args:
-      heads: by method, what stands below its name.
+      heads: by method, what is below its name.
       rows: the images.
     """
     count = sum(1 + row.both for row in rows)
@@ -263,7 +263,7 @@ def images_figure(heads: Mapping[str, str], rows: Sequence[Explained]) -> Figure
 
 
 def _relevance(axes: Axes, found: np.ndarray | None, image: np.ndarray) -> None:
-    """On a scale of its own; nothing where there is none."""
+    """On its own scale; nothing where there is none."""
     if found is None:
         axes.set_axis_off()
         axes.set_aspect("equal")
@@ -284,7 +284,7 @@ def _as_fine(relevance: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 @rc_context(STYLE)
 def attention_figure(networks: Sequence[Attended]) -> Figure:
-    """Beside each other the networks: attention, and below it its relevance."""
+    """The networks side by side: attention, and below it its relevance."""
     layers = sum(len(n.attention) for n in networks)
     figure = Figure(figsize=(2.15 * layers, 5.8), layout="constrained")
     engine: Any = figure.get_layout_engine()
@@ -342,7 +342,7 @@ def _inwards(label: Any, vertical: bool, asks: bool, one: Attended) -> None:
 
 @rc_context(STYLE)
 def text_figure(texts: Sequence[Told]) -> Figure:
-    """A block for each text, a line for each method, on a scale of its own."""
+    """A block for each text, a line for each method, on its own scale."""
     lines = sum(len(t.relevance) + 1.6 for t in texts)
     figure = Figure(figsize=(8.8, 0.25 * lines), layout="constrained")
     heights = [len(t.relevance) for t in texts]
@@ -486,7 +486,7 @@ def curves(records: Mapping[str, Record], folder: Path) -> Figure:
         columns = {
             "our best": best(record, "ours"),
             "best of the peers": best(record, "peer"),
-            "best that is no LRP": best(record, "other"),
+            "best that is not LRP": best(record, "other"),
             "gradient x input": GRADIENT,
             "random": RANDOM,
         }

@@ -4,9 +4,9 @@
     python -m benchmarks.gradient_ratio --models vit bert --rounds 21
 
 Prints a table in markdown. Both sides are compiled and return the same value: all
-scores of the network, and beside them the relevance of the input or the gradient of
-the highest score with respect to it. Rounds are interleaved, so that a machine that
-slows down slows down both; the ratio is that of the medians.
+scores of the network, and with them the relevance of the input or the gradient of the
+highest score with respect to it. Rounds are interleaved, so that a machine that slows
+down slows down both; the ratio is that of the medians.
 """
 
 import argparse
@@ -68,7 +68,7 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What was asked of a model, beside the gradient of the same."""
+    """What was asked of a model, and the gradient of the same."""
 
     model: str
     composite: str
@@ -122,7 +122,7 @@ def measure(
 
     `others` are the arguments of those that do not take `args`. Tracing, with lowering,
     is the faster of two; with more `compiles` it is their median, and so is compiling.
-    Functions are built anew each time.
+    Functions are rebuilt each time.
     """
     names = list(builders)
     given = dict.fromkeys(names, args) | dict(others or {})

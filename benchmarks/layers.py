@@ -2,8 +2,8 @@
 
 A layer stands between ReLUs, so that its input is known to be nonnegative and no
 relevance arrives where its result is negative; or alone, where nothing is known; or it
-is the first one, in front of a ReLU. Behind it each element is weighted by a number of
-its own, which is what both sides send back.
+is the first one, before a ReLU. After it each element is weighted by its own number,
+which is what both sides send back.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def costs(place: str, rounds: int, tiny: bool = False) -> list[Row]:
     chosen = {name: composites.Uniform(rule) for name, rule in PLACES[place].items()}
     found: list[Row] = []
     for shape in shapes(place, tiny):
-        # Where changing the weights is work beside the product.
+        # Where changing the weights is work on top of the product.
         dense = shape.kernel is None
         prepared = [name for name in chosen if dense and name != "epsilon"]
         found += rows(

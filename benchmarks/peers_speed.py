@@ -1,4 +1,4 @@
-"""What zennit, captum and LXT cost, beside jaxlrp on the same machine and run.
+"""What zennit, captum and LXT cost, next to jaxlrp on the same machine and run.
 
     python -m benchmarks.peers_speed
     python -m benchmarks.peers_speed --models vgg16 --rounds 5
@@ -44,7 +44,7 @@ from tests.models.usual import MODELS
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A method's seconds, and those of the gradient of the same model beside it."""
+    """A method's seconds, and those of the gradient of the same model."""
 
     model: str
     composite: str

@@ -5,7 +5,7 @@
     python -m benchmarks.performance --page      the page, from the kept records
 
 A record is kept after each part of a table, one for each table and device, so that rows
-of several devices stand on one page.
+of several devices are on one page.
 """
 
 from __future__ import annotations

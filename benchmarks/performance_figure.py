@@ -1,4 +1,4 @@
-"""The picture of what relevance costs: jaxlrp's ratios beside its peers'."""
+"""The picture of what relevance costs: jaxlrp's ratios next to its peers'."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ LABELS = {"lxt": "LXT"}
 
 
 def points(records: Sequence[Record]) -> list[Point]:
-    """Ours and the peers', as measured beside us or else earlier."""
+    """Ours and the peers', as measured alongside us or else earlier."""
     ours, theirs = [], []
     for record in records:
         if record["table"] == "networks":

@@ -108,7 +108,7 @@ def layers(rows: Rows) -> Iterator[Check]:
 
 
 def place_of(model: str) -> str:
-    """Where a layer of `benchmarks.layers` stands."""
+    """Where a layer of `benchmarks.layers` is."""
     return model.rpartition("; ")[2]
 
 

@@ -19,33 +19,33 @@ FALLS_SHORT = """\
 [Where the time goes](#where-the-time-goes) has the profiles.
 
 - *Memory of EpsilonGammaBox and EpsilonAlpha2Beta1*: with one example it is mostly
-  changed weights. XLA's default schedule on a CPU works out all of them at the start of
-  the program. By its other one (`xla_cpu_scheduler_type`,
+  changed weights. XLA's default schedule on a CPU computes all of them at the start of
+  the program. With its other one (`xla_cpu_scheduler_type`,
   `CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED`) the gradient takes 25, 109 and 54 MB on
-  ResNet18, VGG16 and ResNet50, and these rules 1.08, 1.14 and 1.66 times that.
-  ResNet50 has many layers in front of residual sums, for which a rule's factor is kept
-  beside what the ReLU behind the sum needs.
+  ResNet18, VGG16 and ResNet50, and these rules 1.08, 1.14 and 1.66 times that. ResNet50
+  has many layers before residual sums, for which a rule's factor is kept in addition to
+  what the ReLU after the sum needs.
 - *Memory of epsilon on BERT* is at the limit: it divides by outputs of layers that a
   gradient does not keep.
-- *Time of these on ResNets*: layers in front of a residual sum take four products,
-  where a ReLU behind them would make it three. XLA's convolutions with 1x1 kernels are
-  quick, so that what is done element by element beside them shows.
-- *Dense layers with few rows*: rules that change weights write all weights once more
-  in each call, with one row three times the gradient's own products.
-  `jaxlrp.prepare` does so once for a dataset. With it the third product of z-plus and
-  gamma is what is left, of one row at the speed of reading the weights.
+- *Time of these on ResNets*: layers before a residual sum take four products, where a
+  ReLU after them would make it three. XLA's convolutions with 1x1 kernels are fast, so
+  elementwise work shows next to them.
+- *Dense layers with few rows*: rules that change weights write all weights once more in
+  each call, with one row three times the gradient's own products. `jaxlrp.prepare` does
+  so once for a dataset. With it only the third product of z-plus and gamma is left, for
+  one row at the speed of reading the weights.
 - *First layers*: flat and w-square are at the number of products that their formulas
-  have, z-box at two on the way back, each with weights of its own. XLA's convolution to
-  three features on a CPU is as slow as one to many, and the quotient, element by
-  element over 64 features, shows beside products of three. Of the 3x3 layer's gradient
-  the forward pass alone is half: flat's limit leaves a tenth of it for reading what
-  arrives and what it is a multiple of.
-- *Hundredths*: LRP-0 runs the operations of the gradient itself; how far its rows are
-  from 1.00 is how far noise goes.
+  have, z-box at two on the way back, each with its own weights. XLA's convolution to
+  three features on a CPU is as slow as one to many, and the elementwise quotient over
+  64 features shows next to products of three. Of the 3x3 layer's gradient the forward
+  pass alone is half: flat's limit leaves a tenth of it for reading what arrives and
+  what it is a multiple of.
+- *Hundredths*: LRP-0 runs the operations of the gradient itself; the distance of its
+  rows from 1.00 is noise.
 - *Compiling a loop over layers*: the function is traced, and traced again with rules in
   it. What is compiled is as much as for the gradient, or less; tracing takes longer,
   1.0 to 1.5 of the gradient's, of which reading is an eighth. The epsilon of
-  `Proportional` is relative: it has two kernels more for each layer, for a mean square
+  `Proportional` is relative: it has two more kernels for each layer, for a mean square
   and its root.
 """
 """What is above its limit, and why: a section of the page, in Markdown."""
@@ -57,8 +57,8 @@ INTRODUCTION = """\
 
 What relevance costs, in units of one gradient: `jaxlrp.value_and_lrp` over
 `jax.value_and_grad` with respect to the same input. Both sides are compiled and return
-the network's scores beside the relevance or the gradient of the highest one; parameters
-are arguments. Networks have random weights and take one example in float32.
+the network's scores as well as the relevance or the gradient of the highest one;
+parameters are arguments. Networks have random weights and take one example in float32.
 
 - *time*: medians of rounds in which all programs of a table take turns, each starting
   another one.
@@ -68,8 +68,8 @@ are arguments. Networks have random weights and take one example in float32.
 - *flops*: floating-point operations, as XLA counts them.
 - *trace*, *compile*, *both*: time to trace, read and lower, to compile, and all of it.
 
-Bold figures are above their limit. Contractions and memory of small networks are held
-by `tests/test_costs.py`; no test looks at a clock.
+Bold figures are above their limit. Contractions and memory of small networks are
+checked by `tests/test_costs.py`; no test looks at a clock.
 """
 
 TITLES = {
@@ -83,7 +83,7 @@ TITLES = {
         "One layer",
         "Between ReLUs the input is known to be nonnegative, and relevance arrives "
         "only where the result is positive. With both signs nothing is known. A first "
-        "layer stands in front of a ReLU. *Prepared*: `jaxlrp.prepare` has changed the "
+        "layer comes before a ReLU. *Prepared*: `jaxlrp.prepare` has changed the "
         "weights before.",
     ),
     "deep": (
@@ -110,7 +110,7 @@ TITLES = {
     "profiles": (
         "Where the time goes",
         "What threads are busy with, by JAX's profiler, for layers and networks that "
-        "are above a limit: contractions, and what is done beside them, in units of "
+        "are above a limit: contractions, and all other work, in units of "
         "all that the gradient is busy with.",
     ),
 }
@@ -128,9 +128,9 @@ HEADERS: dict[str, tuple[str, ...]] = {
         "composite",
         "gradient, busy ms",
         "its contractions",
-        "beside them",
+        "other work",
         "relevance, contractions",
-        "beside them",
+        "other work",
     ),
 }
 
@@ -326,7 +326,7 @@ def load(records: Path) -> list[Record]:
 
 
 def write(records: Sequence[Record], page: Path) -> None:
-    """Writes the page, and the picture into `images` beside it."""
+    """Writes the page, and the picture into `images` next to it."""
     picture = page.parent / "images" / "performance.png"
     drawn = performance_figure.draw(records)
     if drawn is not None:

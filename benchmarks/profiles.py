@@ -1,8 +1,8 @@
 """Where the time of a compiled program goes, from JAX's profiler, on a CPU.
 
-Threads are busy with contractions, or with what is done beside them: changed weights,
-quotients, masks, copies. What is above its limit is looked at here. Some loops are one
-function on a CPU, into which the profiler does not look: they are left out.
+Threads are busy with contractions, or with other work: changed weights, quotients,
+masks, copies. What is above its limit is examined here. Some loops are one function on
+a CPU, which the profiler does not see into: they are left out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Busy:
 
     Attributes:
       contractions: on matrix products and convolutions.
-      beside: on all else.
+      beside: on everything else.
     """
 
     contractions: float
@@ -46,7 +46,7 @@ class Busy:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What one explanation is busy with, beside the gradient of the same."""
+    """What one explanation is busy with, and the gradient of the same."""
 
     model: str
     composite: str

@@ -31,7 +31,7 @@ Three things are different whatever you come from:
   compiles under `jax.jit`, and nothing is hooked, patched or changed.
 - **Roles, not layer types.** What a rule applies to is recovered from the program:
   `dense`, `convolution`, `sum`, `softmax`, and so on. A functional `x + y` is a sum
-  like any other. `jaxlrp.plan(f)(*args)` shows what is what.
+  like any other. `jaxlrp.plan(f)(*args)` shows which is which.
 - **The seed is the output's value** at the target, the highest score by default, so
   that relevances add up to it. A callable `target` gives another seed.
 
@@ -58,9 +58,9 @@ def f(params, x):
     return jax.nn.relu(h).mean((1, 2)) @ params["weights"]
 ```
 
-`make peers` runs zennit, captum and LXT themselves beside this package and prints how
-far apart the relevances are: every rule on networks with fresh random weights; LXT's
-patches on Hugging Face's GPT-2, Qwen3 and Gemma 3; and on the trained networks of
+`make peers` runs zennit, captum and LXT themselves alongside this package and prints
+how far apart the relevances are: every rule on networks with fresh random weights;
+LXT's patches on Hugging Face's GPT-2, Qwen3 and Gemma 3; and on the trained networks of
 [Faithfulness](faithfulness.md) (a CNN, a ViT, BERT, LLaMA) the methods of its tables.
 """
 
@@ -102,7 +102,7 @@ relevance, delta = LRP(model).attribute(x, target=3, return_convergence_delta=Tr
 composite = compat.captum.LRP().on("convolution", compat.captum.GammaRule(0.25))
 relevance = jax.jit(jaxlrp.lrp(f, composite, target=3))(params, x)
 print(jaxlrp.audit(f, composite, target=3)(params, x))""",
-        "The audit says of every step how much relevance it absorbed, where the "
+        "The audit says how much relevance every step absorbed, where the "
         "convergence delta is one number.",
     ),
     Section(
@@ -124,7 +124,7 @@ embeddings = x.reshape(2, 64, 3)
 explain = jax.jit(jaxlrp.lrp(attend, compat.lxt.AttnLRP()))
 relevance = explain(embeddings).sum(-1)""",
         "No model is patched, so there is no list of supported ones: Flax, Equinox or "
-        "plain functions do.",
+        "plain functions work.",
     ),
     Section(
         "chefer",

@@ -51,7 +51,7 @@ KINDS = {
     Kind.TAYLOR: "Nonlinear and not elementwise. Gradient times input, which need not "
     "conserve.",
     Kind.INERT: "Carries no relevance: integers, comparisons, randomness, barriers.",
-    Kind.CALL: "Calls a program once. It is read as if it stood in the caller.",
+    Kind.CALL: "Calls a program once. It is read as if it were in the caller.",
     Kind.CONTROL: "Loops, branches, rematerialisation. Emitted again with their bodies "
     "rewritten.",
     Kind.CUSTOM: "Brings a rule of its own, by `custom_lrp` or `register_rule`.",
@@ -89,10 +89,10 @@ signal or normalise one. That is recovered from the equations around it, see
 | structural | It follows the elements. Exact. |
 | linear | It is shared in proportion, by JAX's transpose. Exact. |
 | selection | The element that was chosen takes all. Exact. |
-| nonlinear | A rule that conserves, named beside it. |
+| nonlinear | A rule that conserves, named next to it. |
 | Taylor | Gradient times input, which need not conserve. |
 | none | It carries none: integers, comparisons, randomness. |
-| of its body | As of the equations that stand in it. |
+| of its body | As for the equations in it. |
 | refused | An error where relevance would have to pass. |
 
 ## Families
@@ -101,7 +101,7 @@ A row of a table is an entry. *Rule* is the default of the role that the primiti
 on its own; composites choose others. *Linear in* names the operands, counted from 0, in
 which the map is linear: all of them together, or each alone while the others are held.
 *Result >= 0* says when the result is known to be nonnegative; rules that split by sign
-are cheaper behind such a value.
+are cheaper after such a value.
 """
 
 TAIL = """\
@@ -112,15 +112,15 @@ Take a primitive that JAX gains and that returns `x * sigmoid(x)`:
     enter("swish", Entry(Kind.ELEMENTWISE))
 
 in `primitives/elementwise.py` is all. It is elementwise and linear in nothing, so it is
-an activation and passes its relevance on. The traits that an entry can have besides:
+an activation and passes its relevance on. The other traits that an entry can have:
 
 {traits}
 
 Then run `python docs/generate_primitives.py`, which writes this page, and test
 conservation, and agreement with gradient times input where the map is linear.
 
-A primitive of one's own package needs no change here: see
-[rules of one's own](rules.md#rules-of-ones-own).
+A primitive of your own package needs no change here: see [rules of one's
+own](rules.md#rules-of-ones-own).
 """
 
 

@@ -4,8 +4,8 @@
     python docs/generate_rules.py --tables   write the tables only
     python docs/generate_rules.py --check    fail if the tables are out of date
 
-The tables stand between two marks in the page. They are worked out in float64, on
-arrays from NumPy's generator, and printed with two decimals, so that they are the same
+The tables are between two marks in the page. They are computed in float64, on arrays
+from NumPy's generator, and printed with two decimals, so that they are the same
 everywhere. The picture needs the demo's network, which is trained for it.
 """
 
@@ -164,7 +164,7 @@ def padded(x: jax.Array) -> jax.Array:
 
 
 def batch_norm(x: jax.Array) -> jax.Array:
-    """In inference, behind a dense layer."""
+    """In inference, after a dense layer."""
     centred = dense(x) - draw(30, 4) / 4
     return centred * (1 + draw(31, 4) / 4) + draw(32, 4) / 4
 
@@ -280,14 +280,14 @@ def number(value: float) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
-    """A table in markdown; the columns behind the first `words` are numbers."""
+    """A table in markdown; the columns after the first `words` are numbers."""
     marks = ["---"] * words + ["---:"] * (len(header) - words)
     lines = [header, marks, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def shown(rule: Any) -> str:
-    """As one writes it, without options that are at their default."""
+    """As one writes it, without options that have their default."""
     parts = []
     for field in dataclasses.fields(rule):
         value = getattr(rule, field.name)
@@ -358,7 +358,7 @@ Rules of other roles, each on a small function of that role:
 
 
 def measured() -> str:
-    """The tables, as they stand between the marks."""
+    """The tables, as they are between the marks."""
     with jax.enable_x64(True):
         return TEXT.format(
             layers=layer_table(),

@@ -83,8 +83,8 @@ def relevance_panel(
 ) -> bytes:
     """A row per image: the image, then one map per column, all on one scale.
 
-    The rows are laid out in `groups` blocks beside each other; a map is about
-    `cell` inches wide.
+    The rows are laid out in `groups` blocks side by side; a map is about `cell` inches
+    wide.
     """
     rows = -(-len(images) // groups)
     width = 1 + len(columns)

@@ -9,8 +9,8 @@ program measures what each gamma is worth, on images of the test set:
                    the number of pixels and a fraction of the logit
     negative       the share of the relevance that is negative, sum|R-| / sum|R|
 
-On this network gamma trades the one for the other: at 0.4 no negative relevance is left
-to speak of, and a quarter of the faithfulness is gone; beyond 10 nothing changes.
+On this network gamma trades the one for the other: at 0.4 almost no negative relevance
+is left, and a quarter of the faithfulness is gone; beyond 10 nothing changes.
 
 Leaves `gamma_sweep.png` in `out/` and prints a table. Run it from the root of the
 repository:

@@ -9,7 +9,7 @@ ends, `llama` the next token, `t5` the first token of an answer. Inputs are pixe
 token ids; a token's relevance is that of its embedding. Leaves `hub_<kind>.html` or
 `hub_vit.png` in `out/`.
 
-Needs transformers before version 5, which has left Flax, and what comes with it:
+Needs transformers before version 5, which dropped Flax, and what comes with it:
 
     python -m examples.hub bert --name <a name of the hub, or a folder>
     python -m examples.hub --tiny
@@ -73,8 +73,8 @@ class Task:
       scores: from parameters and inputs to scores, of which the highest along the last
         axis is explained.
       params: the model's.
-      inputs: what is attributed, pixels or token ids, behind a batch axis of one.
-      tokens: how the ids are written; of an image none.
+      inputs: what is attributed, pixels or token ids, with a batch axis of one.
+      tokens: how the ids are written; None for an image.
       answer: what the highest scores stand for.
     """
 

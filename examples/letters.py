@@ -7,9 +7,9 @@ state that the first one ends in, writes the phonemes. Here it is in plain JAX, 
 
     letters, embedded    GRU    state    GRU, given the phonemes so far    logits
 
-What is explained is the logit of one phoneme of the word that the network writes,
-given those before it. It is a function of the letters' embeddings, and a letter's
-relevance is the sum over its embedding. Leaves `letters.html` in `out/`.
+The logit explained is that of one phoneme of the word that the network writes, given
+those before it. It is a function of the letters' embeddings, and a letter's relevance
+is the sum over its embedding. Leaves `letters.html` in `out/`.
 
 Run it from the root of the repository, with the package installed (`--no-deps` does,
 only its weights are read):
@@ -40,7 +40,7 @@ WORDS = ("psychology", "nation", "machine", "knight", "thought", "phoenix")
 _SPECIAL = ("<pad>", "<unk>", "</s>")
 LETTERS = (*_SPECIAL, *string.ascii_lowercase)
 UNKNOWN, LAST = 1, 2
-"""The ids of what is no letter and of the end of a word."""
+"""The ids of an unknown letter and of the end of a word."""
 
 # ARPABET; a vowel's number is its stress: none, the first, the second.
 PHONEMES = tuple(
@@ -53,7 +53,7 @@ PHONEMES = tuple(
     """.split()
 )
 START, END = 2, 3
-"""The ids of what stands before and after a word's phonemes."""
+"""The ids of what comes before and after a word's phonemes."""
 LONGEST = 20
 """No word has more phonemes."""
 
@@ -122,8 +122,8 @@ def logits(
       params: the network's.
       letters: as for `read`.
       length: as for `read`.
-      phonemes: the word's, ids, `Int[Array, "phonemes"]`; those from `place` on are not
-        looked at.
+      phonemes: the word's, ids, `Int[Array, "phonemes"]`; those from `place` on are
+        ignored.
       place: which one, from 0; it may be traced.
 
     Returns:
@@ -166,7 +166,7 @@ def spell(word: str, steps: int | None = None) -> np.ndarray:
     """A word's letters and its end as ids.
 
     Args:
-      word: in lower case; what is no letter of the alphabet is unknown.
+      word: in lower case; what is not in the alphabet is unknown.
       steps: the length to pad to, by default none.
 
     Returns:

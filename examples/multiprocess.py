@@ -2,11 +2,11 @@
 
 A dataset of this kind is on many machines. Here the machines are two processes on this
 one, with two devices each, which this script starts. Every process loads its own part
-of scikit-learn's digits and makes global arrays of it. From there on nothing speaks of
-processes any more: training and `jaxlrp.value_and_lrp` are one compiled program each
-over all devices, and relevance lies where its image lies. What travels between the
-processes is the gradient of the parameters and, at the end, one summary, which pixels
-matter for which class: the mean of `|R|`. Process 0 writes it to a file.
+of scikit-learn's digits and makes global arrays of it. From there on nothing mentions
+processes: training and `jaxlrp.value_and_lrp` are one compiled program each over all
+devices, and relevance lies where its image lies. What travels between the processes is
+the gradient of the parameters and, at the end, one summary, which pixels matter for
+which class: the mean of `|R|`. Process 0 writes it to a file.
 
 Run it from the root of the repository:
 

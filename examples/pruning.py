@@ -142,7 +142,7 @@ def filter_masks(params: Params, scores: Mapping[str, Any], sparsity: Any) -> Pa
     """Ones for the filters and hidden units that stay.
 
     With a filter goes all that belongs to its channel: its weights, its bias, and the
-    norm's scale and shift, so that the channel is zero behind the block.
+    norm's scale and shift, so that the channel is zero after the block.
     """
     every = jnp.sort(jnp.concatenate(list(scores.values())))
     least = every[jnp.round(sparsity * len(every)).astype(int)]
@@ -168,7 +168,7 @@ def filter_scores(of: Callable[[str, str], jax.Array]) -> dict[str, jax.Array]:
 
 
 def kernel_of(tree: Params, block: str, layer: str) -> jax.Array:
-    """A kernel, or what stands in its place."""
+    """A kernel, or what replaces it."""
     state = tree[block][layer] if layer else tree[block]
     return state["kernel"][...]
 

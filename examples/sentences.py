@@ -8,10 +8,10 @@ pairs of tokens, one of each (`jaxlrp.similarity`). Leaves in `out/`:
     sentences.png    the first pair under three methods
     sentences.npz    tokens, embeddings and relevances
 
-What it shows: similar words are matched, whatever their places and forms. Removing
+What it shows: similar words are matched, whatever their positions and forms. Removing
 tokens tells whether that is what the model uses. Ranked by LRP the tokens that matter
 go first, under all three composites; ranked by gradient times input they do worse than
-at random. `AttnLRP` and the default are the same here but for the stabiliser.
+at random. `AttnLRP` and the default are the same here except for the stabiliser.
 
 Run it from the root of the repository, with `make sentences` or
 

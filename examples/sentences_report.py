@@ -17,7 +17,7 @@ from jaxlrp import similarity, text
 SPECIAL = ("[CLS]", "[SEP]", "[PAD]")
 COLUMNS = ("deletion", "agreement", "kept", "special")
 SHOWN = ("default", "CPLRP", "gradient × input")
-"""What the pictures show; `AttnLRP` is the default but for the stabiliser."""
+"""What the pictures show; `AttnLRP` is the default except for the stabiliser."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +131,7 @@ def picture(explained: Methods, pair: Sentences) -> bytes:
 
 
 def show_tokens(axes: Axes, explained: Methods, own: str, other: str) -> None:
-    """A row for each method, on a scale of its own."""
+    """A row for each method, on its own scale."""
     rows = np.stack([explained[name][own].to(explained[name][other]) for name in SHOWN])
     scales = np.abs(rows).max(1, keepdims=True)
     rows = rows / np.where(scales == 0, 1, scales)
@@ -207,7 +207,7 @@ _NOTES = """
 <ul>
 <li>A similarity is the scalar product of two embeddings of length one. Heatmaps show
 each token’s part of it, the other sentence’s embedding held. Matrices show the part of
-each pair of tokens (BiLRP); the colours of the tokens beside them are their sums.</li>
+each pair of tokens (BiLRP); the colours of the tokens next to them are their sums.</li>
 <li>Each row of a heatmap and each matrix has a scale of its own, which is printed. The
 relevances of a token and of a pair are under the pointer.</li>
 <li>What is missing from a sum stays with biases and positions, and with softmax, which

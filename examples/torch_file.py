@@ -75,7 +75,7 @@ def numbers(file: BinaryIO, storage: Storage) -> np.ndarray:
 
 
 def view(memory: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """A tensor as an array of its own."""
+    """A tensor as its own array."""
     places = np.full(tensor.shape, tensor.offset)
     for axis, stride in enumerate(tensor.strides):
         along = np.arange(tensor.shape[axis]) * stride

@@ -102,7 +102,7 @@ class Growth:
       step: the step, the largest one of several.
       times: by how much relevance grows in all of them.
       count: how many steps of its line and scope it grows in, as where a recurrence is
-        written out.
+        unrolled.
       loop: the loop that the step lies in, or None. Then `times` is the growth through
         all of its iterations.
     """
@@ -183,7 +183,7 @@ class Audit:
 
     @property
     def growth_by_role(self) -> dict[str, Growth]:
-        """The growth in all steps of a role that lie in no loop."""
+        """The growth in all steps of a role that are not in a loop."""
         grown = [s for s in _grown(self) if s.loop is None]
         roles = dict.fromkeys(s.role for s in grown)
         return {r: _growth_of([s for s in grown if s.role == r]) for r in roles}
@@ -200,7 +200,7 @@ class Audit:
 
     @property
     def residual(self) -> float:
-        """`total_out - total_in - sum(absorbed)`: zero but for rounding."""
+        """`total_out - total_in - sum(absorbed)`: zero except for rounding."""
         return self.total_out - self.total_in - sum(self.absorbed.values())
 
     def by_scope(self) -> dict[str, dict[str, float]]:
@@ -299,7 +299,7 @@ def auditor(
     target: Any,
     has_aux: bool,
 ) -> Callable[[tuple, dict], tuple[Audit, Traced]]:
-    """`audit` on packed arguments, and the program that was audited beside it."""
+    """`audit` on packed arguments, with the program that was audited."""
     rules = as_composite(composite)
     _targets.check(target)
     known: dict[Any, _Prepared] = {}
@@ -326,7 +326,7 @@ def auditor(
 
 
 def _form(args: tuple, kwargs: dict) -> Any | None:
-    """What a program depends on beside the numbers; None where that cannot be told."""
+    """What a program depends on besides the numbers; None where that is unknown."""
     leaves, tree = jax.tree.flatten((args, kwargs))
     forms = tuple(jax.typeof(v) if is_array(v) else (type(v), v) for v in leaves)
     key = tree, forms, _compat.settings()
@@ -358,8 +358,8 @@ class _Prepared:
 
     Attributes:
       traced: the program, without its inputs.
-      steps: the steps that are observed, those in bodies in place of what has these.
-      loops: the loops, which are observed as a whole besides.
+      steps: the steps that are observed, those in bodies instead of what contains them.
+      loops: the loops, which are also observed as a whole.
       slots: the number of the tap of each step and place.
       measure: the inputs to sums and sizes of seeds, of relevances, and of taps.
     """
@@ -398,7 +398,7 @@ def _prepare(
 def _steps(
     reading: Reading, loop: int | None, loops: list[_Observed]
 ) -> dict[int, _Observed]:
-    """The steps that relevance passes, those in bodies in place of what has these.
+    """The steps that relevance passes, those in bodies instead of what contains them.
 
     Loops are added to `loops`.
     """
@@ -512,7 +512,7 @@ At = Callable[[Step, str], np.ndarray]
 
 
 def _whole_loop(observed: _Observed, at: At) -> Absorption:
-    """A loop as one step: what arrives behind it and what leaves it in front."""
+    """A loop as one step: what arrives after it and what leaves before it."""
     step, main = observed.step, observed.step.main
     out, left = at(step, "out"), at(step, "in") + at(step, "constant")
     numbers = map(float, (out[0], left[0], out[1], left[1]))
@@ -532,7 +532,7 @@ def _whole_loop(observed: _Observed, at: At) -> Absorption:
 
 
 def _absorption(observed: _Observed, composite: Composite, at: At) -> Absorption:
-    """What a step absorbed, and as what."""
+    """What a step absorbed, by category."""
     step, reading = observed.step, observed.reading
     kept, unmatched, surrogate, constant = (
         float(at(step, place)[0])
@@ -582,12 +582,12 @@ def _cancellation(step: Step, at: At) -> float | None:
 
 
 def _divides(step: Step) -> bool:
-    """Has its rule a denominator?"""
+    """Does its rule have a denominator?"""
     return step.layer is not None or step.role == "sum"
 
 
 def _keeps_bias(step: Step, rule: Rule | None) -> bool:
-    """Has it a bias that stands in its rule's denominator?"""
+    """Does it have a bias in its rule's denominator?"""
     if isinstance(rule, Flat | ZBox) or step.layer is None:
         return False
     if getattr(rule, "bias", "absorb") in ("ignore", "share"):
@@ -596,7 +596,7 @@ def _keeps_bias(step: Step, rule: Rule | None) -> bool:
 
 
 def _special(step: Step, rule: Rule | None) -> str | None:
-    """What a step absorbs as because of its rule, whatever its role."""
+    """The category that a step's rule implies, whatever its role."""
     if rule is None or not step.by_relevance(rule):
         return None
     if rule.exactness == "Taylor":
@@ -607,7 +607,7 @@ def _special(step: Step, rule: Rule | None) -> str | None:
 
 
 def _category(step: Step, rule: Rule | None, reading: Reading) -> str:
-    """What a step without a bias or a stabiliser absorbs as."""
+    """The category of a step without a bias or a stabiliser."""
     if isinstance(rule, Detach) and not step.held:
         return "detached"
     if step.role in ("softmax", "gradient") or isinstance(rule, Taylor):
@@ -658,10 +658,10 @@ def _lies_in(step: Absorption, number: int, loops: Sequence[Absorption]) -> bool
 
 
 def _growth_of(steps: Sequence[Absorption]) -> Growth:
-    """Of the steps of one line, as of a recurrence that is written out.
+    """Of the steps of one line, as of an unrolled recurrence.
 
-    One behind the other they multiply; side by side what leaves the largest is no more
-    than that many times what arrives at the smallest.
+    In sequence they multiply; side by side what leaves the largest is no more than that
+    many times what arrives at the smallest.
     """
     largest = max(steps, key=lambda s: s.amplification)
     product = math.prod(s.amplification for s in steps)

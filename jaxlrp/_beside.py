@@ -97,9 +97,9 @@ def value_grad_and_lrp(
 
 
 def _written_once(jaxpr: Any) -> Callable[[list[Any]], list[Any]]:
-    """A jaxpr as a function that works out equal equations once.
+    """A jaxpr as a function that computes equal equations once.
 
-    XLA does so too, but not before it has rewritten them, each for its own users.
+    XLA does so too, but only after it has rewritten them, each for its own users.
     """
     program = flatten(jaxpr, keep=False, apart=False)
 

@@ -1,4 +1,4 @@
-"""A warning where the box of a z-box rule does not hold what it is told to hold."""
+"""A warning where the box of a z-box rule does not contain the data."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from jaxlrp.errors import BoundsWarning
 from jaxlrp.rules import ZBox
 
 ROUNDING = 1e-5
-"""What a value may lie outside of the box, in units of the box."""
+"""How far a value may lie outside the box, in units of the box."""
 
 
 def warn_outside(reading: Reading, inputs: Sequence[Any], composite: Composite) -> None:
-    """Warns of each layer with a z-box whose input lies outside of its bounds.
+    """Warns of each layer with a z-box whose input lies outside its bounds.
 
     Only where all values are known: under `jit` there is nothing to compare. What lies
-    in the bodies of loops and branches is not looked at.
+    in the bodies of loops and branches is not examined.
     """
     boxed = [
         (step, rule)
@@ -64,7 +64,7 @@ def _needed(reading: Reading, values: Sequence[Value]) -> list[Step]:
 
 
 def _outside(x: np.ndarray, rule: ZBox) -> str | None:
-    """By how much some values are outside of a box, in words."""
+    """By how much some values are outside a box, in words."""
     low, high = (np.asarray(v, np.float64) for v in (rule.low, rule.high))
     if (low > high).any():
         return f"low is above high by up to {(low - high).max():.4g}"
@@ -77,5 +77,5 @@ def _outside(x: np.ndarray, rule: ZBox) -> str | None:
         f"its input reaches from {x.min():.4g} to {x.max():.4g}, outside of the bounds "
         f"by up to {max(below.max(), 0):.4g} below and {max(above.max(), 0):.4g} above "
         f"({outside.mean():.1%} of it); shares can be negative or large there. Bounds "
-        f"are those of the layer's own input, behind any normalisation in f"
+        f"are those of the layer's own input, after any normalisation in f"
     )

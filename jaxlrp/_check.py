@@ -234,7 +234,7 @@ def _of_program(traced: Traced) -> Iterator[tuple[str, str]]:
             yield (
                 "probabilities",
                 f"the output is that of {head}: a probability is explained, and with "
-                f"it what speaks for other classes. Explain the scores in front of it",
+                f"it what speaks for other classes. Explain the scores before it",
             )
             return
 
@@ -320,7 +320,7 @@ def _is_random(primitive: Any, params: Any) -> bool:
 
 
 def _with_random_numbers(reading: Reading, given: frozenset[Value]) -> Iterator[str]:
-    """The lines where random numbers meet active values, element by element.
+    """The lines where random numbers meet active values elementwise.
 
     `given` are the inputs that are made of random numbers.
     """
@@ -391,7 +391,7 @@ def _last_primitive(equation: Equation) -> str:
 
 
 def _of_target(traced: Traced, target: Any) -> Iterator[tuple[str, str]]:
-    """Does the target mean one class of each example?"""
+    """Does the target name one class of each example?"""
     outputs = _floats(traced.reading.program, traced.n_out)
     if callable(target) or (isinstance(target, str) and target == "all"):
         return

@@ -178,7 +178,7 @@ def names_of(equation_params: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def is_sized(aval: Any) -> bool:
-    """An array's type: no reference's, and of sizes that are numbers."""
+    """An array's type: not a reference's, and of sizes that are numbers."""
     is_array = isinstance(aval, jax.core.ShapedArray)
     return is_array and all(isinstance(n, int) for n in aval.shape)
 
@@ -245,8 +245,8 @@ def with_body(
 ) -> Callable[..., list[Any]]:
     """The map of a `jax.checkpoint` equation with another body.
 
-    A new `jax.checkpoint` would not be one that has been differentiated, in front of
-    which XLA may not take together what is to be worked out again.
+    A new `jax.checkpoint` would not be one that has been differentiated, before which
+    XLA may not merge what is to be recomputed.
 
     Args:
       primitive: the equation's.
@@ -257,7 +257,7 @@ def with_body(
 
     def bind(*operands: Any) -> list[Any]:
         jaxpr, consts = open_jaxpr(jax.make_jaxpr(body)(*operands))
-        # The primitive has no place for constants: they are operands in front.
+        # The primitive has no place for constants: they are leading operands.
         jaxpr = jaxpr.replace(constvars=[], invars=[*constvars(jaxpr), *jaxpr.invars])
         apart = params["prevent_cse"]
         if isinstance(apart, tuple):
@@ -367,7 +367,7 @@ def implementation(eqn: Any) -> Any | None:
 
     try:
         body = jax.make_jaxpr(compute)(*operands)
-    except Exception:  # written in something else, which may raise whatever it likes
+    except Exception:  # written in something else, which may raise anything
         return None
     found = [v.aval.str_short() for v in open_jaxpr(body)[0].outvars]
     if found != [v.aval.str_short() for v in eqn.outvars]:
@@ -407,7 +407,7 @@ def define_call(
     evaluate: Callable[..., list[Any]],
     batch: Callable[..., Any],
 ) -> Primitive:
-    """A primitive that evaluates `evaluate(*operands, **params)` wherever it stands.
+    """A primitive that evaluates `evaluate(*operands, **params)` wherever it occurs.
 
     JAX has no public way to put a named function with a vmap rule into a jaxpr, so
     the tables that its own documentation on primitives uses are filled here.

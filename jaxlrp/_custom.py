@@ -25,7 +25,7 @@ def route(y: Array, surrogates: Sequence[Array], scales: Sequence[Array]) -> Arr
 
     Args:
       y: the value.
-      surrogates: arrays of `y`'s shape. None at all: no relevance passes.
+      surrogates: arrays of `y`'s shape. With none, no relevance passes.
       scales: one for each surrogate, of shapes that broadcast to `y`'s.
 
     Returns:
@@ -61,7 +61,7 @@ def register_rule(primitive: Primitive) -> Callable[[Callable], Callable]:
       It is traced: `jit`, `vmap`, `scan` apply.
 
     Raises:
-      TypeError: if `primitive` is none.
+      TypeError: if `primitive` is not one.
 
     Examples:
       >>> import jax.numpy as jnp, jaxlrp
@@ -140,7 +140,7 @@ custom_lrp_p = _compat.define_call("custom_lrp", _evaluate, _batch)
 def _rule(
     bind: Callable, active: Sequence[bool], operands: Any, shadows: Any, params: dict
 ) -> tuple[list[Array], list[Array]]:
-    """Relevance in, relevance out: all of it travels beside the values, in shadows."""
+    """Relevance in, relevance out: all of it travels with the values, in shadows."""
     call: _Call = params["call"]
     slots = [i for i, s in enumerate(shadows) if s is not None]
 

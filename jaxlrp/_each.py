@@ -45,12 +45,12 @@ def lrp_each(
       remat: as for `lrp`.
 
     Returns:
-      A function of `f`'s arguments that returns relevances like those of `lrp` with an
-      axis in front of each, of as many rows as the output has; with `has_aux`,
+      A function of `f`'s arguments that returns relevances like those of `lrp` with a
+      leading axis each, of as many rows as the output has; with `has_aux`,
       `(relevances, aux)`.
 
     Raises:
-      TypeError: if `chunk` is no int.
+      TypeError: if `chunk` is not an int.
       ValueError: if `chunk` is less than one, or the output has no rows, or its leaves
         differ in how many they have.
 

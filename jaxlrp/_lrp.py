@@ -36,7 +36,7 @@ def value_and_lrp(
     checkpoints: int = 64,
     remat: Any = False,
 ) -> Callable[..., Any]:
-    """Like `lrp`, and the value of `f` beside it, from the same evaluation.
+    """Like `lrp`, with the value of `f` from the same evaluation.
 
     The arguments and errors are those of `lrp`. With a `baseline` the value is that at
     the input.
@@ -159,7 +159,7 @@ def _of_difference(
 
 
 def _check_alone(composite: Any, capture: Any, conditions: Any, remat: Any) -> None:
-    """What has to do with rules does not go together with a baseline."""
+    """What concerns rules cannot be combined with a baseline."""
     others = {
         "a composite": composite is not None,
         "capture": bool(capture),
@@ -170,7 +170,7 @@ def _check_alone(composite: Any, capture: Any, conditions: Any, remat: Any) -> N
         if is_given:
             raise ValueError(
                 f"baseline: a baseline and {name} cannot both be given: with a "
-                f"baseline difference quotients stand in the place of rules. Rules "
+                f"baseline, difference quotients replace the rules. Rules "
                 f"explain the difference d in lambda d: f(baseline + d)"
             )
 
@@ -220,9 +220,9 @@ def lrp(
 
         R_x = (x - x0) c_x,    sum(R_x) = f(x)[target] - f(x0)[target],
 
-    and in the place of rules each operation `y = g(x)` hands its multiplier `c_y` back
-    as difference quotients, so that `sum_i c_i (x_i - x0_i) = c_y (y - y0)`: DeepLIFT,
-    through every operation, for two forward passes and one backward. It is
+    and instead of following rules each operation `y = g(x)` passes its multiplier `c_y`
+    back as difference quotients, so that `sum_i c_i (x_i - x0_i) = c_y (y - y0)`:
+    DeepLIFT, through every operation, for two forward passes and one backward. It is
     `attribution.deep_lift`, which has the table of them.
 
     Args:
@@ -239,12 +239,12 @@ def lrp(
       baseline: a point at which the network says nothing, such as the mean image: what
         is explained is then the difference to it. A number, an array that broadcasts to
         the attributed one, or for a pytree argument a pytree of such with its structure
-        (for several `argnums` a tuple). It may be traced. It leaves no room for rules:
-        there is no composite, `capture`, `conditions` or `remat` beside it, what is
+        (for several `argnums` a tuple). It may be traced. It excludes rules:
+        `composite`, `capture`, `conditions` and `remat` cannot be given, what is
         attributed is floating-point, and a callable target gives the output's
         multipliers, `out -> c_out`, as in `attribution.deep_lift`.
-      capture: names of intermediate values whose relevance is wanted as well, or globs
-        for them: what `jax.ad_checkpoint.checkpoint_name(x, "tag")` tags is called
+      capture: names of intermediate values whose relevance is also wanted, or globs for
+        them: what `jax.ad_checkpoint.checkpoint_name(x, "tag")` tags is called
         `scope/path/tag`, what leaves a `jax.named_scope` or a Flax module is called as
         that, and the result of a softmax that goes into a contraction
         `scope/path/attention_map`. The last part is enough; what shares a name has
@@ -262,22 +262,22 @@ def lrp(
       A function of `f`'s arguments that returns the relevance of the chosen argument,
       with its pytree structure, shapes and dtypes (a tuple for several `argnums`). Of
       integers, such as token ids, it is float32 and that of what they look up; of
-      complex numbers it is real. With
-      `capture` it is `(relevance, captured)` in its place, where `captured` is a dict
-      of names to relevances of the values' shapes, behind an axis for each loop that
-      they lie in (but a `while` loop, over whose steps they are sums), zero in a branch
-      that was not taken. With `has_aux`, `(relevance, aux)`.
+      complex numbers it is real. With `capture` it is `(relevance, captured)` instead,
+      where `captured` is a dict of names to relevances of the values' shapes, with a
+      leading axis for each loop that they lie in (except a `while` loop, over whose
+      steps they are sums), zero in a branch that was not taken. With `has_aux`,
+      `(relevance, aux)`.
 
     Warns:
       RelevanceWarning: once, where `sum(|R|)` is more than a hundred times the
-        explained score. Not under `jit` and `vmap`, where `jaxlrp.amplification` tells;
-        `jaxlrp.check` says where it grows. Not with a baseline.
+        explained score. Not under `jit` and `vmap`, where `jaxlrp.amplification`
+        measures it; `jaxlrp.check` says where it grows. Not with a baseline.
 
     Raises:
       TypeError: for a composite, target or attributed argument of the wrong type.
       ValueError: for `argnums` or a class out of range, a name that no value has or
         whose value no relevance passes, a mask of the wrong shape, a baseline of the
-        wrong structure or shape, and one beside what has to do with rules.
+        wrong structure or shape, and one together with what concerns rules.
       UnexplainedPrimitiveError: where relevance meets a primitive without a rule.
 
     Source: Bach et al. 2015, "On pixel-wise explanations for non-linear classifier

@@ -15,9 +15,9 @@ which factor. These operations are all that the rules need:
     tap(x, shadow, t)    value x; t receives the relevance that passes here
 
 None is `lax.stop_gradient`: that would block an outer derivative as well, and the
-gradient of a relevance would be wrong. Each has a derivative of its own (`custom_vjp`,
+gradient of a relevance would be wrong. Each has its own derivative (`custom_vjp`,
 `custom_jvp`) made of plain arithmetic, which is what an outer derivative sees. Factors
-are worked out in the reverse pass, from values that the network keeps anyway.
+are computed in the reverse pass, from values that the network keeps anyway.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from jaxlrp import _compat
 
 
 def stabilise(z: Array, epsilon: Any, form: str = "sign") -> Array:
-    """`s(z)`, in at least float32; never zero (but `plain`, at `z = -epsilon`).
+    """`s(z)`, in at least float32; never zero (except `plain`, at `z = -epsilon`).
 
     `sign`: `z + epsilon sign(z)`, `sign(0) = +1`; `plain`: `z + epsilon`; `clip`:
     `sign(z) max(|z|, epsilon)`; `zeros`: `z`, and `epsilon` where `z = 0`. The sign of
@@ -114,10 +114,10 @@ def _scaled(scales: Callable, y: Array, aux: Any, c: Array) -> list[Array]:
 def send(given: Callable[..., Sequence[Array]], y: Array, hs: Any, aux: Any) -> Array:
     """The value `y`; the surrogates get what `given(y, aux, c_y)` says, one each.
 
-    What depends on `c_y` cannot be worked out, and kept, before that arrives.
+    What depends on `c_y` cannot be computed, and kept, before that arrives.
     """
     if _compat.SENDS_ZEROS and jax.tree.leaves(hs):
-        # Held, or the zeros would be sent through what these are made of. Together:
+        # Held, or the zeros would be sent through what these depend on. Together:
         # alone, what does not depend on the input would be held for an outer
         # derivative, too.
         y, aux = held_constant((y, aux))
@@ -215,8 +215,8 @@ class Keeping:
     """What `secant` keeps for the reverse pass.
 
     Attributes:
-      origin: makes `x` again of `sources`, which are kept in its place; or None.
-      result: `f(x, held)` is kept; else it is worked out again.
+      origin: recomputes `x` from `sources`, which are kept instead; or None.
+      result: `f(x, held)` is kept; else it is recomputed.
       by_points: `f` takes a scalar `x` as well, since all that is held are scalars.
     """
 
@@ -312,7 +312,7 @@ def _(primals, tangents):
 def _secant_slope(y: Array, x: Array, slope: Array, epsilon: Any) -> Array:
     """`y / (x + epsilon)`, and the derivative `slope` where that is `y / 0`."""
     base = wide(x) if epsilon is None else wide(x) + epsilon
-    # y / x may overflow beside zero, too.
+    # y / x may overflow near zero, too.
     tiny = jnp.finfo(base.dtype).tiny / jnp.finfo(base.dtype).eps
     at_zero = jnp.abs(base) <= tiny
     limit = lax.select(jnp.isfinite(slope), slope, lax.full_like(slope, 0))
@@ -371,8 +371,8 @@ def look_up(
 ) -> tuple[Array, Array]:
     """`y` of `[y] = f(*operands)` and its shadow; all relevance goes to `shadows`.
 
-    They stand beside integers, which have no multiple. `share(operands, R)` is what
-    each gets of the relevance `R` of the result, which may be an integer as well.
+    They accompany integers, which have no multiple. `share(operands, R)` is what each
+    gets of the relevance `R` of the result, which may be an integer as well.
     """
     (y,) = f(*operands)
     return y, zero_beside(y)
@@ -399,7 +399,7 @@ look_up.defvjp(_look_up_forward, _look_up_backward)
 
 
 def zero_beside(x: Any) -> Array:
-    """Zeros for a shadow beside `x`: floats, if `x` is an integer."""
+    """Zeros for a shadow of `x`: floats, if `x` is an integer."""
     x = jnp.asarray(x)
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         return jnp.zeros(x.shape, jnp.float32)
@@ -409,7 +409,7 @@ def zero_beside(x: Any) -> Array:
 
 
 def _arrived(y: Array, c: Array, r: Array) -> Array:
-    """The relevance at a value: what came as a multiplier, and what came beside it."""
+    """The relevance at a value: what came as a multiplier and what came with it."""
     # A masked score is -inf and receives nothing: that is zero, not NaN.
     return jnp.where(c == 0, 0, wide(y) * wide(c)) + wide(r)
 
@@ -433,7 +433,7 @@ def _sift_backward(axes: tuple[int, ...], residuals: Any, cs: Any) -> Any:
     flat = apart.reshape(*apart.shape[: apart.ndim - len(axes)], -1)
     n = flat.shape[-1]
     rank = jnp.clip(jnp.ceil(jnp.asarray(keep, size.dtype) * n), 1, n).astype(int) - 1
-    # By position: a size that is worked out twice need not equal itself under jit.
+    # By position: a size that is computed twice need not equal itself under jit.
     order = jnp.argsort(jnp.argsort(-flat, axis=-1), axis=-1)
     chosen = (order <= rank).reshape(apart.shape)
     mask = _like(jnp.moveaxis(chosen, tuple(range(-len(axes), 0)), axes), c)

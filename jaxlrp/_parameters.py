@@ -52,7 +52,7 @@ def parameter_relevance(
       f: as for `lrp`.
       composite: as for `lrp`.
       params: the positional argument that holds the parameters, a pytree.
-      argnums: as for `lrp`: the argument that is explained, another than `params`.
+      argnums: as for `lrp`: the argument that is explained, other than `params`.
       target: as for `lrp`.
       has_aux: as for `lrp`.
 
@@ -60,11 +60,11 @@ def parameter_relevance(
       A function of `f`'s arguments that returns the relevances in the structure of the
       argument `params`, of its leaves' shapes and dtypes (real for complex ones): zero
       for parameters that no relevance meets, that are held constant (in a normaliser's
-      statistic, inside an activation), and for leaves that are no floating-point
+      statistic, inside an activation), and for leaves that are not floating-point
       arrays. With `has_aux`, `(relevances, aux)`.
 
     Raises:
-      TypeError: as `lrp`, and for `params` that is no int.
+      TypeError: as `lrp`, and for `params` that is not an int.
       ValueError: as `lrp`, and if `params` is out of range or attributed itself.
 
     Source: Becking et al. 2022, "ECQx: Explainability-driven quantization for low-bit

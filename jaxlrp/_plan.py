@@ -95,7 +95,7 @@ class Plan:
 
     @property
     def coverage(self) -> float:
-        """The fraction of equations on relevance's way that have a rule, 0 to 1."""
+        """The fraction of equations on relevance's path that have a rule, 0 to 1."""
         total = sum(len(r.primitives) for r in self.rows)
         missing = sum(len(r.primitives) for r in self.unexplained)
         return 1.0 if total == 0 else 1.0 - missing / total

@@ -1,4 +1,4 @@
-"""`prepare`: what does not depend on the example is worked out once for a dataset."""
+"""`prepare`: what does not depend on the example is computed once for a dataset."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from jaxlrp._trace import ArgNums, arrays_of, as_positions, is_array, refilled
 def prepare(
     f: Callable[..., Any], *args: Any, varying: ArgNums = -1, **kwargs: Any
 ) -> tuple[tuple[Array, ...], Callable[..., Any]]:
-    """Works out, once for a dataset, what `f` makes of the same arguments every time.
+    """Computes, once for a dataset, what in `f` is the same every time.
 
     `f` is an explanation, or any function that JAX can trace. Rules that change weights
-    (z-plus, gamma, alpha-beta, w-square, z-box, also behind a batch norm that is folded
-    in) change all of them in every call. With
+    (z-plus, gamma, alpha-beta, w-square, z-box, also with a batch norm folded in)
+    change all of them in every call. With
 
         buffers, rest = jaxlrp.prepare(f, params, x)
 
@@ -47,11 +47,11 @@ def prepare(
     Args:
       f: a function of pytrees. Arrays that it closes over are prepared as arguments
         are.
-      *args: its arguments. Of those that vary the shapes count alone, and
-        `jax.ShapeDtypeStruct`s will do. Leaves of the others that are no arrays stay
+      *args: its arguments. Of those that vary only the shapes matter, and
+        `jax.ShapeDtypeStruct`s will do. Leaves of the others that are not arrays stay
         as they are.
-      varying: the position of the argument that will be another in each call, or
-        several; the last by default.
+      varying: the position of the argument that changes between calls, or several; the
+        last by default.
       **kwargs: passed on; they do not vary.
 
     Returns:
@@ -63,7 +63,7 @@ def prepare(
       shapes the buffers are those of `jax.jit(lambda p: prepare(f, p, x)[0])(p)`.
 
     Raises:
-      TypeError: for a varying leaf that is no array, when it is prepared or called.
+      TypeError: for a varying leaf that is not an array, when it is prepared or called.
       ValueError: for `varying` out of range; by `rest`, for arguments or buffers of
         another structure, shape or dtype.
 
@@ -150,7 +150,7 @@ def _varying(name: str, leaf: Any) -> Any:
 def _worked_out(
     sheet: Sheet, kept: Sequence[Value], given: dict[Value, Any]
 ) -> tuple[Array, ...]:
-    """The values that the rest reads; of what is given already, itself."""
+    """The values that the rest reads; of what is already given, itself."""
     given = {**given, **{v: jnp.asarray(array) for v, array in sheet.constants}}
     made = [v for v in kept if v not in given]
     operations, read = needed(sheet.operations, made)
@@ -174,7 +174,7 @@ def _as_prepared(buffers: Any, expected: Sequence[tuple[Any, Any]]) -> Sequence[
         )
         raise ValueError(
             f"buffers: got {got}, expected the {len(expected)} arrays that prepare "
-            f"returned beside this function"
+            f"returned with this function"
         )
     for i, (buffer, (shape, dtype)) in enumerate(zip(buffers, expected, strict=True)):
         _check(f"buffers[{i}]", buffer, shape, dtype)
@@ -194,7 +194,7 @@ def _reader(
     def read(varying: Sequence[Any]) -> list[Any]:
         if len(varying) != len(positions):
             raise ValueError(
-                f"varying: got {len(varying)} arguments beside the buffers, expected "
+                f"varying: got {len(varying)} arguments besides the buffers, expected "
                 f"{len(positions)}, those at {list(positions)}"
             )
         found: list[Any] = []

@@ -1,4 +1,4 @@
-"""The size of a relevance, `sum(|R|)`, beside that of the score it explains.
+"""The size of a relevance, `sum(|R|)`, compared to that of the score it explains.
 
 Relevance adds up to the score however large its parts are. Where they cancel, layer
 after layer, they may outgrow it without bound, and what is left is noise.
@@ -27,8 +27,8 @@ LIMIT = 100.0
 def amplification(relevance: Any, score: Any) -> Array:
     """How many times larger a relevance is than the score: `sum(|R|) / sum(|score|)`.
 
-    One where nothing cancels, and of little use beyond some hundreds. It can be
-    computed anywhere, also under `jit`; for each example by `jax.vmap`.
+    One where nothing cancels; a relevance beyond some hundreds is of little use. It can
+    be computed anywhere, also under `jit`; for each example by `jax.vmap`.
 
     Args:
       relevance: what `lrp` returns.
@@ -127,7 +127,7 @@ def _size(x: Any) -> float:
 
 
 def _product(y: Any, c: Any) -> np.ndarray:
-    """`y c`, where a masked score that is not asked for is zero and no NaN."""
+    """`y c`, where a masked score that is not asked for is zero, not NaN."""
     y, c = _wide(y), _wide(c)
     return np.where(c == 0, 0, y) * c
 

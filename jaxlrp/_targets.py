@@ -22,7 +22,7 @@ Target = Any
 
 
 def check(target: Target) -> None:
-    """Refuses what is no target.
+    """Refuses what is not a target.
 
     Raises:
       ValueError: for an unknown name.
@@ -68,7 +68,7 @@ def multiplier(target: Target, out: Any) -> Any:
 
     Raises:
       ValueError: for a class out of range or of the wrong shape.
-      TypeError: for a target along an axis where the output is no single array.
+      TypeError: for a target along an axis where the output is not a single array.
     """
     if isinstance(target, targets.AGAINST):
         (leaf,) = _single(target, out)
@@ -79,7 +79,7 @@ def multiplier(target: Target, out: Any) -> Any:
             )
         return jax.tree.map(target.multiplier, multiplier(target.target, out), out)
     if isinstance(target, str) and target == "all":
-        # y * 0 + 1 would turn infinities to NaN; the shape and sharding are y's own.
+        # y * 0 + 1 would turn infinities into NaN; the shape and sharding are y's own.
         return jax.tree.map(_one_like, out)
     (leaf,) = _single(target, out)
     if leaf.ndim == 0:

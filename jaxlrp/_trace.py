@@ -58,8 +58,8 @@ def trace(
 
     All array leaves of all arguments are traced; `argnums` only selects what is
     attributed. Other leaves (numbers, strings, functions) stay as they are. Without
-    `keep` all calls are written out, so that what lies in them can be seen. With
-    `floating` what is attributed has to be floating-point.
+    `keep` all calls are inlined, so that their bodies can be seen. With `floating` what
+    is attributed must be floating-point.
     """
     if not callable(f):
         raise TypeError(f"f: got {f!r}, expected a function")
@@ -193,7 +193,7 @@ def as_array(leaf: Any) -> Any:
 
 
 def _check_attributed(path: Any, leaf: Any) -> None:
-    """An attributed leaf must be an array, of whatever dtype."""
+    """An attributed leaf must be an array, of any dtype."""
     name = leaf_name(path)
     if not is_array(leaf) and not isinstance(leaf, float | np.generic):
         raise TypeError(

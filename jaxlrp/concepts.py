@@ -1,9 +1,9 @@
 """Concepts: what the channels, heads or tokens of an intermediate value stand for.
 
 The relevance of one channel of a value, the examples in which it is highest, the part
-of an explanation that passes it, and the channels further down that it is made of.
-A channel is one index along an axis of a value that has a name, a *site*, see `capture`
-of `jaxlrp.lrp`.
+of an explanation that passes through it, and the channels further down that it depends
+on. A channel is one index along an axis of a value that has a name, a *site*, see
+`capture` of `jaxlrp.lrp`.
 
 Source: Achtibat et al. 2023, "From attribution maps to human-understandable
 explanations through Concept Relevance Propagation".
@@ -109,7 +109,7 @@ def channel_relevance(
       site: the name of the value, or a pattern that only it matches.
       axis: the axis of the captured relevance that holds the channels. Channels of a
         convolution, heads and tokens of an attention map are alike in this. A value in
-        a loop has an axis for the loop first.
+        a loop has a leading axis for the loop.
       examples: the axis that holds the examples, or None where there is only one.
       reduce: `"sum"`, `"max"` or `"mean"` over all other axes.
       argnums: as for `jaxlrp.lrp`.
@@ -171,14 +171,14 @@ def heatmaps(
       site: the name of the value, or a pattern that only it matches.
       axis: the axis of the captured relevance that holds the channels.
       channels: which ones; all by default.
-      chunk: how many are worked out at a time. More take more memory; the function is
+      chunk: how many are computed at a time. More take more memory; the function is
         evaluated once for each chunk.
       argnums: as for `jaxlrp.lrp`.
       target: as for `jaxlrp.lrp`.
 
     Returns:
-      A function of `f`'s arguments that returns what `lrp` returns, with an axis for
-      the channels at the front of each array.
+      A function of `f`'s arguments that returns what `lrp` returns, with a leading axis
+      for the channels in each array.
 
     Raises:
       ValueError: if `site` does not name one value, or it has no such axis.
@@ -228,7 +228,7 @@ def attribution_graph(
     argnums: ArgNums = -1,
     target: Any = "max",
 ) -> Callable[..., Array]:
-    """Of what channels further down the channels of a value are made.
+    """Which channels further down the channels of a value depend on.
 
     `R[n, u, l]` is the relevance of channel `l` at the lower site in example `n`, when
     that of all channels but `u` at the upper site is set to zero on its way back. If
@@ -243,7 +243,7 @@ def attribution_graph(
       lower_axis: that of the lower one's.
       upper_channels: which ones are asked about; all by default.
       examples: the axis that holds the examples in both, or None for a single one.
-      chunk: how many upper channels are worked out at a time. More take more memory;
+      chunk: how many upper channels are computed at a time. More take more memory;
         the function is evaluated once for each chunk.
       argnums: as for `jaxlrp.lrp`.
       target: as for `jaxlrp.lrp`.
@@ -292,7 +292,7 @@ def attribution_graph(
 
 @dataclasses.dataclass(frozen=True)
 class Highest:
-    """For each channel the examples with the highest scores, in falling order.
+    """For each channel the examples with the highest scores, in descending order.
 
     Attributes:
       indices: of the examples, in the order in which they came, from 0; -1 where there
@@ -366,7 +366,7 @@ def _merge(best: Highest, scores: Array, start: Any) -> Highest:
     """The best of those so far and of a batch whose first example has index `start`."""
     new = jnp.broadcast_to(start + jnp.arange(len(scores)), scores.shape[::-1])
     indices = jnp.concatenate([best.indices, new.astype(best.indices.dtype)], axis=1)
-    # -0.0 and 0.0 are equal scores, which top_k would tell apart.
+    # -0.0 and 0.0 are equal scores, which top_k would distinguish.
     given = jnp.where(scores == 0, 0, scores).T.astype(best.scores.dtype)
     both = jnp.concatenate([best.scores, given], axis=1)
     highest, order = lax.top_k(both, best.scores.shape[1])

@@ -1,8 +1,8 @@
 """Similarities explained by pairs of features: BiLRP.
 
 A similarity is a scalar product of two embeddings, `s(x, y) = <f(x), f(y)>`. What makes
-two inputs similar is no feature of one of them but a pair, one of each, and BiLRP gives
-each pair its part. It is LRP through either branch once for each dimension of the
+two inputs similar is not a feature of one of them but a pair, one of each, and BiLRP
+gives each pair its part. It is LRP through either branch once for each dimension of the
 embedding, all of which share one evaluation of `f`, and one contraction over the
 dimensions.
 
@@ -45,7 +45,7 @@ def branch(
 
     `R[k, i] = R_i(f_k)`, the relevance of feature `i` for dimension `k`, with
     `sum_i R[k, i] = f_k(x)` as far as nothing is absorbed. With projections it is that
-    for `A f` in the place of `f`, where `A` has `m` rows and entries `+-1 / sqrt(m)`.
+    for `A f` in place of `f`, where `A` has `m` rows and entries `+-1 / sqrt(m)`.
 
     Args:
       f: an embedding. Its output is one array, of shape (dimensions,); a batch is
@@ -53,13 +53,13 @@ def branch(
       composite: as for `jaxlrp.lrp`.
       argnums: the positional argument to attribute, one int; the last by default.
       reduce: a linear function of the relevance for one dimension, of the shape of the
-        attributed argument, which makes it smaller: `lambda r: r.sum(-1)` makes
-        relevances of tokens out of those of their features. None leaves it.
-      chunk: how many dimensions are worked out at a time. More take more memory: the
+        attributed argument, which makes it smaller: `lambda r: r.sum(-1)` gives
+        relevances of tokens from those of their features. None leaves it unchanged.
+      chunk: how many dimensions are computed at a time. More take more memory: the
         forward pass is done once for all of them, the reverse pass for each.
-      projections: how many random projections take the place of the dimensions, `m`,
-        or None for the dimensions themselves. It is worth its noise where an embedding
-        has thousands of dimensions.
+      projections: how many random projections replace the dimensions, `m`, or None for
+        the dimensions themselves. It is worth its noise where an embedding has
+        thousands of dimensions.
       key: a key of `jax.random`, for the projections. Branches that are joined have the
         same.
 
@@ -69,12 +69,12 @@ def branch(
       those of the argument, or of what `reduce` makes of it.
 
     Raises:
-      TypeError: if `argnums` is no int, or `key` no key.
-      ValueError: if `f` returns something else than one axis of floats, or there are
+      TypeError: if `argnums` is not an int, or `key` not a key.
+      ValueError: if `f` returns anything other than one axis of floats, or there are
         projections without a key.
 
-    Source: Eberle et al. 2020; projections as in its demonstration, with signs in the
-    place of normal numbers: Achlioptas 2003, "Database-friendly random projections".
+    Source: Eberle et al. 2020; projections as in its demonstration, with signs instead
+    of normal numbers: Achlioptas 2003, "Database-friendly random projections".
 
     Examples:
       >>> import jax.numpy as jnp, jaxlrp
@@ -159,20 +159,21 @@ def bilrp(
         has the same relevances.
       argnums: the positional argument of `f` that is attributed, one int.
       reduce: a linear function of the relevance of one input, see `branch`.
-      chunk: how many dimensions are worked out at a time.
-      projections: how many random projections take the place of the dimensions, or
+      chunk: how many dimensions are computed at a time.
+      projections: how many random projections replace the dimensions, or
         None. With them `R` is an unbiased estimate.
       key: a key of `jax.random`, for the projections.
 
     Returns:
-      A function of `f`'s arguments and, behind them, the second input: `(params, x, y)`
+      A function of `f`'s arguments and, after them, the second input: `(params, x, y)`
       for `f(params, x)`. It returns an array of shape (*shape of x, *shape of y), or
       those of what `reduce` makes of them, at least float32. Inputs may differ in
       shape. It can be compiled, and mapped over pairs.
 
     Raises:
-      TypeError: if `argnums` is no int, `key` no key, or the second input is missing.
-      ValueError: if `f` returns something else than one axis of floats, or there are
+      TypeError: if `argnums` is not an int, `key` not a key, or the second input is
+        missing.
+      ValueError: if `f` returns anything other than one axis of floats, or there are
         projections without a key.
 
     Source: Eberle et al. 2020, "Building and interpreting deep similarity models".
@@ -206,7 +207,7 @@ def value_and_bilrp(
     projections: int | None = None,
     key: Array | None = None,
 ) -> Callable[..., tuple[Array, Array]]:
-    """Like `bilrp`, and the similarity beside it, from the same evaluations.
+    """Like `bilrp`, with the similarity from the same evaluations.
 
     The arguments and errors are those of `bilrp`. The similarity is exact, with
     projections, too.
@@ -248,7 +249,7 @@ def _pairs(
         if len(args) < 2:
             raise TypeError(
                 f"got {len(args)} positional arguments, expected those of f and, "
-                f"behind them, the second input"
+                f"after them, the second input"
             )
         *own, other = args
         (position,) = as_positions(argnums, len(own))

@@ -1,6 +1,6 @@
 """Targets that set a class against the others: a question "why this and not that?".
 
-A target says where an explanation starts. Besides `"max"`, `"all"`, classes and
+A target says where an explanation starts. In addition to `"max"`, `"all"`, classes and
 callables, `target=` takes these, everywhere.
 """
 
@@ -49,9 +49,10 @@ class Contrastive:
 class LogOdds:
     """The log-odds of a class: `eta = y_t - log sum_j exp(y_j)`, `j != t`.
 
-    For scores `y` that a softmax makes probabilities of, `eta = log(p_t / (1 - p_t))`.
-    The seed is its gradient times the scores, `y_j d eta / d y_j`: `y_t` at the class
-    and `-y_j exp(y_j) / sum_k exp(y_k)`, `k != t`, at each other one.
+    For scores `y` that a softmax turns into probabilities,
+    `eta = log(p_t / (1 - p_t))`. The seed is its gradient times the scores,
+    `y_j d eta / d y_j`: `y_t` at the class and `-y_j exp(y_j) / sum_k exp(y_k)`,
+    `k != t`, at each other one.
 
     Attributes:
       target: the class: an int, an integer array with one for each example, or "max".
@@ -74,11 +75,11 @@ class LogOdds:
 
 
 AGAINST = (Contrastive, LogOdds)
-"""Targets that are made of a class and the others."""
+"""Targets that set a class against the others."""
 
 
 def _flatten(target: Any) -> tuple[tuple[Any, ...], Any]:
-    """A name is no leaf: a target may be an argument of a compiled function."""
+    """A name is not a leaf: a target may be an argument of a compiled function."""
     if isinstance(target.target, str):
         return (), target.target
     return (target.target,), None

@@ -55,7 +55,7 @@ class Row:
     """One line of a heatmap.
 
     Attributes:
-      label: what stands in front.
+      label: what comes before it.
       tokens: the text.
       relevances: one for each token.
       scale: the relevance of the darkest red.
@@ -73,7 +73,7 @@ class Heatmap:
 
     Attributes:
       rows: the lines.
-      title: what stands above, or nothing.
+      title: what is above, or nothing.
       numbers: are relevances printed below the tokens?
     """
 
@@ -90,12 +90,12 @@ class Pairs:
     """A matrix of relevances between two texts; made by `pairs`.
 
     Attributes:
-      first: the tokens beside the rows.
+      first: the tokens next to the rows.
       second: those above the columns.
       matrix: a tuple for each row.
       scale: the relevance of the darkest red, inside.
       margin: that of the sums, on the tokens.
-      title: what stands above, or nothing.
+      title: what is above, or nothing.
       numbers: are relevances printed in the cells?
     """
 
@@ -131,11 +131,11 @@ def heatmap(
       tokens: the text of a row, or those of several.
       relevances: for one text, an array (tokens,), or (rows, tokens) for several
         methods or targets; for several texts, a sequence with an array for each.
-      labels: what stands in front of each row.
+      labels: what comes before each row.
       scale: the relevance of the darkest red: a number, `"all"` for the largest of all
         rows, or `"row"` for the largest of each, where rows differ in their units.
-      title: what stands above.
-      numbers: print the relevances below the tokens; else they are in tooltips alone.
+      title: what is above.
+      numbers: print the relevances below the tokens; else they are only in tooltips.
 
     Returns:
       A picture, which `page`, `save` and `figure` take, and notebooks show.
@@ -178,16 +178,16 @@ def pairs(
 ) -> Pairs:
     """A matrix of relevances between the tokens of two texts.
 
-    Cells have the colour of `R_ij / scale`. The tokens, beside and above, have that of
-    the sums over their rows and columns, on a scale of their own.
+    Cells have the colour of `R_ij / scale`. The tokens, at the side and above, have
+    that of the sums over their rows and columns, on their own scale.
 
     Args:
-      first: the tokens beside the rows.
+      first: the tokens next to the rows.
       second: those above the columns.
       matrix: relevances (first, second), from `jaxlrp.similarity.bilrp`.
       scale: the relevance of the darkest red in the cells; None is the largest.
-      title: what stands above.
-      numbers: print the relevances in the cells; else they are in tooltips alone.
+      title: what is above.
+      numbers: print the relevances in the cells; else they are only in tooltips.
 
     Returns:
       A picture, as `heatmap`.
@@ -232,13 +232,13 @@ def words(
       axis: the axis of the tokens.
       continues: what a piece starts with that continues a word, `"##"` for WordPiece.
       begins: what a piece starts with that begins one, `"▁"` for SentencePiece, `"Ġ"`
-        for byte-level BPE. All others then continue, but special tokens.
+        for byte-level BPE. All others then continue, except special tokens.
 
     Returns:
-      `(words, relevances)`; special tokens, as `[SEP]` and `</s>`, stay alone.
+      `(words, relevances)`; special tokens, such as `[SEP]` and `</s>`, stay alone.
 
     Raises:
-      ValueError: if the axis has not as many elements as there are tokens.
+      ValueError: if the axis does not have as many elements as there are tokens.
 
     Examples:
       >>> import jaxlrp
@@ -395,13 +395,13 @@ unicode-bidi:isolate;white-space:pre}
 
 
 def fragment(picture: Heatmap | Pairs) -> str:
-    """A picture as HTML, to be put into a page: one `div` that brings its own style.
+    """A picture as HTML, to put into a page: one `div` that brings its own style.
 
     Args:
       picture: from `heatmap` or `pairs`.
 
     Raises:
-      TypeError: for anything that is no picture.
+      TypeError: for anything that is not a picture.
 
     Examples:
       >>> import jaxlrp
@@ -422,7 +422,7 @@ def page(*pictures: Heatmap | Pairs, title: str = "Relevance") -> str:
       title: of the page.
 
     Raises:
-      TypeError: for anything that is no picture.
+      TypeError: for anything that is not a picture.
     """
     body = "\n".join(fragment(picture) for picture in pictures)
     return (
@@ -455,7 +455,7 @@ def save(
 
 
 def figure(*pictures: Heatmap | Pairs) -> Any:
-    """Pictures as one figure of treescope, to be shown beside others in a notebook.
+    """Pictures as one figure of treescope, to show next to others in a notebook.
 
     Args:
       *pictures: from `heatmap` and `pairs`.
@@ -465,7 +465,7 @@ def figure(*pictures: Heatmap | Pairs) -> Any:
 
     Raises:
       ImportError: if treescope is not installed. Flax brings it.
-      TypeError: for anything that is no picture.
+      TypeError: for anything that is not a picture.
     """
     try:
         import treescope

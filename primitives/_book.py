@@ -35,11 +35,11 @@ class Kind(enum.StrEnum):
     INERT = "inert"
     """Carries no relevance: integers, comparisons, randomness, barriers."""
     CALL = "call"
-    """Calls a jaxpr once; read as if its equations stood in the caller."""
+    """Calls a jaxpr once; read as if its equations were in the caller."""
     CONTROL = "control"
     """Loops, branches and rematerialisation: emitted again with a rewritten body."""
     CUSTOM = "custom"
-    """Brings a rule of its own."""
+    """Brings its own rule."""
     REFUSED = "refused"
     """Cannot be explained; the entry says why."""
 
@@ -77,7 +77,7 @@ def only(*positions: int) -> Callable[[Active], bool]:
 
 
 def nothing_held(params: Params, active: Active) -> Sequence[int]:
-    """No operand is a constant beside the others."""
+    """No operand is held constant for the others."""
     return ()
 
 
@@ -133,7 +133,7 @@ def first_nonnegative(signs: Signs, params: Params) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What the rule book says of one primitive.
+    """What the rule book says about one primitive.
 
     Attributes:
       kind: what the primitive does with relevance.
@@ -145,39 +145,39 @@ class Entry:
         the identity rule: `phi(x) = phi'(x) x`.
       root: given the parameters, does it turn a statistic (a variance, a sum of
         squares) into a scale, as a root, a power or a reciprocal does?
-      by_result: its derivative is made of its result, which a gradient keeps.
+      by_result: its derivative is computed from its result, which a gradient keeps.
       exponential: an exponential that softmax is made of.
       selects: chooses between cases by a predicate, its first operand.
       subtracts: the second operand from the first.
-      negates: turns the sign.
+      negates: flips the sign.
       bounds: bounds one operand by the other, as `max`.
       picks: is one of its operands, by value, as `max`: a selection where several are
         active.
-      held: given the parameters and which operands are active: those of them that
-        count as constants beside the others (a divisor, an exponent, the matrix of a
-        linear system).
+      held: given the parameters and which operands are active: those of them that count
+        as constants next to the others (a divisor, an exponent, the matrix of a linear
+        system).
       degree: given the parameters and which operands are active: a function of the
         operands to the degree in which the map is homogeneous in those, or None.
-      writes: what becomes of a value that is given to it cannot be known.
+      writes: what becomes of a value given to it cannot be known.
       decides: the positions of operands that only decide where relevance goes, as
-        indices do, though they are no integers.
+        indices do, though they are not integers.
       form: given the parameters, the same map with a derivative that is the rule,
         where JAX's own is not, or is missing; else None.
       differs: tells where two operands differ; one operand twice is a test for NaN.
       matches: true where two operands are equal, as a one-hot code is.
-      combines: makes one integer or boolean of others, element by element.
+      combines: makes one integer or boolean from others, elementwise.
       origin: given its parameters, operands, the position of an index among them and
         the relevance of the result: what the columns of the index looked up of it,
         without the axis of columns.
       logarithm: a logarithm that log-softmax is made of.
       sums: sums over axes; what a statistic begins with.
-      totals: sums what devices, or places along a mapped axis, hold.
-      still: every element of the result is the operand's in the same place.
+      totals: sums what devices, or positions along a mapped axis, hold.
+      still: every element of the result is the operand's at the same position.
       layout: for a bijective structural primitive, moves a layout of axes with it.
-      axes: where every element of the result is made of operands' elements that stand
-        in the same places along some axes: given the parameters, an operand's position,
-        the operands' shapes and the result's: `{axis of the result: axis of the
-        operand}` of these.
+      axes: where every element of the result depends on operands' elements at the same
+        positions along some axes: given the parameters, an operand's position, the
+        operands' shapes and the result's: `{axis of the result: axis of the operand}`
+        of these.
       role: the name of the layer that a contraction makes, or of the role that a
         homogeneous map has.
       squares: given the parameters, is the contraction of `x` with itself a sum of
@@ -187,7 +187,7 @@ class Entry:
       with_ones: for a contraction, given its parameters, the position of an operand
         that is all ones, the other operand, the shape of the ones and that of the
         result: the result, at less than a contraction; None where that is not known.
-      rule: a rule of its own, for kind CUSTOM.
+      rule: its own rule, for kind CUSTOM.
       shadows: the rule hands relevance to shadows, not as a multiplier.
       candidates: for a selection, given its parameters, operand and a fill value: the
         stack, on a new first axis, of the values that each result is chosen from.
@@ -281,8 +281,8 @@ Treatment = Literal[
     "custom",
 ]
 """The classes of primitives. `none`: it carries no relevance; of calls and loops it is
-that of what stands in them. `Taylor` is the local gradient, which need not conserve;
-all before it conserve."""
+that of their bodies. `Taylor` is the local gradient, which need not conserve; all
+before it conserve."""
 
 _TREATMENTS: dict[Kind, Treatment] = {
     Kind.STRUCTURAL: "structural",
@@ -324,7 +324,7 @@ def lookup(primitive: Primitive) -> Entry | None:
     """
     if primitive in _by_primitive:
         return _by_primitive[primitive]
-    # A user's own primitive may bear the name of one of JAX's.
+    # A user's own primitive may have the name of one of JAX's.
     public = getattr(primitives, f"{primitive.name}_p".replace("-", "_"), primitive)
     return _by_name.get(primitive.name) if public is primitive else None
 

@@ -27,7 +27,8 @@ def _same_layout(params: Params, layout: Layout, shape: Sequence[int]) -> Layout
 
 
 def _scattered_layout(params: Params, layout: Layout, shape: Sequence[int]) -> Layout:
-    """One axis is cut into parts, one for each device, and is the kernel's no more."""
+    """One axis is cut into parts, one for each device, and is no longer the
+    kernel's."""
     k = params["scatter_dimension"]
     part = (((None, shape[k], 1),),) if len(shape) == len(layout) else ()
     return (*layout[:k], *part, *layout[k + 1 :])

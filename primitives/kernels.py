@@ -15,7 +15,7 @@ enter(
 enter(
     "masked_load masked_swap multiple_of run_scoped delay reciprocal "
     "semaphore_signal semaphore_wait",
-    Entry(Kind.REFUSED, reason="only stands inside a Pallas kernel"),
+    Entry(Kind.REFUSED, reason="only occurs inside a Pallas kernel"),
 )
 enter(
     "dot_product_attention_fwd dot_product_attention_fwd_wrapper "

@@ -81,7 +81,7 @@ _OPERATIONS: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {
 def _in_pairs(
     params: Params, stacks: Sequence[Array], starts: Sequence[Array]
 ) -> list[Array]:
-    """Reduces the first axis, behind the start, by the body: neighbours in pairs."""
+    """Reduces the first axis, after the start, by the body: neighbours in pairs."""
     body = params["jaxpr"]
     if not hasattr(body, "consts"):  # of windows, in older versions
         body = ClosedJaxpr(body, params["consts"])
@@ -104,7 +104,7 @@ def _in_pairs(
 
 
 def _split(operands: Sequence[Array]) -> tuple[Sequence[Array], Sequence[Array]]:
-    """The arrays, and as many starts behind them."""
+    """The arrays, and as many starts after them."""
     half = len(operands) // 2
     return operands[:half], operands[half:]
 

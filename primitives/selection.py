@@ -18,7 +18,7 @@ from jaxlrp.primitives._book import Entry, Kind, Params, all_nonnegative, enter
 
 
 def _reduced(params: Params, x: Array, fill: Any) -> Array:
-    """The reduced axes, put together in front."""
+    """The reduced axes, merged into a leading one."""
     axes = tuple(params["axes"])
     x = jnp.moveaxis(x, axes, tuple(range(len(axes))))
     return x.reshape(-1, *x.shape[len(axes) :])

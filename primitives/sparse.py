@@ -57,5 +57,5 @@ enter(
 )
 enter(
     "coo_spmv coo_spmm csr_spmv csr_spmm",
-    Entry(Kind.REFUSED, reason="only stands inside a product of a sparse matrix"),
+    Entry(Kind.REFUSED, reason="only occurs inside a product of a sparse matrix"),
 )

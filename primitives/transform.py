@@ -59,7 +59,7 @@ def _degree_of_solve(params: Params, active: Active) -> Callable[..., Any] | Non
 
 
 def _is_a_product(jaxpr: Any, constants: int) -> bool:
-    """Is it the contraction of its one constant with the rest, but for moves?"""
+    """Is it the contraction of its one constant with the rest, except for moves?"""
     body = getattr(jaxpr, "jaxpr", jaxpr)
     if constants != 1:
         return False
@@ -99,7 +99,7 @@ enter(
         linear=lambda active: active[-1],
         held=_of_solve,
         degree=_degree_of_solve,
-        reason="a matrix that is no single array has its gradient",
+        reason="a matrix that is not a single array has its gradient",
     ),
 )
 enter(

@@ -608,7 +608,7 @@ def test_what_is_prepared_has_to_be_arrays():
         ([{"b": np.ones(3, "f4")}], "argument 1: got a pytree .* expected PyTreeDef"),
         (
             [],
-            r"varying: got 0 arguments beside the buffers, expected 1, those at \[1\]",
+            r"varying: got 0 arguments besides the buffers, expected 1, those at \[1\]",
         ),
     ],
 )

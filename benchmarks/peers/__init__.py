@@ -1,1 +1,1 @@
-"""Relevances of other packages beside ours, on the same networks."""
+"""Relevances of other packages next to ours, on the same networks."""

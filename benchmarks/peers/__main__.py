@@ -1,4 +1,4 @@
-"""Relevances of other packages beside ours, on the same networks.
+"""Relevances of other packages next to ours, on the same networks.
 
     make peers
     python -m benchmarks.peers --seed 7 --only zennit

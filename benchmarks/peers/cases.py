@@ -18,11 +18,11 @@ class Case:
       peer: the package.
       network: which network.
       name: the rule or composite.
-      theirs: works out the peer's relevance.
-      ours: works out ours; None where there is none.
+      theirs: computes the peer's relevance.
+      ours: computes ours; None where there is none.
       limit: how large the relative difference may be.
       reason: why, where that is not `LIMIT`.
-      note: what else to say of the peer's relevance.
+      note: what else to say about the peer's relevance.
     """
 
     peer: str

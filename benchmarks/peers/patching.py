@@ -102,7 +102,7 @@ def by_lxt(
       patches: LXT's map.
       inputs: in the layout of the JAX network.
       classes: one of each example.
-      gamma: zennit's rules beside them, or None.
+      gamma: zennit's rules on top, or None.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(patched(patches))

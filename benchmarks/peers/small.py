@@ -86,7 +86,7 @@ class Residual(nn.Module):
 
 
 class LayerNorm(nn.LayerNorm):
-    """Of its own, for patches reach whole classes."""
+    """Its own class, since patches affect whole classes."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return patches.layer_norm_forward(self, input)

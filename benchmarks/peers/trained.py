@@ -1,7 +1,7 @@
 """The peers themselves on the networks of `benchmarks.faithfulness`.
 
-Each runs on the trained weights, and beside it what that comparison has under its name.
-If they agree, its tables are those of the peers. Relevances are kept, one file for each
+Each runs on the trained weights, next to what that comparison has under its name. If
+they agree, its tables are those of the peers. Relevances are kept, one file for each
 network and seed.
 """
 
@@ -158,7 +158,7 @@ BERT_CPLRP: patching.Patches = {
 
 
 def hold_queries_and_keys(port: Port) -> Port:
-    """CP-LRP where attention is no function that could be patched."""
+    """CP-LRP where attention is not a function that could be patched."""
     for name, module in port.module.named_modules():
         if name.endswith((".query", ".key")):
             module.register_forward_hook(lambda _, given, out: stop_gradient(out))

@@ -154,7 +154,7 @@ PARTS: dict[str, Callable[[Sequence[str] | None], Rows]] = {
 def replaced(
     rows: Sequence[dict[str, Any]], row: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """The rows with another one, in the place of an older one of the same method."""
+    """The rows with another one, replacing an older one of the same method."""
     same = [(r["side"], r["method"]) == (row["side"], row["method"]) for r in rows]
     if not any(same):
         return [*rows, row]

@@ -68,7 +68,7 @@ def draw(
 
     Args:
       pixels: from 0 to 255, "height width 3".
-      classes: what is written beside the rows.
+      classes: what is written next to the rows.
       methods: what is written above the maps.
       relevance: "methods classes height width".
     """

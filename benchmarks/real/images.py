@@ -163,7 +163,7 @@ class Method:
 
     Attributes:
       name: what it is called.
-      side: `jaxlrp`, a peer's name for its rules, or `other` for what is no LRP.
+      side: `jaxlrp`, a peer's name for its rules, or `other` for what is not LRP.
       make: from a network's function to the explanation.
     """
 

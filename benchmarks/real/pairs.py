@@ -243,7 +243,7 @@ def evidence_tokens(model: sentences_model.Loaded, sentence: Marked) -> np.ndarr
 
 
 def words(model: sentences_model.Loaded, sentence: Marked) -> np.ndarray:
-    """Which tokens are no special ones, `Bool[np.ndarray, "tokens"]`."""
+    """Which tokens are not special, `Bool[np.ndarray, "tokens"]`."""
     return np.array(model.tokenizer.encode(sentence.text).special_tokens_mask) == 0
 
 

@@ -150,7 +150,7 @@ def setting(
       params: the network's.
       words: in lower case.
       count: how many phonemes are explained; a fixed random choice.
-      zero: replace letters by zero, not by what is no letter.
+      zero: replace letters by zero, not by the unknown letter.
 
     Raises:
       ValueError: if a word's phonemes, as the network writes them, cannot be aligned.

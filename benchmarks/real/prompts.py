@@ -27,7 +27,7 @@ from benchmarks.real.sequences import Method, Setting, lrp
 from examples import smollm
 from jaxlrp import compat, composites, rules
 
-# The evidence stands in the place of the braces; answers may be the beginning of one.
+# The evidence replaces the braces; answers may be the beginning of one.
 TEMPLATES = {
     "The capital of {} is the city of": {
         "France": "Paris",

@@ -258,7 +258,7 @@ def measure(case: Case, composite: Composite | None, seeds: int = 6) -> list[Mea
         relevances.append(wide)
     gaps = np.abs(relevances[0] - relevances[1]).max((-2, -1))
     gaps = gaps / np.abs(relevances[0]).max((-2, -1))
-    # The largest of the seeds; what is no number stays none.
+    # The largest of the seeds; NaN stays NaN.
     columns = (np.max(ratios, (0, 2)), gaps.max(1))
     return [
         Measured(name, float(ratio), float(gap))

@@ -5,8 +5,7 @@ A token's relevance is the sum over its embedding. Of each example:
 - ABPC: tokens are replaced in ascending and in descending order of relevance; the area
   between the two curves of the explained logit, the mean gap in logits.
 - evidence: whether the token of the highest relevance is one of those that the answer
-  is known to rest on; rank: of how many others each of these comes behind, the best
-  one's.
+  is known to rest on; rank: how many others each of these comes after, the best one's.
 - size: the sum of the absolute relevances of all entries of the embeddings; tokens:
   that of the tokens' relevances; ratio: the latter over the size of the logit. A rule
   that amplifies shows here.
@@ -85,7 +84,7 @@ class Method:
 
     Attributes:
       name: what it is called.
-      side: `jaxlrp`, a peer's name for its rules, or `other` for what is no LRP.
+      side: `jaxlrp`, a peer's name for its rules, or `other` for what is not LRP.
       explain: the explanation.
     """
 

@@ -138,7 +138,7 @@ class BatchNorm(eqx.Module):
 
 
 def _vision_models() -> Any:
-    """`eqxvision.models`, beside an Equinox that has no experimental module."""
+    """`eqxvision.models`, with an Equinox that has no experimental module."""
     if "equinox.experimental" not in sys.modules:
         module = types.ModuleType("equinox.experimental")
         names = {"BatchNorm": BatchNorm, "StateIndex": type(None), "set_state": None}

@@ -187,7 +187,7 @@ GRAPHS: dict[str, Build] = {
 MODELS: dict[str, dict[str, Build]] = {"layers and networks": LAYERS, "jraph": GRAPHS}
 
 NOTES = {
-    "VQ-VAE": "the model adds the difference between code and features behind a "
+    "VQ-VAE": "the model adds the difference between code and features under a "
     "`stop_gradient`. What that difference is worth is *detached*; the features keep "
     "their own share of the sum."
 }

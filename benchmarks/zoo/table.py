@@ -26,7 +26,7 @@ LIBRARIES = (
 
 
 ATTENTION = (
-    "half of what attention passes on goes to its weights. Softmax's expansion hands "
+    "half of what attention passes on goes to its weights. Softmax's expansion passes "
     "on the part by which they differ and keeps the rest, *Taylor*. Under `CPLRP` the "
     "values take all of it."
 )

@@ -19,7 +19,7 @@ Build = Callable[[], Model]
 def _declare_operators() -> None:
     """Declares what torchvision's import looks for.
 
-    Its compiled operators do not load beside a PyTorch that was built for the CPU.
+    Its compiled operators do not load with a PyTorch that was built for the CPU.
     """
     boxes = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
     for name in ("nms", "qnms"):

@@ -41,7 +41,7 @@ def fill(shapes: Any, *, out_first: bool = False, seed: int = 0) -> Any:
             value = near_one + 0.1 * np.clip(value, -3, 3)
         elif "embedding" not in name:
             axes = leaf.shape[1:] if out_first else leaf.shape[:-1]
-            if "depthwise" in name:  # Keras: each channel has a kernel of its own
+            if "depthwise" in name:  # Keras: each channel has its own kernel
                 axes = leaf.shape[:-2]
             value *= math.sqrt((2.0 if value.ndim > 3 else 1.0) / math.prod(axes))
         return jnp.asarray(value, leaf.dtype)

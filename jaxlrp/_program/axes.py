@@ -7,7 +7,7 @@ from jaxlrp.primitives import Kind, lookup
 
 
 def shape_of(atom: Atom) -> tuple[int, ...]:
-    """The shape of an operand; of what has none, that of a number."""
+    """The shape of an operand; that of a number for what has none."""
     return getattr(aval_of(atom), "shape", ())
 
 

@@ -4,8 +4,8 @@ A walk over the equations that comes to one with bodies asks `bodies_of` which o
 these are given, and which of them are carried from one iteration to the next. What is
 known of a carry depends on what the body makes of it: `fixpoint` finds it.
 
-A control-flow construct that JAX may add is told of here and, with what becomes of its
-relevance, in `_rewriting/control.py`.
+A control-flow construct that JAX may add is described here and, with what becomes of
+its relevance, in `_rewriting/control.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Bodies:
       flow: its kind.
       given: the operands that are given to each body.
       constants: how many of these come first and are the same in each iteration.
-      carries: how many of these follow that one iteration hands to the next; so many
+      carries: how many of these follow that one iteration passes to the next; so many
         results come first. The others are slices of stacks, one for each iteration.
     """
 
@@ -48,12 +48,12 @@ class Bodies:
 
     @property
     def carried(self) -> slice:
-        """Where the carries stand among what a body is given."""
+        """Where the carries are among what a body is given."""
         return slice(self.constants, self.constants + self.carries)
 
     @property
     def slices(self) -> slice:
-        """Where the slices of stacks stand."""
+        """Where the slices of stacks are."""
         return slice(self.constants + self.carries, None)
 
 
@@ -74,7 +74,7 @@ def bodies_of(equation: Equation) -> Bodies:
 
 
 def fixpoint(step: Callable[[list[T]], tuple[list[T], Any]], carry: list[T]) -> Any:
-    """What `step` finds of a carry that it does not change any more.
+    """What `step` finds of a carry that it no longer changes.
 
     Args:
       step: from what is known of a carry to (what is known of it or of what the body

@@ -14,11 +14,11 @@ from jaxlrp._program.kinds import is_real
 from jaxlrp.primitives import Kind, lookup
 
 _OWN = (P.custom_jvp_call_p, P.custom_vjp_call_p)
-"""Calls with a derivative of their own."""
+"""Calls with their own derivative."""
 
 
 def is_opaque(eqn: Any) -> bool:
-    """Has it a derivative of its own, and something in it that cannot be read?
+    """Does it have its own derivative, and something in it that cannot be read?
 
     Or does nothing pass it when it is read? A rounding with the derivative of the
     identity is such a function. Or is it attention by chunks in a loop? Whatever joins
@@ -68,7 +68,7 @@ def _has_loop(jaxpr: Any) -> bool:
 
 
 def _is_cut(jaxpr: Any, constants: int) -> bool:
-    """Are all results made of the operands by ways that pass no relevance?"""
+    """Are all results computed from the operands by paths that pass no relevance?"""
     inputs = _compat.open_jaxpr(jaxpr)[0].invars
     real = [i >= constants and is_real(v.aval) for i, v in enumerate(inputs)]
     results = _passed(jaxpr, [(r, r) for r in real])
@@ -76,7 +76,7 @@ def _is_cut(jaxpr: Any, constants: int) -> bool:
 
 
 def _passed(jaxpr: Any, inputs: Sequence[tuple[bool, bool]]) -> list[tuple[bool, bool]]:
-    """Of each result: is it made of the operands, and can relevance pass?"""
+    """For each result: does it depend on the operands, and can relevance pass?"""
     open_, _ = _compat.open_jaxpr(jaxpr)
     known = dict(zip(open_.invars, inputs, strict=True))
 
@@ -124,7 +124,7 @@ def _is_unreadable(jaxpr: Any) -> bool:
 
 
 def is_elementwise(jaxpr: Any) -> bool:
-    """One result, and nothing but elementwise equations of its shape inside."""
+    """One result, and only elementwise equations of its shape inside."""
     open_, consts = _compat.open_jaxpr(jaxpr)
     if len(open_.outvars) != 1 or consts:
         return False

@@ -1,15 +1,15 @@
 """Partial evaluation: what known values decide alone, and the rest.
 
-The equations of a program are written on a sheet, each with a level: what it makes is
-the same `ONCE` and for all, is known for `EACH` iteration of the loop around it, or is
-`OPEN`, made of what is not known yet. `jit`s are written out. The bodies of `scan` and
-`checkpoint` have sheets of their own. What is known on these moves to the sheet around
+The equations of a program are written on a sheet, each with a level: its results are
+known `ONCE` and for all, are known for `EACH` iteration of the loop around it, or are
+`OPEN`, dependent on what is not known yet. `jit`s are inlined. The bodies of `scan` and
+`checkpoint` have their own sheets. What is known on these moves to the sheet around
 them, and the rest is emitted again. What is known for each iteration is mapped over all
 of them, so that a loop there and one back, in reverse order, share it. Of equal
-equations whose results are known there is one, wherever they stand.
+equations whose results are known there is one, wherever they occur.
 
-`cut` parts a sheet. The rest reads known values. What is a move of a smaller value, a
-broadcast say, is made again in the rest from that.
+`cut` splits a sheet. The rest reads known values. A move of a smaller value, a
+broadcast say, is recomputed in the rest from that.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from jaxlrp.primitives import Entry, Kind, lookup
 ONCE, EACH, OPEN = range(3)
 
 _WRITTEN_OUT = (P.jit_p, P.closed_call_p)
-"""Calls with neither a derivative of their own nor a place to be run at."""
+"""Calls with neither their own derivative nor a place to be run at."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ def _identity(atom: Atom) -> Any:
 
 
 def opened(jaxpr: Any) -> Program:
-    """The program of a jaxpr, in which what has a derivative of its own is kept."""
+    """The program of a jaxpr, in which what has its own derivative is kept."""
     return flatten(jaxpr, keep=False, apart=False, opened=_WRITTEN_OUT)
 
 
@@ -212,7 +212,7 @@ def _cost(equation: Equation, entry: Entry | None) -> str:
 def _binder(
     equation: Equation, bind: Callable[..., list[Any]] | None = None
 ) -> Callable[..., list[Any]]:
-    """The equation's map where it was traced, or another in its place."""
+    """The equation's map where it was traced, or a replacement."""
     params = dict(equation.params)
     bound = bind or _compat.primitive_bind(equation.primitive, params)
     where = equation.source, equation.context, equation.scope
@@ -239,7 +239,7 @@ def _each_for_itself(
 
 
 def _remat(equation: Equation, inputs: list[Atom], sheet: Sheet) -> Sequence[Atom]:
-    """What is worked out again in the reverse pass, without what is known."""
+    """What is recomputed in the reverse pass, without what is known."""
     body = opened(_compat.called_jaxpr(dict(equation.params)))
     inner = Sheet(sheet.length)
     for value, atom in zip(body.inputs, inputs, strict=True):
@@ -266,7 +266,7 @@ def _remat(equation: Equation, inputs: list[Atom], sheet: Sheet) -> Sequence[Ato
 
 
 def _whole(equation: Equation, inputs: Sequence[Atom], sheet: Sheet) -> Sequence[Atom]:
-    """The equation as it is, of which nothing can be taken off."""
+    """The equation as it is, from which nothing can be removed."""
     operation = Operation((), (), _binder(equation))
     return sheet.put(operation, inputs, [v.aval for v in equation.outputs], OPEN)
 
@@ -499,10 +499,10 @@ def _is_known(operation: Operation, sheet: Sheet) -> bool:
 def _remade(
     operation: Operation, base: Sequence[Value], moved: bool, sheet: Sheet
 ) -> bool:
-    """Is a result made again from `base`, and not kept?
+    """Is a result recomputed from `base`, and not kept?
 
-    If it is the same elements in other places, or a cast of smaller ones; or if it has
-    twice as many as what it is made of.
+    If it has the same elements at other positions, or a cast of smaller ones; or if it
+    has twice as many as what it is made of.
     """
     if operation.cost == "full":
         return False
@@ -523,7 +523,7 @@ def needed(
     outputs: Sequence[Atom],
     given: Iterable[Value] = (),
 ) -> tuple[list[Operation], list[Value]]:
-    """The operations that make `outputs` of what is `given`, and what they read."""
+    """The operations that compute `outputs` from the `given`, and what they read."""
     asked = {v for v in outputs if not isinstance(v, Literal)}.difference(given)
     found: list[Operation] = []
     for op in reversed(operations):

@@ -1,10 +1,10 @@
-"""A program: a jaxpr with its calls written out, ready to be read.
+"""A program: a jaxpr with its calls inlined, ready to be read.
 
-A jaxpr nests: `jit`, `custom_jvp_call` and their like carry jaxprs of their own, and
-what LRP calls one layer may lie in several of them. `flatten` writes the calls out
-into one list of equations. Two kinds are kept whole: a `jit` whose jaxpr is large and
-appears more than once (tracing it once is much cheaper), and an elementwise function
-with a derivative of its own (`jax.nn.relu`).
+A jaxpr nests: `jit`, `custom_jvp_call` and their like carry their own jaxprs, and what
+LRP calls one layer may lie in several of them. `flatten` inlines the calls into one
+list of equations. Two kinds are kept whole: a `jit` whose jaxpr is large and appears
+more than once (tracing it once is much cheaper), and an elementwise function with its
+own derivative (`jax.nn.relu`).
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class Equation:
       source: where it comes from in the user's code.
       context: the mesh and configuration under which it was traced.
       scope: the named scopes around it, `outer/inner`.
-      caller: where the outermost call that it was written out of comes from.
+      caller: where the outermost call that it was inlined from comes from.
       effectful: must it run even where nothing reads its results?
-      opaque: is it a call that is kept, since what is in it cannot be read? It has a
-        derivative of its own.
+      opaque: is it a call that is kept, since what is in it cannot be read? It has its
+        own derivative.
     """
 
     primitive: Primitive
@@ -113,14 +113,14 @@ def flatten(
     apart: bool = True,
     opened: Sequence[Primitive] | None = None,
 ) -> Program:
-    """The program of a jaxpr, its calls written out and dead equations dropped.
+    """The program of a jaxpr, its calls inlined and dead equations dropped.
 
     Args:
       jaxpr: open or closed.
       scope: the named scopes around all of it.
-      keep: keep large calls that are repeated; else all are written out.
+      keep: keep large calls that are repeated; else all are inlined.
       apart: equal equations of different scopes are not one.
-      opened: the calls that are written out; None: all that can be read.
+      opened: the calls that are inlined; None: all that can be read.
     """
     kept = _repeated(jaxpr) if keep else set()
     open_, consts = _compat.open_jaxpr(jaxpr)
@@ -136,12 +136,12 @@ class _Sheet:
     """What a program is written on.
 
     Attributes:
-      kept: identities of the jaxprs that are not written out.
+      kept: identities of the jaxprs that are not inlined.
       constants: so far.
       equations: so far.
       known: the results of equations by what they compute.
-      apart: does their scope tell them apart?
-      opened: the calls that are written out, or None.
+      apart: does their scope distinguish them?
+      opened: the calls that are inlined, or None.
     """
 
     kept: set[int]
@@ -213,10 +213,10 @@ def _write_out(
 
 
 def _key(eqn: Any, operands: Sequence[Atom], scope: str | None) -> Any | None:
-    """What an equation computes; None where that cannot be told or has effects.
+    """What an equation computes; None where that is unknown or has effects.
 
     Literals by what they print as: 0.0 and -0.0 are equal, but not the same. Where
-    scopes tell apart, so does every place that counts (`iota`) from nothing.
+    scopes distinguish, so does every place that counts (`iota`) from nothing.
     """
     if eqn.effects or not (operands or scope is None):
         return None
@@ -236,7 +236,7 @@ def _join(outer: str, inner: str) -> str:
 
 
 def _body(eqn: Any, sheet: _Sheet) -> Any | None:
-    """The jaxpr to write out in place of a call, or None to leave the equation."""
+    """The jaxpr to inline for a call, or None to leave the equation."""
     if sheet.opened is not None:
         opens = eqn.primitive in sheet.opened
         return _compat.called_jaxpr(eqn.params) if opens else None

@@ -67,7 +67,7 @@ def claim_regions(claims: Claims) -> dict[int, Step]:
         assert members is not None, "a dominator lies on every path"
         cone = tuple(equations[j] for j in members)
         steps[i] = Step("activation", cone, (root,), Unit(root))
-    # What only lies inside activations is no step of its own.
+    # What only lies inside activations is not its own step.
     for i, out in inside.items():
         if i not in steps and not exact[out]:
             claims.role[i] = "chain"
@@ -106,7 +106,7 @@ def _joins(
 
 
 def _is_embedding(equation: Equation, claims: Claims) -> bool:
-    """Is a constant added that varies from place to place? No part of a function."""
+    """Is a constant added that varies by position? Not part of a function."""
     entry = claims.entry(equation)
     active = [claims.active(v) for v in equation.inputs]
     if entry.kind is not Kind.ELEMENTWISE or sum(active) != 1 or len(active) != 2:
@@ -117,7 +117,7 @@ def _is_embedding(equation: Equation, claims: Claims) -> bool:
 
 
 def _is_mask(equation: Equation, claims: Claims) -> bool:
-    """Is a constant put in by a predicate that is constant itself?"""
+    """Is a constant inserted by a predicate that is itself constant?"""
     if not claims.entry(equation).selects:
         return False
     which, *cases = equation.inputs
@@ -128,7 +128,7 @@ def _is_mask(equation: Equation, claims: Claims) -> bool:
 def _is_exact(equation: Equation, claims: Claims) -> bool:
     """Is `phi(x) = phi'(x) x` for the equation: linear, or piecewise so through 0?
 
-    A shift by a constant counts too: it is no activation, its constant absorbs.
+    A shift by a constant counts too: it is not an activation, its constant absorbs.
     """
     entry = claims.entry(equation)
     if entry.kind is Kind.CALL:
@@ -189,7 +189,7 @@ def _spreads(equation: Equation, claims: Claims) -> bool:
 
 
 def _is_homogeneous(jaxpr: Any) -> bool:
-    """A body that is one homogeneous equation, as `max(x, 0)`, calls written out."""
+    """A body that is one homogeneous equation, as `max(x, 0)`, calls inlined."""
     if len(jaxpr.eqns) != 1:
         return False
     (eqn,) = jaxpr.eqns

@@ -1,7 +1,7 @@
-"""What is known to let relevance grow before anything runs: rules where they stand.
+"""What is known to let relevance grow before anything runs: rules in context.
 
 Shares by signed contributions, `x w / z`, have no bound where the contributions cancel.
-A loop that applies the same weights again and again makes a small excess a large one:
+A loop that applies the same weights repeatedly turns a small excess into a large one:
 so does the identity on an activation that saturates, where a gradient would vanish.
 """
 
@@ -23,7 +23,7 @@ _SIGNED = (LRP0, Epsilon, Norm)
 def reason(step: Step, rule: Rule | None, reading: Reading, recurrent: bool) -> str:
     """Why a step may make relevance grow under its rule, in words; or nothing.
 
-    `recurrent`: it lies on a recurrence's way around, see `in_recurrences`.
+    `recurrent`: it lies on a recurrence's cycle, see `in_recurrences`.
     """
     why = _why(step, rule, reading, recurrent)
     return f"{type(rule).__name__} {why}" if why else ""
@@ -43,7 +43,7 @@ def _why(step: Step, rule: Rule | None, reading: Reading, recurrent: bool) -> st
 
 
 def _may_cancel(step: Step, reading: Reading) -> bool:
-    """Can the terms differ in sign? That a mean is subtracted is no news."""
+    """Can the terms differ in sign? Subtracting a mean does not count."""
     facts = [reading.facts[v] for v in step.signals]
     if any(f.reduced for f in facts):
         return False
@@ -53,13 +53,13 @@ def _may_cancel(step: Step, reading: Reading) -> bool:
 
 
 def in_recurrences(reading: Reading) -> frozenset[int]:
-    """The steps, by identity, of recurrences, whether in loops or written out."""
+    """The steps, by identity, of recurrences, whether in loops or unrolled."""
     loops = (_in_loop(step) for step in reading.steps if step.bodies)
     return frozenset().union(_written_out(reading), *loops)
 
 
 def _written_out(reading: Reading) -> frozenset[int]:
-    """Layers that lie behind one another with the same weights, and what is between."""
+    """Layers that follow one another with the same weights, and what is between."""
     users = collections.defaultdict(list)
     for step in reading.steps:
         if step.layer is not None and isinstance(step.layer.kernel, Value):
@@ -79,8 +79,9 @@ def _written_out(reading: Reading) -> frozenset[int]:
 def _in_loop(step: Step) -> frozenset[int]:
     """The steps that a loop runs through again with the same weights.
 
-    Those on the way from its carry to its carry, bodies included, if a layer on that
-    way has the weights of the iteration before. A loop over stacked layers has others.
+    Those on the path from its carry to its carry, bodies included, if a layer on that
+    path has the weights of the iteration before. A loop over stacked layers has
+    different ones.
     """
     how = bodies_of(step.main)
     if not how.repeats:
@@ -103,7 +104,7 @@ def _in_loop(step: Step) -> frozenset[int]:
 def _between(
     reading: Reading, start: tuple[Value, ...], end: tuple[object, ...]
 ) -> list[Step]:
-    """The steps on relevance's way from some values to others."""
+    """The steps on relevance's path from some values to others."""
     reached = {v for v in start if reading.carries(v)}
     ahead = []
     for step in reading.steps:
@@ -129,7 +130,7 @@ def _made_of(reading: Reading, values: list[Value]) -> set[Value]:
 
 
 def _repeats(step: Step, other: set[Value]) -> bool:
-    """Is there a layer in it whose weights are made of none of those values?"""
+    """Is there a layer in it whose weights depend on none of those values?"""
     if step.role in ("dense", "convolution") and step.layer is not None:
         kernel = step.layer.kernel
         return not (isinstance(kernel, Value) and kernel in other)
@@ -150,7 +151,7 @@ def _with_inner(steps: list[Step]) -> Iterator[Step]:
 
 
 def in_words(reasons: Mapping[str, Sequence[str]]) -> list[str]:
-    """Reasons, each with the lines it stands at: how many, and where the first is."""
+    """Reasons, each with its lines: how many, and where the first is."""
     lines = []
     for why, places in reasons.items():
         count = "" if len(places) == 1 else f"{len(places)} steps, the first "

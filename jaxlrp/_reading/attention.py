@@ -1,12 +1,12 @@
 """Calls that cannot be read, and fused attention among them.
 
-A function with a derivative of its own (`jax.custom_vjp`, `jax.custom_jvp`) in which
+A function with its own derivative (`jax.custom_vjp`, `jax.custom_jvp`) in which
 something cannot be read, a kernel or a callback, is kept whole, as is attention in a
-loop over chunks. Its derivative is what is known of it: relevance is gradient x input.
+loop over chunks. Only its derivative is known: relevance is gradient x input.
 
-Attention is no such function by its numbers alone: of `softmax(q k^T) v` half goes to
-the values and a quarter to queries and keys, which the derivative would give the whole
-each. Such a call is taken for attention by its shapes and its name.
+For attention that would be wrong: of `softmax(q k^T) v` half goes to the values and a
+quarter to queries and keys, while the derivative would give each of them all. Such a
+call is taken for attention by its shapes and its name.
 """
 
 from __future__ import annotations

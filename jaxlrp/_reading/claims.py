@@ -46,7 +46,7 @@ class Claims:
         activated: bool = False,
         residual: bool = False,
     ) -> Place:
-        """What a composite is told of a step with this main equation."""
+        """What a composite is told about a step with this main equation."""
         sources = self.active_inputs(equation) if signals is None else list(signals)
         return Place(
             role,
@@ -81,7 +81,7 @@ class Claims:
     def absorb(self, members: Iterable[int], last: int) -> None:
         """Marks what only lies inside a unit that ends in equation `last`."""
         inside = set(members)
-        # An equation whose result is read outside, too, stays a step of its own.
+        # An equation whose result is read outside, too, stays its own step.
         while outside := {
             j
             for j in inside - {last}
@@ -98,8 +98,8 @@ def held_operands(
 ) -> tuple[int, ...]:
     """Operands of a product or quotient of two active values that are held constant.
 
-    A divisor always; a factor where it is a statistic made a scale (the `rsqrt` of a
-    variance) and the other is not.
+    A divisor always; a factor where it is a statistic turned into a scale (the `rsqrt`
+    of a variance) and the other is not.
     """
     if entry.kind is not Kind.ELEMENTWISE or len(equation.inputs) != 2:
         return ()

@@ -1,4 +1,4 @@
-"""What reading is told, what it has found, and what it need not work out twice."""
+"""What reading is told, what it has found, and what it need not compute twice."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Options:
     Attributes:
       constants: patterns of scopes in which nothing carries relevance.
       strict: raise where relevance meets a primitive without a rule.
-      by_scope: tell the scopes of calls that are kept apart.
-      by_depth: count the layers in front of each value.
-      keep: keep large calls that are repeated; else all are written out.
+      by_scope: distinguish the scopes of calls that are kept.
+      by_depth: count the layers before each value.
+      keep: keep large calls that are repeated; else all are inlined.
     """
 
     constants: tuple[str, ...] = ()

@@ -28,17 +28,17 @@ class Facts:
 
     Attributes:
       active: relevance can pass through it to an attributed input.
-      symbolic: the same of an integer or boolean (a token's id), beside it: it names
-        what is looked up, and relevance has no multiple of it to be.
+      symbolic: the same of an integer or boolean (a token's id), instead: it names what
+        is looked up, and relevance cannot be a multiple of it.
       cut: it depends on an attributed input, but relevance cannot pass.
       layered: a layer lies between it and every attributed input.
-      depth: how many layers lie on the longest way to it, if that is asked for.
+      depth: how many layers lie on the longest path to it, if that is asked for.
       nonnegative: it is `>= 0` whatever the numbers.
       at_most_one: it is `<= 1` whatever the numbers.
       is_one: it is 1 everywhere.
       is_nan: it is true where some number is NaN and nowhere else.
       reduced: it is a statistic: all that is active in it came through a reduction.
-      rooted: it is a statistic made a scale by a root or a reciprocal.
+      rooted: it is a statistic turned into a scale by a root or a reciprocal.
       varies: the axes along which an inactive value is not constant.
     """
 
@@ -57,7 +57,7 @@ class Facts:
 
     @property
     def carries(self) -> bool:
-        """Can relevance pass, as a multiple of it or beside it?"""
+        """Can relevance pass, as a multiple of it or in its shadow?"""
         return self.active or self.symbolic
 
     def join(self, other: Facts) -> Facts:
@@ -229,7 +229,7 @@ def _inactive(
 
 
 def _is_cut(entry: Entry | None, out: Value, operands: Sequence[Facts]) -> bool:
-    """Is an inactive result made of the input? What an index picks is a constant."""
+    """Does an inactive result depend on the input? What an index picks is constant."""
     if entry is not None and entry.origin is not None and is_real(out.aval):
         return any(operands[i].cut for i in entry.linear_in(len(operands)))
     return any(f.cut or f.symbolic for f in operands)
@@ -252,8 +252,8 @@ def passes_symbols(
 ) -> bool:
     """Is what the equation makes of symbols still about what they name?
 
-    A comparison is where it looks for them in a list that lies along an axis of its
-    own, as a one-hot code does; a test for one value (a mask) is not.
+    A comparison is where it looks for them in a list that lies along its own axis, as a
+    one-hot code does; a test for one value (a mask) is not.
     """
     if entry is None or entry.kind is Kind.REFUSED:
         return True  # to be explained, or refused
@@ -315,7 +315,7 @@ def _active(
         return Facts(active=True, layered=layered)
     signs = [f.nonnegative for f in operands]
     if entry.selects and operands[0].is_nan:
-        signs = [True, signs[1], True]  # the sign of a NaN is anyone's
+        signs = [True, signs[1], True]  # the sign of a NaN is arbitrary
     nonnegative = entry.nonnegative(signs, equation.params)
     nonnegative = nonnegative or _is_rest_of_one(entry, operands)
     same = len({id(v) for v in equation.inputs}) == 1
@@ -378,7 +378,7 @@ def _is_at_most_one(entry: Entry | None, operands: Sequence[Facts]) -> bool:
 
 
 def _depth(entry: Entry | None, operands: Sequence[Facts], context: Context) -> int:
-    """One more behind a layer; zero where no rule asks: like blocks stay alike."""
+    """One more after a layer; zero where no rule asks: equal blocks stay equal."""
     if not context.options.by_depth:
         return 0
     actives = [f for f in operands if f.active]
@@ -388,7 +388,7 @@ def _depth(entry: Entry | None, operands: Sequence[Facts], context: Context) -> 
 
 
 def _is_sum_of_squares(equation: Equation, entry: Entry) -> bool:
-    """Of a contraction of `x` with itself: `x.x`, and no matrix of all products?"""
+    """Is a contraction of `x` with itself `x.x`, not a matrix of all products?"""
     assert entry.kernel_axes is not None
     ndims = tuple(len(aval_of(v).shape) for v in equation.inputs)
     axes = [entry.kernel_axes(equation.params, k, ndims) for k in (0, 1)]

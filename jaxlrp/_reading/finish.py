@@ -1,8 +1,8 @@
-"""The end of reading: where relevance is needed, and beside what a shadow is carried.
+"""The end of reading: where relevance is needed, and which values carry a shadow.
 
 One pass backwards over a program's steps. It drops dead steps, marks those that no
 relevance reaches, reads the bodies of control flow for what their results receive, and
-places shadows: zeros beside values, for rules that are no multiple of the value.
+places shadows: zeros alongside values, for rules that are not multiples of the value.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jaxlrp.rules import Rule
 ReadBody = Callable[
     [Program, Sequence[Facts], tuple[bool, ...], tuple[bool, ...]], Reading
 ]
-"""Reads a body, for the outputs that receive relevance and that hand out shadows."""
+"""Reads a body, for the outputs that receive relevance and that return shadows."""
 
 
 def finish(
@@ -68,7 +68,7 @@ def finish(
         shadowed.update(_shadows(step, rule, receivers, shadowed))
         alive.update(step.operands)
         below.update(_read_below(step, rule))
-        arriving = below | shadowed  # beside zeros, too, relevance passes a ReLU
+        arriving = below | shadowed  # at zeros, too, relevance passes a ReLU
         if step.layer is not None and arriving.isdisjoint(step.outputs):
             step = dataclasses.replace(step, rectified=True)
         done.append(step)
@@ -77,7 +77,7 @@ def finish(
 
 
 def _with_passing(steps: Sequence[Step], composite: Composite) -> list[Step]:
-    """A ReLU need not do again what the factor of the layer before it does: cut.
+    """A ReLU need not repeat what the factor of the layer before it does: cut.
 
     Of rectified layers all readers are ReLUs that have the derivative's rule.
     """
@@ -114,7 +114,7 @@ def _read_below(step: Step, rule: Rule | None) -> set[Value]:
 
 
 def is_rectifier(equation: Equation) -> bool:
-    """Is it `max(x, 0)`, as it stands or as `jax.nn.relu`?"""
+    """Is it `max(x, 0)`, directly or as `jax.nn.relu`?"""
     body = _compat.called_jaxpr(dict(equation.params))
     if body is not None and len(equation.inputs) == 1:
         inner = flatten(body, keep=False)
@@ -148,7 +148,7 @@ def _writes(step: Step) -> bool:
 
 
 PASSING = frozenset({"structural", "selection", "scale"})
-"""Roles that act on a shadow element by element, as on the value, under any rule."""
+"""Roles that act on a shadow elementwise, as on the value, under any rule."""
 
 
 def _shadows(
@@ -173,9 +173,9 @@ def _shadows(
 
 
 def passes_shadow(step: Step, rule: Rule | None) -> bool:
-    """Does the step hand its output's shadow on to its signals' shadows?
+    """Does the step pass its output's shadow on to its signals' shadows?
 
-    All others take relevance in: they make it a multiplier of their output.
+    All others consume relevance: they turn it into a multiplier of their output.
     """
     if step.role in PASSING or step.exact:
         return True
@@ -223,7 +223,7 @@ def _with_bodies(
 
 
 def _body_shadows(step: Step) -> set[Value]:
-    """The operands that some body wants a shadow of."""
+    """The operands of which some body needs a shadow."""
     inputs = step.main.inputs[bodies_of(step.main).given]
     return {
         v

@@ -1,4 +1,4 @@
-"""Recognising layers: a contraction or sum, and the affine chain behind it."""
+"""Recognising layers: a contraction or sum, and the affine chain after it."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def claim_layers(claims: Claims, composite: Composite) -> dict[int, Step]:
 def _chain(
     index: int, position: int, entry: Entry, claims: Claims, composite: Composite
 ) -> tuple[LayerForm, list[int]]:
-    """The affine chain behind a head: what is the layer's own bias and scale.
+    """The affine chain after a head: the layer's own bias and scale.
 
     It ends where the value is used twice, where elements repeat, at a batch norm that
-    has a rule of its own, and at a constant that is not the layer's (a positional
-    embedding varies over positions, a bias only over the kernel's axes).
+    has its own rule, and at a constant that is not the layer's (a positional embedding
+    varies over positions, a bias only over the kernel's axes).
     """
     head = claims.program.equations[index]
     (value,) = head.outputs
@@ -70,7 +70,7 @@ def _chain(
         links.append(link)
         members.append(uses[0])
         layout, (value,) = after, equation.outputs
-    # Changes of shape behind the last scale or shift are steps of their own.
+    # Changes of shape after the last scale or shift are their own steps.
     while links and links[-1].kind == "structural":
         layout = links.pop().layout
         members.pop()
@@ -78,10 +78,10 @@ def _chain(
 
 
 def _parts_at_sum(link: Link, links: list[Link], claims: Claims) -> bool:
-    """Does the sum over devices keep apart what lies in front of and behind it?
+    """Does the sum over devices separate what lies before and after it?
 
-    A bias in front of it is added once on each device. A factor behind it can be
-    folded into each device's weights where it is the same on all of them.
+    A bias before it is added once on each device. A factor after it can be folded into
+    each device's weights where it is the same on all of them.
     """
     if link.kind == "total":
         return any(before.kind == "shift" for before in links)
@@ -94,7 +94,7 @@ def _parts_at_sum(link: Link, links: list[Link], claims: Claims) -> bool:
 
 
 def _is_summand(link: Link, claims: Claims, composite: Composite) -> bool:
-    """Is a shift's constant a layer of constants, and no bias, for rules that care?
+    """Is a shift's constant a layer of constants, not a bias, for rules that care?
 
     In a recurrent network's first step it is what the state at the start adds; in a
     loop that state may be active, and the same addition is a sum.
@@ -108,7 +108,7 @@ def _is_summand(link: Link, claims: Claims, composite: Composite) -> bool:
 
 
 def is_contracted(constant: Atom, claims: Claims) -> bool:
-    """Is a constant what a layer makes of constants, as of a state at the start?"""
+    """Is a constant what a layer computes from constants, such as an initial state?"""
     seen, queue = set(), [constant] if isinstance(constant, Value) else []
     while queue:
         index = claims.producer.get(queue.pop())
@@ -135,7 +135,7 @@ def _head_layout(head: Equation, position: int, entry: Entry) -> Layout:
 def _link(
     equation: Equation, value: Value, layout: Layout, head: Entry, claims: Claims
 ) -> tuple[Link | None, Layout | None]:
-    """The next link of a chain and the layout behind it, or Nones where it ends."""
+    """The next link of a chain and the layout after it, or Nones where it ends."""
     if sum(claims.active(v) for v in equation.inputs) != 1:
         return None, None
     entry = claims.entry(equation)

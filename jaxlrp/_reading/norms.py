@@ -1,10 +1,10 @@
 """Recognising whole normalisations, where a composite has a rule for them as one unit.
 
 By default a layer norm is read equation by equation: its mean, the difference, the
-division by a statistic, its weights. Two conventions speak of the whole: relevance
-passes it unchanged (`Pass`), or all its statistics are constants
-(`Detach(mean=True)`). A batch norm, a scale and shift by constants, is folded into the
-layer in front of it unless a composite gives it a rule of its own.
+division by a statistic, its weights. Two conventions concern the unit: relevance passes
+it unchanged (`Pass`), or all its statistics are constants (`Detach(mean=True)`). A
+batch norm, a scale and shift by constants, is folded into the layer before it unless a
+composite gives it its own rule.
 """
 
 from __future__ import annotations
@@ -96,11 +96,11 @@ def _moves(index: int, claims: Claims) -> bool:
 def _affine(
     index: int, claims: Claims, moves: bool = False
 ) -> tuple[int, tuple[int, ...]]:
-    """The scales and the shift by constants behind an equation: (last, those between).
+    """The scales and the shift by constants after an equation: (last, those between).
 
-    Whatever is added behind the shift is an embedding and no part of a norm. With
-    `moves` the shape may change in between, as where a group norm's groups are put
-    together; what follows then varies over features, along one axis.
+    Whatever is added after the shift is an embedding and not part of a norm. With
+    `moves` the shape may change in between, as where a group norm's groups are merged;
+    what follows then varies over features, along one axis.
     """
     behind: list[int] = []
     pending: list[int] = []
@@ -142,7 +142,7 @@ def _is_of_features(index: int, claims: Claims) -> bool:
 
 
 def affine_kind(index: int, claims: Claims) -> str | None:
-    """`scale` or `shift`, by a constant that is no single number; or `cast`."""
+    """`scale` or `shift`, by a constant that is not a single number; or `cast`."""
     equation = claims.program.equations[index]
     entry = claims.entry(equation)
     active = [claims.active(v) for v in equation.inputs]
@@ -163,7 +163,7 @@ def affine_kind(index: int, claims: Claims) -> str | None:
 def begins_batch_norm(index: int, claims: Claims) -> bool:
     """Does a batch norm begin here: a scale, or a shift, a scale and a shift?
 
-    A shift in front of a lone scale is the layer's own bias.
+    A shift before a lone scale is the layer's own bias.
     """
     kinds = [affine_kind(index, claims)]
     if kinds[0] in (None, "cast"):
@@ -178,7 +178,7 @@ def begins_batch_norm(index: int, claims: Claims) -> bool:
 
 
 def claim_batch_norms(claims: Claims, composite: Composite) -> dict[int, Step]:
-    """Batch norms that have a rule of their own, by their last equation."""
+    """Batch norms that have their own rule, by their last equation."""
     if all(isinstance(a.rule, Merge) for a in composite.of_role("batch_norm")):
         return {}
     steps: dict[int, Step] = {}
@@ -197,6 +197,6 @@ def claim_batch_norms(claims: Claims, composite: Composite) -> dict[int, Step]:
 
 
 def stays_merged(equation: Equation, claims: Claims, composite: Composite) -> bool:
-    """Is the batch norm that begins here folded into the layer in front of it?"""
+    """Is the batch norm that begins here folded into the layer before it?"""
     place = claims.place(equation, "batch_norm")
     return isinstance(composite.rule(place), Merge)

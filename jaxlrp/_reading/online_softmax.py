@@ -1,4 +1,4 @@
-"""Recognising softmax whose maximum is no maximum of its scores alone.
+"""Recognising softmax with a running maximum (online attention, sinks).
 
 Attention by chunks keeps a running maximum `m`, a sum `l` and a mix of values `a`:
 
@@ -10,12 +10,11 @@ of these `m` is arbitrary: it cancels in the quotient, whatever it is. So it cou
 constant, and what is left is a softmax that is divided last, across loops.
 
 Whether it cancels is a matter of types. A value is a `maximum`; the `argument` of an
-exponential that a maximum is subtracted from; a `weight`, of degree one in `exp(-m)`,
-a `total` of these, or a `mix` of values by these; a `factor` between two maxima, or its
+exponential that a maximum is subtracted from; a `weight`, of degree one in `exp(-m)`, a
+`total` of these, or a `mix` of values by these; a `factor` between two maxima, or its
 `exponent`; an `inverse` of weights; a `share` of one total in another. A weight or a
-mix that is divided by a total is a plain value again. A maximum from which anything
-comes that has no type cancels nowhere, nor does one that differs among weights that
-are summed.
+mix that is divided by a total is a plain value again. A maximum cancels nowhere if
+anything without a type comes from it, or if it differs among weights that are summed.
 """
 
 from __future__ import annotations
@@ -103,7 +102,7 @@ def find_running(
     sheet = _Sheet(context)
     types = [PLAIN if f.active else CONSTANT for f in inputs]
     for result in _typed(program, inputs, types, sheet):
-        sheet.escaped.update(result.origins)  # an output is anyone's
+        sheet.escaped.update(result.origins)  # anyone may read an output
     _spread(sheet.escaped, sheet.groups)
     _spread(sheet.running, sheet.groups)
     found = sheet.running - sheet.escaped
@@ -147,7 +146,7 @@ def _spread(members: set[Equation], groups: set[Origins]) -> None:
 
 
 def _role(role: str, mixed: bool) -> str:
-    """A sum of weights hands on what the mix hands to them, by the same rule."""
+    """A sum of weights passes on what the mix passes to them, by the same rule."""
     if role == "sum":
         return "bilinear" if mixed else "softmax"
     return {"weight": "softmax", "mix": "gradient"}[role]
@@ -200,7 +199,7 @@ def _of_bodies(
     given[how.slices] = [_of_one(t, sheet) for t in given[how.slices]]
 
     def after(carry: list[Type]) -> tuple[list[Type], None]:
-        # What a carry is is known in the end; until then nothing is written down.
+        # The type of a carry is known in the end; until then nothing is written down.
         draft = _Sheet(sheet.context)
         given[how.carried] = carry
         outs = _typed(body, inputs, given, draft)
@@ -214,7 +213,7 @@ def _of_bodies(
 
 def _of_one(stack: Type, sheet: _Sheet) -> Type:
     """The type of one of the slices along the first axis."""
-    if 0 in stack.along:  # maxima of their own
+    if 0 in stack.along:  # their own maxima
         sheet.escaped.update(stack.origins)
         return PLAIN
     return stack._replace(along=frozenset(axis - 1 for axis in stack.along))
@@ -309,7 +308,7 @@ def _of_role(entry: Entry | None, kinds: Sequence[str], kind: str) -> str | None
     if entry.kind is not Kind.ELEMENTWISE:
         return None
     if kind == "mix" and set(kinds) == {"plain", "weight"}:
-        return None  # a product as any other: of a weight and its value
+        return None  # a product like any other: of a weight and its value
     if kind in ("argument", "weight", "total", "share", "inverse"):
         return "weight"
     mixed = kind == "mix" or {"mix", "share"} & set(kinds)

@@ -61,11 +61,12 @@ def read(
       active: which of its inputs are attributed.
       composite: the rules; only their kinds matter here, not their numbers.
       relevant: which outputs relevance comes from; all by default.
-      shadow_outputs: relevance arrives beside the outputs, not as a multiple of them.
+      shadow_outputs: relevance arrives in the outputs' shadows, not as a multiple of
+        them.
       strict: raise where there is no rule; else such steps have the role `unexplained`.
-      by_scope: tell the scopes of calls that are kept apart, at the price of reading
+      by_scope: distinguish the scopes of calls that are kept, at the price of reading
         each; otherwise only where the composite asks for scopes.
-      keep: keep large calls that are repeated; else all are written out.
+      keep: keep large calls that are repeated; else all are inlined.
 
     Returns:
       The reading.
@@ -110,7 +111,7 @@ def _asks_for_coefficients(composite: Composite) -> bool:
 
 
 def _patterns(composite: Composite) -> set[str]:
-    """The scopes that a composite speaks of."""
+    """The scopes that a composite names."""
     own = {a.scope for a in composite.assignments if a.scope is not None}
     return own | set(composite.constants)
 
@@ -323,8 +324,8 @@ def _activation_gates(
 def _claim_held_gates(claims: Claims, composite: Composite) -> None:
     """Products of a held gate with what a layer makes of constants are constants.
 
-    In a recurrent network's first step such a constant is what the state at the start
-    gives; in a loop that state is active, and the same product's gate is held.
+    In a recurrent network's first step such a constant comes from the initial state; in
+    a loop that state is active, and the same product's gate is held.
     """
     for i, equation in enumerate(claims.program.equations):
         entry = claims.entry(equation)
@@ -345,7 +346,7 @@ def _claim_held_gates(claims: Claims, composite: Composite) -> None:
 def _activated(
     units: Mapping[int, Step], composite: Composite, claims: Claims
 ) -> frozenset[Value]:
-    """The values that activations read and nothing else, if a rule asks for that."""
+    """The values that only activations read, if a rule asks for that."""
     if all(a.activated is None for a in composite.assignments):
         return frozenset()
     found = set()

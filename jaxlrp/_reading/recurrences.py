@@ -1,18 +1,18 @@
 """Recognising recurrences: layers that meet the same weights again along a path.
 
-A recurrent network applies one matrix to what it has made itself, whether a loop
-carries the state or the steps are written out. What a rule does once is done again
-there at each step, so that a small amplification grows without bound. A layer lies in a
-recurrence if some path of the program passes its weights twice.
+A recurrent network applies one matrix to its own results, whether a loop carries the
+state or the steps are unrolled. There, what a rule does is repeated at each step, so
+that a small amplification grows without bound. A layer lies in a recurrence if some
+path of the program passes its weights twice.
 
 One walk forwards finds for each value the weights on its paths, a set as the bits of an
-integer. Weights are the same if they are the same value, or made in the same way of the
-same values. Those that a loop takes anew in each iteration, as a stack of layers in a
-`scan`, are others each time.
+integer. Weights are the same if they are the same value, or computed in the same way
+from the same values. Those that a loop slices in each iteration, as a stack of layers
+in a `scan`, differ each time.
 
 A layer whose result is added to that of a recurrent layer lies in the recurrence too:
-the input's projection in `tanh(W x + U h)`. It is met at each step, and where the two
-cancel it amplifies as much, wherever it was computed: in the loop or ahead of it.
+the input's projection in `tanh(W x + U h)`. It occurs at each step, and where the two
+cancel it amplifies as much, wherever it was computed: in the loop or before it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Known:
     Attributes:
       passed: the weights on its paths, as bits.
       terms: the weights of the layers that it is a sum of, gated or not, as bits.
-      key: how it is made, if it is made of constants.
+      key: how it is computed, if it depends on constants only.
       loops: the loops in whose iterations it is not the same, as bits.
     """
 
@@ -54,7 +54,7 @@ class _Sheet:
       context: of reading: the programs of bodies are the same as there.
       bits: the bit of each matrix of weights.
       loops: the bit of each loop.
-      varying: by loop, the weights that are others in each of its iterations.
+      varying: by loop, the weights that differ in each of its iterations.
       users: the layers of each matrix.
       again: the weights that some path passes twice.
       sums: of each sum of layers, their weights, as bits.
@@ -163,7 +163,7 @@ def _keeps_terms(entry: Entry) -> bool:
 
 
 def _made(equation: Equation, operands: Sequence[_Known]) -> list[_Known]:
-    """What is made of constants in the same way is the same constant."""
+    """What is computed from constants in the same way is the same constant."""
     loops = 0
     for operand in operands:
         loops |= operand.loops
@@ -255,7 +255,7 @@ def _of_loop(
 
 
 def _taken(equation: Equation, i: int, split: int, stack: _Known) -> Hashable:
-    """What an iteration takes: its part of a stack, or what the last one has made."""
+    """What an iteration takes: its part of a stack, or the last one's result."""
     if i < split or stack.key is None:
         return "carried", equation, i
     return "taken", stack.key

@@ -1,7 +1,7 @@
 """What the forward pass keeps for the reverse pass, where there is a choice.
 
 JAX keeps what the reverse pass reads. An activation's factor is `y / x`: it reads its
-root `x`, or what `x` is made of again, and its result or what that is made of.
+root `x`, or what `x` is recomputed from, and its result or what that is computed from.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _FAR = 4
 _IN_PLACE = (Kind.STRUCTURAL, Kind.ELEMENTWISE)
 
 _NEAR = 5
-"""So many steps in a row are enough from an activation to the layers in front of it."""
+"""So many steps in a row are enough from an activation to the layers before it."""
 
 
 def with_kept(steps: Sequence[Step], composite: Composite) -> tuple[Step, ...]:
-    """What roots are made of again (`Step.origin`), which results stay (`kept_on`)."""
+    """What roots are remade from (`Step.origin`), which results stay (`kept_on`)."""
     makers = {v: step for step in steps for v in step.outputs}
     factors = _factors(steps, composite)
     results = {v for s in steps if _keeps_result(s, composite) for v in s.outputs}
@@ -65,7 +65,7 @@ def _keeps_result(step: Step, composite: Composite) -> bool:
 
 
 def _of_less(root: Value, makers: Mapping[Value, Step]) -> tuple[Equation, ...]:
-    """Equations that make the root of a value of at most half its size, if any do.
+    """Equations that compute the root from a value of at most half its size, if any do.
 
     In `exp(step * decay)` it is the product of a step for each channel and a decay for
     each channel and state: to keep the step costs nothing, to keep the root does.
@@ -95,9 +95,9 @@ def _size(value: Value) -> int:
 def _of_kept(
     root: Value, makers: Mapping[Value, Step], kept: set[Value], composite: Composite
 ) -> tuple[Equation, ...]:
-    """Equations that make the root of what is kept anyway, if any do.
+    """Equations that compute the root from what is kept anyway, if any do.
 
-    That are factors of products, and what layers give under epsilon. In a recurrent
+    These are factors of products, and what layers give under epsilon. In a recurrent
     network gates are functions of parts of `W x + U h`, and the state's is one of
     `f c + i g`.
     """
@@ -122,13 +122,13 @@ def _of_kept(
 
 
 def _is_made_again(step: Step, composite: Composite) -> bool:
-    """Is it little work, and on one device, to make the result again?"""
+    """Is it little work, and on one device, to recompute the result?"""
     if len(step.equations) > 1 or step.layer is not None or step.bodies:
         return False
     if step.role == "structural":
         entry = lookup(step.main.primitive)
         moves = entry is not None and entry.kind is Kind.STRUCTURAL
-        # What keeps the shape may move to other devices, or mark a place.
+        # What keeps the shape may move to other devices, or mark a position.
         shapes = {aval_of(v).shape for v in (step.main.inputs[0], *step.outputs)}
         return moves and len(shapes) > 1
     sums = step.role == "sum" and isinstance(step.rule(composite), rules.LRP0)

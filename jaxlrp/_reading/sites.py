@@ -7,7 +7,7 @@ Three kinds of value have a name, below the named scopes that they lie in:
 - the result of a softmax that goes into a contraction: `scope/path/attention_map`.
 
 Several values of one name get numbers, `name#0`, `name#1`, in the program's order. The
-values inside of a step, between a contraction and its bias say, cannot be seen.
+values inside a step, between a contraction and its bias say, cannot be seen.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Site:
 
     Attributes:
       name: the name, unique in a program.
-      address: the value, behind the steps that it lies inside of, each with the number
-        of its body: `(step, 0, value)`.
+      address: the value, preceded by the steps that contain it, each with the number of
+        its body: `(step, 0, value)`.
       lengths: of the loops that it lies in, from the outermost.
       problem: why its relevance cannot be seen, or None.
     """
@@ -80,10 +80,10 @@ def find_sites(reading: Reading) -> tuple[Site, ...]:
     """All sites of a program and of the bodies in it, in the program's order.
 
     Args:
-      reading: the program, read; calls in it that were kept are not looked into.
+      reading: the program, read; calls in it that were kept are not examined.
 
     Returns:
-      The sites, those that lie in a loop or branch in place of it.
+      The sites, those that lie in a loop or branch instead of it.
     """
     found = list(_in_program(reading, (), ()))
     counts = collections.Counter(s.name for s in found)
@@ -174,7 +174,7 @@ def _in_program(
             yield from sites
         for v in dict.fromkeys(v for e in step.equations for v in e.outputs):
             if v in inner and v in step.outputs:
-                continue  # where the unit that holds it is met
+                continue  # where the unit that contains it is met
             problem = None
             if not step.signals or not reading.is_active(v):
                 problem = NOTHING
@@ -209,7 +209,7 @@ def _below(equation: Equation, name: str) -> str:
 
 
 def _leaving(reading: Reading) -> Iterator[tuple[Value, str]]:
-    """Values that are read outside of a scope that they come from, with its name.
+    """Values that are read outside a scope that they come from, with its name.
 
     Of a scope's values only those that relevance can pass have its name, if any can.
     """
@@ -260,13 +260,13 @@ def _attention_maps(reading: Reading) -> dict[Value, Equation]:
 
 
 _LIGHT = ("softmax", "structural", "scale", "shift", "selection")
-"""Roles that leave an attention map one: masks, dropout, casts, constants."""
+"""Roles that keep an attention map one: masks, dropout, casts, constants."""
 
 
 def _softmax_behind(
     atom: Any, producer: Mapping[Value, Step], reading: Reading
 ) -> Value | None:
-    """The result of a softmax that an operand is, but for masks, casts and shapes."""
+    """The softmax result that an operand is, except for masks, casts and shapes."""
     while not isinstance(atom, Literal):
         step = producer.get(atom)
         if step is None:
@@ -282,7 +282,7 @@ def _softmax_behind(
 
 
 def _ends(step: Step, reading: Reading) -> bool:
-    """Is it the division by the sum, or the exponential behind a log-softmax?"""
+    """Is it the division by the sum, or the exponential after a log-softmax?"""
     if len(step.equations) > 1:
         return True
     entry = lookup(step.main.primitive)

@@ -15,9 +15,9 @@ from jaxlrp.rules import Pass
 def claim_softmax(claims: Claims, composite: Composite) -> dict[int, Step]:
     """Exponentials that are summed, and what divides by the sum or takes its log.
 
-    Equation by equation the derivative is the softmax's own, so they only have to be
-    kept from being taken for activations and normalisers. `x - max(x)` belongs here
-    too: it is exactly zero at the largest entry, and no rule may divide by it.
+    Equation by equation the derivative is the softmax's own, so they must only not be
+    taken for activations and normalisers. `x - max(x)` belongs here too: it is exactly
+    zero at the largest entry, and no rule may divide by it.
 
     A rule for the whole softmax (`Pass`) makes it one step, by its last equation.
     """
@@ -102,8 +102,9 @@ def _weighted(found: set[int], claims: Claims) -> set[Value]:
 def _divided_last(index: int, members: set[int], claims: Claims) -> dict[int, str]:
     """Roles in `(e @ v) / sum(e)`, a softmax whose division comes last.
 
-    The sum is `e @ 1`. It hands on the part of its relevance that `e @ v` hands to `e`,
-    by the same rule, and nothing is held of the quotient: that is softmax's derivative.
+    The sum is `e @ 1`. It passes on the part of its relevance that `e @ v` passes to
+    `e`, by the same rule, and nothing in the quotient is held: that is softmax's
+    derivative.
     """
     equations = claims.program.equations
     found = _follow(index, claims)[1]
@@ -119,7 +120,7 @@ def _divided_last(index: int, members: set[int], claims: Claims) -> dict[int, st
 
 
 def _of_logarithm(end: int, claims: Claims) -> set[int]:
-    """What makes a softmax again of a logarithm: `exp(x - log(sum))`, and the shift."""
+    """What makes a softmax of a logarithm: `exp(x - log(sum))`, and the shift."""
     equations = claims.program.equations
     if not claims.entry(equations[end]).logarithm:
         return set()

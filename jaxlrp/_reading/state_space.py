@@ -1,10 +1,10 @@
-"""Recognising the coefficients of a state space: its matrices, made of the input.
+"""Recognising the coefficients of a state space: its matrices, computed from the input.
 
 A selective state space is a chain of products, `y = sum_n C_n A_n (x B_n)`, with
-recurrences between them, in which `x` is the signal. What tells `B` and `C` from it are
-their axes. `C` is summed over the state's axis `n` with a state that was made by an
-outer product along `n`: of the signal, which has an axis that `C` lacks and has not
-`n`, and of `B`, which has `n` and lacks that axis.
+recurrences between them, in which `x` is the signal. What distinguishes `B` and `C`
+from it are their axes. `C` is summed over the state's axis `n` with a state that was
+made by an outer product along `n`: of the signal, which has an axis that `C` lacks and
+lacks `n`, and of `B`, which has `n` and lacks that axis.
 
 So from each sum of products over an axis a walk goes backwards from either factor,
 through whatever keeps the axes apart, loops and calls too, and looks for such an outer
@@ -90,7 +90,7 @@ class _Page:
 
     Attributes:
       facts: what is known of its values.
-      spread: the axes along which a value is no mere repetition.
+      spread: the axes along which a value is not merely repeated.
       producer: the equations by result.
       sheet: shared by all programs.
     """
@@ -104,7 +104,7 @@ class _Page:
         return [facts_of(v, self.facts).active for v in equation.inputs]
 
     def axes(self, equation: Equation, position: int) -> dict[int, int]:
-        """`{axis of the result: axis of an operand}`, where it is no repetition."""
+        """`{axis of the result: axis of an operand}`, where it is not a repetition."""
         own = _spread_of(equation.inputs[position], self.spread)
         found = axes_of(equation, position) or {}
         return {out: axis for out, axis in found.items() if axis in own}
@@ -144,7 +144,7 @@ def _spread_of(atom: Atom, spread: Mapping[Value, frozenset[int]]) -> frozenset[
 def _spread(
     program: Program, inputs: Sequence[frozenset[int]]
 ) -> dict[Value, frozenset[int]]:
-    """The axes along which each value of a program is no mere repetition."""
+    """The axes along which each value of a program is not merely repeated."""
     spread = dict(zip(program.inputs, inputs, strict=True))
     spread.update((v, every_axis(v)) for v, _ in program.constants)
     for equation in program.equations:
@@ -199,7 +199,7 @@ def _walk_back(
 def _back(
     equation: Equation, given: Sequence[Marks], page: _Page
 ) -> Iterator[tuple[Atom, Marks]]:
-    """What an equation hands on to its operands of the marks of its results."""
+    """What an equation passes on to its operands of the marks of its results."""
     entry = lookup(equation.primitive)
     active = page.active(equation)
     if entry is None or not any(active):
@@ -218,7 +218,7 @@ def _back(
     if not entry.linear(active) and not (divides and active[0]):
         return
     places = [0] if divides else [i for i, a in enumerate(active) if a]
-    if len(places) > 1:  # a sum is no product, wherever its terms come from
+    if len(places) > 1:  # a sum is not a product, wherever its terms come from
         marks = frozenset(m for m in marks if not m.walk.seeks)
     for i in places:
         begun = _begun(equation, i) if entry.sums else frozenset()
@@ -226,7 +226,7 @@ def _back(
 
 
 def is_product(equation: Equation, entry: Entry, active: Sequence[bool]) -> bool:
-    """A product of two active values, element by element or as a contraction."""
+    """A product of two active values, elementwise or as a contraction."""
     if list(active) != [True, True] or equation.inputs[0] is equation.inputs[1]:
         return False
     if entry.kind is Kind.CONTRACTION:
@@ -325,7 +325,7 @@ def _through_product(
         if sums and not all(
             m.axis in a for m in own if m.kind == "summed" for a in axes
         ):
-            continue  # a matrix product: its factors differ by nothing but their order
+            continue  # a matrix product: its factors differ only in their order
         for k, handed in _factors(equation, entry, walk, frozenset(own), axes, page):
             given[k].update(handed)
     for k in (0, 1):
@@ -380,7 +380,7 @@ def _factors(
     axes: Sequence[dict[int, int]],
     page: _Page,
 ) -> Iterator[tuple[int, Sequence[_Mark]]]:
-    """Where a walk goes on at a product that it meets, as what."""
+    """Where a walk continues at a product that it meets, and as what."""
     along = next(m.axis for m in marks if m.kind == "summed")
     own = frozenset(m.axis for m in marks if m.kind == "own")
 
@@ -395,7 +395,7 @@ def _factors(
     places = [k for k in (0, 1) if along in axes[k]]
     gate = _gate(equation, entry, page)
     if len(places) == 2:
-        for k in places:  # a coefficient of any sign is told as `C` is
+        for k in places:  # a coefficient of any sign is recognised as `C` is
             if k == gate:
                 continue
             # One walk for all that come here: there are few, however many sums.
@@ -408,7 +408,7 @@ def _factors(
     (other,) = places
     signal = 1 - other
     shared = frozenset(m for m in marks if m.kind == "summed" or m.axis in axes[signal])
-    if len(shared) == 1:  # it has no axis of its own
+    if len(shared) == 1:  # it has no own axis
         verdict = "gate" if gate == signal else "factor"
     else:
         verdict = _verdict(equation, other, along, own, axes, gate == signal, page)

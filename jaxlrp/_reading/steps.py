@@ -44,7 +44,7 @@ _HOLDING = (Detach, SignalTakesAll)
 
 @dataclasses.dataclass(frozen=True)
 class Link:
-    """One equation of the affine chain behind a layer.
+    """One equation of the affine chain after a layer.
 
     Attributes:
       equation: the equation.
@@ -62,7 +62,7 @@ class Link:
 
 @dataclasses.dataclass(frozen=True)
 class LayerForm:
-    """A linear head and the affine chain behind it: `y = S(W x s) + b`.
+    """A linear head and the affine chain after it: `y = S(W x s) + b`.
 
     Attributes:
       head: the contraction or sum.
@@ -90,8 +90,8 @@ class Unit:
     Attributes:
       root: that value, which relevance goes to.
       exact: JAX's derivative already is the role's rule.
-      path: for a whole normalisation, the equations on its signal's way.
-      origin: equations of other steps that make the root of less than itself.
+      path: for a whole normalisation, the equations on its signal's path.
+      origin: equations of other steps that recompute the root from something smaller.
     """
 
     root: Value
@@ -197,12 +197,12 @@ class Step:
 
     @property
     def path(self) -> tuple[Equation, ...]:
-        """The signal's way through a whole normalisation."""
+        """The signal's path through a whole normalisation."""
         return self.form.path if isinstance(self.form, Unit) else ()
 
     @property
     def origin(self) -> tuple[Equation, ...]:
-        """What makes a unit's root again."""
+        """What recomputes a unit's root."""
         return self.form.origin if isinstance(self.form, Unit) else ()
 
     @property
@@ -243,7 +243,7 @@ class Step:
 
     @property
     def sources(self) -> tuple[Value, ...]:
-        """What the root is made of again, where it is."""
+        """What the root is recomputed from, where it is."""
         return _operands(self.origin)
 
     @property
@@ -259,7 +259,7 @@ class Step:
     def rule(self, composite: Composite) -> Rule | None:
         """The rule that `composite` gives, or None where there is no choice.
 
-        The identity on a softmax is one on a whole; a piece has the default.
+        The identity on a softmax is for one claimed as a unit; a piece has the default.
         """
         rule = self._assigned(composite)
         if rule is None:
@@ -285,7 +285,7 @@ class Step:
         """The values that relevance goes to under this rule."""
         if isinstance(rule, Detach) and not (self.held or self.path):
             return ()
-        # The identity on a normaliser that is no whole is one on its signal.
+        # A normaliser not claimed as one unit passes relevance to its signal.
         if self.held and isinstance(rule, (*_HOLDING, Pass)):
             inputs = self.main.inputs
             others = [v for i, v in enumerate(inputs) if i not in self.held]
@@ -293,9 +293,9 @@ class Step:
         return self.signals
 
     def by_relevance(self, rule: Rule | None) -> bool:
-        """Does the rule hand out relevances, to shadows, in this role?
+        """Does the rule give relevances, to shadows, in this role?
 
-        Others hand out multipliers, of which relevance is the multiple by the value.
+        Others give multipliers; relevance is the value times the multiplier.
         """
         if isinstance(rule, Gradient):
             # A selection moves relevance as it moves a gradient.
@@ -319,7 +319,7 @@ class Reading:
       program: the program.
       facts: what is known of each value.
       steps: what to do, in order.
-      shadowed: the values beside which a shadow is carried.
+      shadowed: the values that carry a shadow.
     """
 
     program: Program
@@ -332,7 +332,7 @@ class Reading:
         return not isinstance(atom, Literal) and self.facts[atom].active
 
     def carries(self, atom: Any) -> bool:
-        """Can relevance pass through this operand, or beside it?"""
+        """Can relevance pass through this operand, or its shadow?"""
         return not isinstance(atom, Literal) and self.facts[atom].carries
 
     @property
@@ -342,7 +342,7 @@ class Reading:
 
     @property
     def shadowed_outputs(self) -> tuple[bool, ...]:
-        """Beside which outputs a shadow is handed out."""
+        """Which outputs return a shadow."""
         return tuple(
             isinstance(v, Value) and v in self.shadowed for v in self.program.outputs
         )

@@ -1,8 +1,9 @@
 """Sums of sums: `a + b + c` is one sum of three, however it is bracketed.
 
 Rules that compare the signs of a sum's parts with that of the whole would depend on the
-bracket otherwise. A sum that only another sum reads is part of that; constants that are
-added or subtracted on the way are parts as well, changes of sign and casts are passed.
+bracket otherwise. A sum that only another sum reads is part of that one; constants that
+are added or subtracted on the way are parts as well, changes of sign and casts are
+passed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def claim_sums(
 ) -> dict[int, Step]:
     """Sums and shifts under rules that ask, by the index of their last equation.
 
-    Where one of the `units` ends, as an activation that is written out, is no sum.
+    What ends one of the `units`, such as an activation in primitives, is not one.
     """
     lines = (*composite.of_role("sum"), *composite.of_role("shift"))
     if not any(a.rule.compares_parts or a.residual is not None for a in lines):
@@ -70,7 +71,7 @@ def _signals(equations: Sequence[Equation], claims: Claims) -> tuple[Value, ...]
 def _rules_of(
     index: int, claims: Claims, composite: Composite, role: str = "sum"
 ) -> tuple[Rule, Rule]:
-    """The rules that an equation which adds has, if it is not and if it is residual."""
+    """The rules of an equation that adds, if it is not and if it is residual."""
     equation = claims.program.equations[index]
     places = [claims.place(equation, role, residual=r) for r in (False, True)]
     return composite.rule(places[0]), composite.rule(places[1])
@@ -101,7 +102,7 @@ def _way_to_sum(
     composite: Composite,
     units: Collection[int],
 ) -> list[int]:
-    """Changes of sign and casts, and the sum of the same rules in front of them."""
+    """Changes of sign and casts, and the sum of the same rules before them."""
     way: list[int] = []
     while value in claims.producer and claims.uses[value] == [reader]:
         reader = claims.producer[value]
@@ -118,7 +119,7 @@ def _way_to_sum(
 
 
 def _is_residual(members: set[int], claims: Claims) -> bool:
-    """Is some part of the sum made of another one, as in `x + f(x)`?"""
+    """Is some part of the sum computed from another, as in `x + f(x)`?"""
     own = _equations(members, claims)
     sources = {_uncast(v, claims) for v in _signals(own, claims)}
     return any(_is_made_of(v, sources - {v}, claims) for v in sources)
@@ -138,7 +139,7 @@ def _is_made_of(value: Value, others: set[Value], claims: Claims) -> bool:
     """Does any path lead back from a value to one of the others?"""
     if not others:
         return False
-    # What was made before all of them is made of none.
+    # What was computed before all of them depends on none.
     start = min(claims.producer.get(v, -1) for v in others)
     seen, queue = {value}, [value]
     while queue:
@@ -185,7 +186,7 @@ def _source(value: Value, claims: Claims) -> tuple[Value, bool]:
             if entry.is_sum:
                 break
             weights = True
-        if len(active) > 1:  # parts of one value, put together in another order
+        if len(active) > 1:  # parts of one value, joined in another order
             found = [_source(v, claims) for v in active]
             if entry.kind is not Kind.STRUCTURAL or len({v for v, _ in found}) > 1:
                 break

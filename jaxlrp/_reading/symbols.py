@@ -1,8 +1,8 @@
 """Integers that name something: token ids, and what they look up.
 
-An id has no multiple, so its relevance travels beside it, in a shadow of floats. Where
-an id looks a value up (a row of a table, an element of a one-hot code), what that value
-receives is the id's: `R_id = sum over what it looked up of R`.
+An id has no multiple, so its relevance travels in a shadow of floats. Where an id looks
+a value up (a row of a table, an element of a one-hot code), what that value receives is
+the id's: `R_id = sum over what it looked up of R`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def symbols_of(equation: Equation, claims: Claims) -> tuple[Value, ...]:
 
 
 def _columns(equation: Equation, claims: Claims) -> tuple[int, ...]:
-    """Which columns of an index are symbols, where it was put together of columns.
+    """Which columns of an index are symbols, where it was joined from columns.
 
     `table[rows, ids]` concatenates both, and what it looks up is the ids' alone.
     """

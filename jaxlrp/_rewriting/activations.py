@@ -53,7 +53,7 @@ def _as_it_is(y: Array, aux: Any, c: Array) -> tuple[Array]:
 def _keeping(
     step: Step, phi: Region, env: Environment
 ) -> tuple[Keeping, tuple[Any, ...]]:
-    """What is kept of an activation, and what its root is made of again."""
+    """What is kept of an activation, and what its root is recomputed from."""
     entries = [lookup(e.primitive) for e in phi.equations]
     last = entries[-1]
     points = all(e is not None and e.kind is Kind.ELEMENTWISE for e in entries)

@@ -1,4 +1,4 @@
-"""Scales and shifts of each element that stand alone."""
+"""Elementwise scales and shifts that stand alone."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Traced:
       paths: where in `(args, kwargs)` each of them is.
       attributed: the positions of the attributed leaves among them.
       out_tree: the structure of the output.
-      restore_aux: puts the auxiliary arrays back among what is no array.
+      restore_aux: puts the auxiliary arrays back among what is not an array.
       n_out: how many leaves are output; the rest is auxiliary.
       restore: puts the relevances of the attributed leaves into their arguments' form.
     """
@@ -49,8 +49,8 @@ class Evaluated:
     Attributes:
       outs: the leaves of the output.
       aux: the leaves of the auxiliary output.
-      relevance: from multipliers of `outs`, and relevances beside them or None, to the
-        relevances of the attributed leaves and the cotangents of the taps.
+      relevance: from multipliers of `outs`, and relevances in their shadows or None, to
+        the relevances of the attributed leaves and the cotangents of the taps.
     """
 
     outs: list[Array]
@@ -123,7 +123,7 @@ def _relevance(x: Array, c: Array | None, r: Array | None) -> Array:
 
 
 def seed(target: Any, out_tree: Any, outs: list[Array]) -> tuple[list, list | None]:
-    """The target as (multipliers of the outputs, relevances beside them or None)."""
+    """The target as (multipliers of the outputs, relevances of shadows or None)."""
     out = jax.tree.unflatten(out_tree, outs)
     if callable(target):
         plain = jax.tree.leaves(_targets.relevance(target, out))

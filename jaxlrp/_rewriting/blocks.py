@@ -26,16 +26,16 @@ from jaxlrp._program.program import Equation, Value, aval_of
 from jaxlrp._reading.steps import Reading, Step
 
 LEAST = 24
-"""Steps in a block. To call a function costs as much as some steps do."""
+"""Steps in a block. Calling a function costs as much as some steps do."""
 
 _WINDOW = 6
-"""So many steps in a row, met again, are a sign of a period."""
+"""This many repeated steps in a row are a sign of a period."""
 
 _TRIED = 4
 """Periods that are tried: parts of a period may repeat more often than the whole."""
 
 _DEPTH = 12
-"""How often what lies beside a row of blocks is searched again."""
+"""How often what lies next to a row of blocks is searched again."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def arrange(reading: Reading) -> tuple[Step | Block, ...]:
     if len(steps) < 2 * LEAST:
         return steps
     names: dict[Any, int] = {}
-    # What has no signature is like nothing else.
+    # What has no signature equals nothing else.
     kinds = [
         -i if s is None else names.setdefault(s, len(names) + 1)
         for i, s in enumerate(map(_signature, steps))
@@ -99,7 +99,7 @@ def arrange(reading: Reading) -> tuple[Step | Block, ...]:
 def _rows(
     kinds: Sequence[int], passing: Sequence[int], start: int, stop: int, depth: int
 ) -> Iterator[tuple[int, int, int]]:
-    """Rows of like stretches, `(first step, step behind the last, size of each)`."""
+    """Rows of equal stretches, `(first step, step after the last, size of each)`."""
     if depth == 0 or stop - start < 2 * LEAST:
         return
     found = [
@@ -124,7 +124,7 @@ def _rows(
 
 
 def _periods(kinds: Sequence[int], start: int, stop: int) -> list[int]:
-    """The distances at which most windows of steps are met again."""
+    """The distances at which most windows of steps recur."""
     seen: dict[tuple[int, ...], int] = {}
     distances: collections.Counter[int] = collections.Counter()
     for i in range(start, stop - _WINDOW + 1):
@@ -161,9 +161,9 @@ def crossing(
     weigh: Callable[[Value], int],
     start: int = 0,
 ) -> list[int]:
-    """In front of each item: the weight of what earlier ones made and is read later.
+    """Before each item: the weight of what earlier ones made and is read later.
 
-    `start` is the place of the first item among those that `last` speaks of.
+    `start` is the position of the first item among those in `last`.
     """
     change = [0] * (len(items) + 2)
     for i, item in enumerate(items):
@@ -196,7 +196,7 @@ def _signature(step: Step) -> Hashable | None:
 
 
 def _without_values(part: Any, places: Mapping[int, int]) -> Hashable:
-    """A part of a step; an equation of the step's own is its place there."""
+    """A part of a step; the step's own equations are given by position."""
     if isinstance(part, Value):
         return None
     if isinstance(part, Equation):
@@ -225,9 +225,9 @@ def _equation(equation: Equation) -> Hashable:
 
 
 def _body(equation: Equation) -> str:
-    """What a function with a derivative of its own computes, as a text.
+    """What a function with its own derivative computes, as a text.
 
-    Each call has parameters of its own, which are equal to no other's.
+    Each call has its own parameters, which equal no other's.
     """
     return str(_compat.called_jaxpr(dict(equation.params)))
 

@@ -1,7 +1,7 @@
 """Relevances, values and gradients at sites, and conditions on what passes there.
 
 An operation is put around the value at each site. It has the value, and in the reverse
-pass it tells what passes: the cotangent of an array of zeros beside it is the
+pass it reports what passes: the cotangent of an array of zeros alongside it is the
 relevance, the value, or the gradient. Where a site lies in a loop, the zeros have an
 axis for the loop and are scanned over, so that the cotangents come back stacked.
 """
@@ -81,8 +81,8 @@ admit.defvjp(lambda x, mask: (x, mask), _admit_backward)
 # ---- relevances --------------------------------------------------------------------
 
 Seed = Callable[[list[Array]], tuple[list[Array], list[Array] | None]]
-"""From the leaves of the output to their multipliers, and the relevances beside them or
-None."""
+"""From the leaves of the output to their multipliers, and the relevances in their
+shadows or None."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Question:
     Attributes:
       captured: the sites whose relevance is wanted.
       conditions: for each address, the factors of what passes: arrays, each with the
-        number of axes at its front that belong to loops.
+        number of leading axes that belong to loops.
     """
 
     captured: tuple[Site, ...]
@@ -165,7 +165,7 @@ def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
 def backward_at(
     traced: Traced, run: Run, question: Question
 ) -> tuple[Evaluated, Callable[[Any], dict[str, Array]]]:
-    """Evaluates a traced function and prepares a reverse pass that is asked questions.
+    """Evaluates a traced function and prepares a reverse pass that answers questions.
 
     Args:
       traced: the function.
@@ -213,7 +213,7 @@ def backward_at(
 
 
 def _zeros(site: Site, dtype: Any) -> Array:
-    """Zeros beside what a site holds, on the devices where its values are."""
+    """Zeros for what a site holds, on the devices where its values are."""
     sharding = site.value.aval.sharding
     if not any(sharding.spec):
         return jnp.zeros(site.shape, dtype)
@@ -234,8 +234,8 @@ def relevances(
       traced: the function, traced with `keep=False`.
       composite: the rules; of the kinds that it was traced with.
       sites: from `find_sites(traced.reading)`, those with no `problem`.
-      seed: from the leaves of the output to their multipliers and the relevances
-        beside them, or None for those: `partial(_backward.seed, target, out_tree)`.
+      seed: from the leaves of the output to their multipliers and the relevances in
+        their shadows, or None for those: `partial(_backward.seed, target, out_tree)`.
 
     Returns:
       The relevances of the attributed leaves, and those of the sites by name, of the
@@ -253,7 +253,7 @@ def values_and_gradients(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """The values at sites, and the gradient of `sum(multipliers * outputs)` there.
 
-    The gradient is the network's own, JAX's, by no rule of LRP: `d/dv sum(m y)`.
+    The gradient is the network's own, JAX's, without rules of LRP: `d/dv sum(m y)`.
 
     Args:
       traced: the function, traced with `keep=False`; its composite does not matter.

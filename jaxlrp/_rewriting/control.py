@@ -19,7 +19,7 @@ from jaxlrp._rewriting.while_loop import run_loop
 from jaxlrp.composites import Composite
 
 Evaluate = Callable[..., tuple[list[Any], list[Array | None]]]
-"""`evaluate.evaluate`, handed down so that bodies can be evaluated."""
+"""`evaluate.evaluate`, passed down so that bodies can be evaluated."""
 
 
 def _body(
@@ -39,7 +39,7 @@ def _body(
 def _given(
     step: Step, atoms: Sequence[Any], env: Environment, run: Run
 ) -> tuple[list[Any], list[Array | None]]:
-    """What the bodies are given, and the shadows beside it that any of them wants.
+    """What the bodies are given, and the shadows that any of them needs.
 
     Constants that meet relevance inside are observed.
     """
@@ -118,11 +118,11 @@ def _shard_map(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> An
 def _remat(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
     (reading,) = step.bodies
     params = step.main.params
-    run = dataclasses.replace(run, remat=False)  # the network says it itself
+    run = dataclasses.replace(run, remat=False)  # the network says so itself
     inputs, entering = _given(step, step.main.inputs, env, run)
     shadows = _there(entering)
     if step.main.effectful and not run.quiet:
-        # JAX would run them again with what is worked out again.
+        # JAX would run them again with what is recomputed.
         step.main.bound()(*map(lax.stop_gradient, inputs))
         run = dataclasses.replace(run, quiet=True, jitted={})
     body = jax.checkpoint(
@@ -134,7 +134,7 @@ def _remat(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
 
 
 def _cond(step: Step, env: Environment, run: Run, evaluate: Evaluate) -> Any:
-    """Every branch is given the shadows that any branch wants, and hands out all."""
+    """Every branch is given the shadows that any branch needs, and returns all."""
     index, *atoms = step.main.inputs
     inputs, shadows = _given(step, atoms, env, run)
     asked = [env.wants_shadow(v) for v in step.outputs]
@@ -164,9 +164,9 @@ def _give_carries(
     asked: Sequence[bool],
     start: int,
 ) -> None:
-    """A carry that hands out a shadow takes one too.
+    """A carry that returns a shadow takes one too.
 
-    A body that takes relevance in never reads it. The carries begin at `start`.
+    A body that consumes relevance never reads it. The carries begin at `start`.
     """
     for k, wanted in enumerate(asked, start):
         if wanted and shadows[k] is None:
@@ -176,7 +176,7 @@ def _give_carries(
 def _filled(
     values: Sequence[Any], shadows: Sequence[Array | None], wanted: Sequence[bool]
 ) -> list[Array | None]:
-    """The shadows, with zeros where one is wanted and there is none."""
+    """The shadows, with zeros where one is needed and there is none."""
     return [
         zero_beside(y) if s is None and w else s
         for y, s, w in zip(values, shadows, wanted, strict=True)

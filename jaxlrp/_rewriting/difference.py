@@ -1,6 +1,6 @@
 """The relevance of a difference: of an input to a baseline, for the score's to its own.
 
-It is carried by difference quotients in the place of rules, see `quotients.py`.
+It is carried by difference quotients instead of rules, see `quotients.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the rules of all roles share: an environment, and messages.
 
-A message to a value `y` is a multiplier `c` (relevance `R = y c`) or, beside the value,
-plain relevance `r` at its shadow.
+A message to a value `y` is a multiplier `c` (relevance `R = y c`) or plain relevance
+`r` at its shadow.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from jaxlrp.composites import Composite
 
 Observe = Callable[..., tuple[Array, Array | None]]
 """`observe(place, step, value, shadow, weight=None)`: called at every value a step
-reads ("in"), at its surrogates ("surrogate") and results ("out"), behind a filter of
-its relevances ("kept"), at constants that enter the body of a loop or branch
-("constant"), and with weights at a layer's result for the parts of its relevance that
-have no contributions to go to ("one-sided"); see `jaxlrp._audit`."""
+reads ("in"), at its surrogates ("surrogate") and results ("out"), after a filter of its
+relevances ("kept"), at constants that enter the body of a loop or branch ("constant"),
+and with weights at a layer's result for the parts of its relevance that have no
+contributions to go to ("one-sided"); see `jaxlrp._audit`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Visits:
 
     Attributes:
       visit: `visit(number, arrays, value, shadow)` returns value and shadow, changed.
-      numbers: the number of each address. An address is a value, behind the steps that
-        it lies inside of, each with the number of its body: `(step, 0, value)`.
+      numbers: the number of each address. An address is a value, preceded by the steps
+        that contain it, each with the number of its body: `(step, 0, value)`.
       arrays: what a visit is given, by number. An array has a leading axis for each
         loop around its value that has not been entered yet.
     """
@@ -74,11 +74,11 @@ class Run:
       visits: what is done at named values, or None.
       plain: no rules: the derivative is the network's own, JAX's.
       parameters: the relevance of parameters is asked for too: rules whose surrogates
-        do not depend on them have to give them their part.
+        do not depend on them must give them their part.
       checkpoints: how many carries of a `while` loop are kept on either level.
       quiet: without effects: what is evaluated has been run before.
-      remat: what lies between cuts is worked out again in the reverse pass: False,
-        True, or a policy of `jax.checkpoint` that says what of it is kept.
+      remat: what lies between cuts is recomputed in the reverse pass: False, True, or a
+        policy of `jax.checkpoint` that says what of it is kept.
       staged: the evaluation is traced, to be compiled: equal blocks are one function.
     """
 
@@ -109,7 +109,7 @@ class Run:
 
 
 class Environment:
-    """The values, and the shadows beside them, of one program being evaluated."""
+    """The values, and their shadows, of one program being evaluated."""
 
     def __init__(self, reading: Reading):
         self.reading = reading
@@ -123,13 +123,13 @@ class Environment:
         return None if isinstance(atom, Literal) else self.shadows.get(atom)
 
     def take(self, values: Sequence[Value]) -> tuple[list[Any], list[Array | None]]:
-        """Values, and the shadows that lie beside them."""
+        """Values, and their shadows."""
         return [self.values[v] for v in values], [self.shadows.get(v) for v in values]
 
     def put(
         self, values: Sequence[Value], xs: Sequence[Any], shadows: Sequence[Any]
     ) -> None:
-        """Writes values, and the shadows that lie beside them."""
+        """Writes values, and their shadows."""
         self.values.update(zip(values, xs, strict=True))
         pairs = zip(values, shadows, strict=True)
         self.shadows.update((v, s) for v, s in pairs if s is not None)

@@ -1,8 +1,8 @@
 """The interpreter: evaluates a reading, with LRP's rules attached to its steps.
 
 The result is the program's own value; its derivative, taken by `jax.vjp`, is the
-relevance's multiplier. Beside a value whose reading asks for it, a shadow is carried:
-zeros whose cotangent is plain relevance, for rules that are no multiple of the value.
+relevance's multiplier. A value whose reading asks for it carries a shadow: zeros whose
+cotangent is plain relevance, for rules that are not multiples of the value.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def evaluate(
       reading: what to evaluate.
       run: rules and observers.
       inputs: the program's inputs.
-      shadows: zeros beside the inputs that `reading.shadowed_inputs` names.
+      shadows: zeros for the inputs that `reading.shadowed_inputs` names.
 
     Returns:
-      The program's outputs, and the shadows beside those that want one.
+      The program's outputs, and the shadows of those that need one.
     """
     env = Environment(reading)
     for v, x, shadow in zip(reading.program.inputs, inputs, shadows, strict=True):
@@ -111,7 +111,7 @@ def _do_block(block: Block, env: Environment, run: Run) -> None:
 
 
 def _do_segment(segment: Segment, env: Environment, run: Run) -> None:
-    """Evaluates a segment, to be worked out again if it is to be."""
+    """Evaluates a segment, with recomputation if it asks for that."""
     if not segment.again:
         return _do_all(segment.items, env, run)
 

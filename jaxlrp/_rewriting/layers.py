@@ -44,7 +44,7 @@ def layer(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         return [y], [None]
     product = values[form.head.outputs[0]]
     unit = _unit(step, x, y, shadow, product, env)
-    # Parts that are told apart by one number cannot be observed one by one.
+    # Parts that one number distinguishes cannot be observed one by one.
     whole = run.parameters or run.observe is not None
     unit = dataclasses.replace(unit, of_parameters=whole)
     apart = run.parameters and rule.needs_shadow
@@ -87,8 +87,8 @@ def _recomputed(unit: Layer) -> Layer:
 def _of_weights(rule: Any, unit: Layer) -> list[Share]:
     """What weights and bias receive under a rule that sends relevance to shadows.
 
-    The surrogates of shadows are zero. With ones in their place they are what the rule
-    shares relevance by, and each weight gets what passes through it.
+    The surrogates of shadows are zero. With ones instead, they are what the rule shares
+    relevance by, and each weight gets what passes through it.
     """
     kernel, bias = unit.fold()
     if kernel is None:
@@ -130,7 +130,7 @@ def _check_shares(shares: Any, y: Array, rule: Any, step: Step) -> None:
 
 
 def _contributions(form: LayerForm, z: Array, env: Environment) -> Array:
-    """The chain behind the head's product `z`, without its shifts."""
+    """The chain after the head's product `z`, without its shifts."""
     for link in form.links:
         if link.kind == "shift":
             sign = _sign_of(link, z.dtype) if link.position == 1 else None
@@ -143,7 +143,7 @@ def _contributions(form: LayerForm, z: Array, env: Environment) -> Array:
 def _unit(
     step: Step, x: Array, y: Array, shadow: Any, product: Array, env: Environment
 ) -> Layer:
-    """The layer as its rule sees it; `product` is what its head has made."""
+    """The layer as its rule sees it; `product` is its head's result."""
     form = step.layer
     assert form is not None
     contract = _bound(form.head)
@@ -200,7 +200,7 @@ def _unit(
 def _with_ones(
     form: LayerForm, ones: int, x: Array, other: tuple[int, ...]
 ) -> Array | None:
-    """The head's product with an operand of ones, if its entry knows a short way.
+    """The head's product with an operand of ones, if its entry knows a shortcut.
 
     Not where the result is laid out over devices along axes that it would not have.
     """
@@ -269,7 +269,7 @@ def _bound(equation: Equation) -> Callable[..., list[Any]]:
 
 
 def _apply(equation: Equation, position: int, z: Array, env: Environment) -> Array:
-    """A chain's equation, applied to another value in the chain's place."""
+    """A chain's equation, applied to another value instead of the chain's."""
     operands = [
         z if i == position else env.read(v) for i, v in enumerate(equation.inputs)
     ]
@@ -279,8 +279,8 @@ def _apply(equation: Equation, position: int, z: Array, env: Environment) -> Arr
 def _folded(form: LayerForm, env: Environment) -> tuple[Array, Array | None]:
     """(kernel with the chain's scales folded in, the chain's shifts as one bias).
 
-    Both are worked out in the kernel's own axes, where they are small: an array with
-    the kernel's rank that is constant along every axis that makes no feature.
+    Both are computed in the kernel's own axes, where they are small: an array with the
+    kernel's rank that is constant along every axis that is not a feature axis.
     """
     kernel = env.read(form.kernel)
     scale: Any = None
@@ -296,7 +296,7 @@ def _folded(form: LayerForm, env: Environment) -> tuple[Array, Array | None]:
             continue
         constant = _in_kernel_axes(link, kernel.ndim, env)
         if link.kind == "shift":
-            if link.position == 1:  # b - z turns the sign
+            if link.position == 1:  # b - z flips the sign
                 sign = _sign_of(link, constant.dtype)
                 scale = sign if scale is None else scale * sign
             zero = jnp.zeros_like(constant) if bias is None else bias
@@ -336,7 +336,7 @@ def _in_kernel_axes(link: Link, ndim: int, env: Environment) -> Array:
         else:
             constant = lax.slice_in_dim(constant, 0, 1, axis=axis)
     constant = constant.reshape([n for _, n, _ in kept])
-    # Major to minor within each of the kernel's axes, which are then put together.
+    # Major to minor within each of the kernel's axes, which are then merged.
     wanted = _pieces(link.layout)
     order = sorted(range(len(kept)), key=lambda i: wanted.index(kept[i]))
     constant = lax.transpose(constant, order)

@@ -1,4 +1,4 @@
-"""Normalisations as steps of their own."""
+"""Normalisations as their own steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jaxlrp._rewriting.environment import (
 
 
 def batch_norm(step: Step, rule: Any, env: Environment, run: Run) -> Any:
-    """`y = a x + b`, one number of each for a feature, as a layer of its own."""
+    """`y = a x + b`, one number of each for a feature, as its own layer."""
     if isinstance(rule, rules.Epsilon):
         return stabilised(step, rule, env, run)
     if not isinstance(rule, rules.LRP0):

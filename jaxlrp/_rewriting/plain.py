@@ -36,7 +36,7 @@ def plain(step: Step, rule: Any, env: Environment, run: Run) -> Any:
 def passed_shadows(
     step: Step, rule: Any, results: Sequence[Array], env: Environment
 ) -> list[Array | None]:
-    """The results' shadows, for a step that hands shadows on."""
+    """The results' shadows, for a step that passes shadows on."""
     if not any(env.wants_shadow(v) for v in step.outputs):
         return [None] * len(results)
     if not passes_shadow(step, rule):
@@ -83,7 +83,7 @@ def _kept_signal(step: Step) -> Value:
 
 
 def gradient(step: Step, rule: Any, env: Environment, run: Run) -> Any:
-    """No rule of its own: gradient x input."""
+    """No own rule: gradient x input."""
     results = bind(step.main, env.read)
     return results, [None] * len(results)
 

@@ -2,7 +2,7 @@
 
 The result is the program's own value at the explained input. Its derivative, as
 `jax.vjp` takes it, is the difference quotient between the two: a step `y = g(x)` with
-`y0 = g(x0)` hands the multiplier `c_y` on so that
+`y0 = g(x0)` passes the multiplier `c_y` on so that
 
     sum_i c_i (x_i - x0_i) = c_y (y - y0).
 """
@@ -33,7 +33,7 @@ from jaxlrp.primitives import Kind, lookup
 from jaxlrp.rules._base import unbroadcast
 
 Pairs = tuple[list[Any], list[Array | None]]
-"""Values, and beside each its reference; None where it is the value itself."""
+"""Values, each with its reference; None where it is the value itself."""
 
 
 def evaluate(
@@ -42,13 +42,13 @@ def evaluate(
     """Evaluates a reading.
 
     What relevance cannot pass (an index, what `stop_gradient` holds) is a constant:
-    both inputs get that of the explained one. A maximum is none, though softmax holds
-    it: with that of the other, `exp(x0 - max(x))` could be of any size.
+    both inputs get that of the explained one. A maximum is not one, though softmax
+    holds it: with that of the other, `exp(x0 - max(x))` could have any size.
 
     Args:
       reading: what to evaluate.
       inputs: the program's inputs.
-      references: beside each input; None where it is the input itself.
+      references: of each input; None where it is the input itself.
       checkpoints: how many carries of a `while` loop are kept on either level.
 
     Returns:
@@ -106,7 +106,7 @@ def _is_largest(equation: Equation) -> bool:
 
 
 def _moves(equation: Equation) -> bool:
-    """Does it hand a maximum on: copied, held, or chosen if it is finite?"""
+    """Does it pass a maximum on: copied, held, or chosen if it is finite?"""
     entry = lookup(equation.primitive)
     if entry is None or not any(is_real(v.aval) for v in equation.outputs):
         return False
@@ -243,8 +243,8 @@ def _of_a_choice(f: _Between, ends: Any, starts: Any, others: Any, c: Any) -> An
     """All to one of the winners, the one whose own step is not the shorter one.
 
     If a maximum grows, `y > y0`, that is the winner of now, `x_j = y`, since
-    `x_j - x0_j >= y - y0`; if it falls, the winner before. What is no such choice has
-    the mean on the line.
+    `x_j - x0_j >= y - y0`; if it falls, the winner before. Anything else has the mean
+    on the line.
     """
     steps = [jnp.where(x == x0, 0, x - x0) for x, x0 in zip(ends, starts, strict=True)]
     total = [jnp.zeros_like(x) for x in ends]
@@ -290,7 +290,7 @@ def _mean(
 
 
 def _between(ends: Sequence[Array], starts: Sequence[Array], t: float) -> list[Array]:
-    """At `t` of the way from the start to the end; infinities stay where they are."""
+    """At `t` of the way from the start to the end; infinities stay unchanged."""
     return [
         jnp.where(x == x0, x, x0 + t * (x - x0)).astype(x.dtype)
         for x, x0 in zip(ends, starts, strict=True)
@@ -304,7 +304,7 @@ def _pulled(f: _Between, xs: Sequence[Array], others: Any, c: Any) -> list[Array
 # ---- control flow ------------------------------------------------------------------
 
 Body = Callable[[Sequence[Any], Sequence[Any]], tuple[list, list]]
-"""From a body's inputs and what is beside them to its results and their references."""
+"""From a body's inputs and their references to its results and their references."""
 
 
 def _control(step: Step, env: Environment, checkpoints: int) -> Pairs:
@@ -341,7 +341,7 @@ def _control(step: Step, env: Environment, checkpoints: int) -> Pairs:
 
 
 def _spread(given: Sequence[Array], like: Sequence[Any]) -> list[Array | None]:
-    """In the places of what is there."""
+    """In the positions of what is there."""
     slots = iter(given)
     return [None if v is None else next(slots) for v in like]
 
@@ -349,7 +349,7 @@ def _spread(given: Sequence[Array], like: Sequence[Any]) -> list[Array | None]:
 def _whole(
     reading: Reading, checkpoints: int, inputs: Any, references: Any
 ) -> tuple[list, list]:
-    """A body, with a reference beside each of its results."""
+    """A body, with a reference for each of its results."""
     outs, given = evaluate(reading, inputs, references, checkpoints)
     return outs, [
         lax.stop_gradient(y) if r is None else r
@@ -397,7 +397,7 @@ def _while_loop(
     references: Sequence[Any],
     checkpoints: int,
 ) -> Pairs:
-    """A loop whose carry is the values and, behind them, their references."""
+    """A loop whose carry is the values and, after them, their references."""
     parts = _compat.while_parts(step.main.params)
     first, split = parts.test_constants, parts.test_constants + parts.constants
     count = len(inputs) - split

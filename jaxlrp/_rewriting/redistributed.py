@@ -96,7 +96,7 @@ class _Joined:
         return self.region(xs[0], held)
 
     def moved_back(self, x: Array, held: Sequence[Any], relevance: Array) -> Array:
-        """The relevance of the result's elements, where they stand in the root."""
+        """The relevance of the result's elements, at their positions in the root."""
         given = self.region.all_values(x, held)
         values = (self.region.root, *(e.outputs[0] for e in self.path[:-1]))
         for value, equation in reversed(list(zip(values, self.path, strict=True))):
@@ -107,7 +107,7 @@ class _Joined:
 def _moved_by(
     equation: Equation, value: Value, given: Mapping[Value, Any], relevance: Array
 ) -> Array:
-    """Through an equation on a signal's way: arithmetic hands relevance through."""
+    """Through an equation on a signal's path: arithmetic passes relevance through."""
     x = given[value]
     entry = lookup(equation.primitive)
     if entry is None or entry.kind is not Kind.STRUCTURAL:

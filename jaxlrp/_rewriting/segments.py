@@ -1,8 +1,8 @@
-"""Where an evaluation is cut, so that what lies between can be worked out again.
+"""Where an evaluation is cut, so that what lies between can be recomputed.
 
-`lrp(f, remat=True)` keeps between the passes what crosses the cuts alone. What lies in
-one segment is worked out again when relevance comes back to it, so memory is that of
-all cuts and of one segment. The cuts are where that is least, by the sizes of values.
+`lrp(f, remat=True)` keeps between the passes only what crosses the cuts. What lies in
+one segment is recomputed when relevance comes back to it, so memory is that of all cuts
+and of one segment. The cuts are where that is least, by the sizes of values.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Segment:
     Attributes:
       items: what is evaluated, in order.
       inputs: the values that it reads and does not make.
-      outputs: those that it makes and that are read behind it.
-      again: is it to be worked out again?
+      outputs: those that it makes and that are read after it.
+      again: is it recomputed?
     """
 
     items: tuple[Item, ...]
@@ -45,8 +45,8 @@ class Segment:
 def segments(items: Sequence[Item], reading: Reading) -> list[Segment]:
     """The items in order, in segments.
 
-    The last segment is not worked out again: relevance begins there. Nor is a loop,
-    each of whose iterations is a segment, nor what has effects.
+    The last segment is not recomputed: relevance begins there. Nor is a loop, each of
+    whose iterations is a segment, nor what has effects.
     """
     last = last_uses(items, reading)
     found: list[Segment] = []

@@ -1,4 +1,4 @@
-"""How a result's relevance is cut into the shares that a rule asks for."""
+"""How a result's relevance is split into the shares that a rule asks for."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from jaxlrp.rules import Share
 def shared(
     y: Array, shares: Sequence[Share], wants_shadow: bool, rectified: bool = False
 ) -> tuple[Array, Array | None]:
-    """`y` with its relevance cut into shares, and its shadow.
+    """`y` with its relevance split into shares, and its shadow.
 
-    In front of a ReLU its result is kept in the place of `y`, and nothing passes where
-    that is zero: the ReLU need not see to it.
+    Before a ReLU its result is kept instead of `y`, and nothing passes where that is
+    zero: the ReLU need not ensure it.
     """
     hs = tuple(s.surrogate for s in shares)
     if not wants_shadow:
@@ -54,7 +54,7 @@ def _multiples(how: Any, rectified: bool, _: Array, aux: Any, c: Array) -> list[
         none = lax.eq(z, lax.full_like(z, 0))
         none = none | _other_side(y, side) if side else none
         none = none if rounding is None else none | rounding
-        # The quotient comes last: XLA keeps it, and would work out again what is cheap.
+        # The quotient comes last: XLA keeps it, and would recompute what is cheap.
         passing = wide(lax.select(none, lax.full_like(y, 0), y))
         scale = passing / denominator(z, epsilon, per, form)
         given.append(_part(scale * _arriving(scale, c, rectified), part))
@@ -62,7 +62,7 @@ def _multiples(how: Any, rectified: bool, _: Array, aux: Any, c: Array) -> list[
 
 
 def _arriving(scale: Array, c: Array, rectified: bool) -> Array:
-    """What arrives; behind the zeros of a ReLU that may be infinite, and is zero."""
+    """What arrives; at the zeros of a ReLU it may be infinite, and counts as zero."""
     return jnp.where(scale == 0, 0, c) if rectified else c
 
 
@@ -98,11 +98,11 @@ def _part(scale: Array, part: Any) -> Array:
 def _of_one_number(
     y: Array, shares: Sequence[Share], rectified: bool
 ) -> tuple[Callable[..., Sequence[Array]], Any] | None:
-    """Two shares of which one number for each output tells both factors, or None.
+    """Two shares whose factors one number for each output determines, or None.
 
     What is kept between the passes is one array, where `y` and both sums would be
-    three. It has the sign of `y`. XLA keeps a quotient that is used twice, and not what
-    it is made of, if the quotient comes last.
+    three. It has the sign of `y`. XLA keeps a quotient that is used twice, not its
+    operands, if the quotient comes last.
     """
     if len(shares) != 2 or any(s.form != "sign" for s in shares):
         return None
@@ -133,13 +133,13 @@ def _ratio(y: Array, sums: Any, per: tuple[int, ...]) -> Array:
 def _by_side(rectified: bool, _: Array, aux: Any, c: Array) -> list[Array]:
     ratio, *parts = aux
     passed = ratio * _arriving(ratio, c, rectified)
-    above = jnp.where(ratio < 0, 0, passed)  # what is no number passes here
+    above = jnp.where(ratio < 0, 0, passed)  # NaN propagates
     below = jnp.where(ratio < 0, -passed, 0)
     return [_part(m, part) for m, part in zip((above, below), parts, strict=True)]
 
 
 def _number_of_halves(y: Array, sums: Any, per: tuple[int, ...]) -> Array:
-    """What tells `y / s(p)` and `y / s(n)`, where `s(p) + s(n) = y`.
+    """What determines `y / s(p)` and `y / s(n)`, where `s(p) + s(n) = y`.
 
     Of `a`, the larger of `|s(p)|` and `|s(n)|`, and `b`, the other one: `a / b` where
     that is more than two, and else `|y| / a`, which is at most one half. Where nothing
@@ -170,7 +170,7 @@ def _by_halves(rectified: bool, _: Array, aux: Any, c: Array) -> list[Array]:
 
 
 def _not_tiny(size: Array) -> Array:
-    """One in place of a stabiliser alone, for the sake of outer derivatives."""
+    """One instead of a mere stabiliser, for the sake of outer derivatives."""
     return jnp.where(size > 2 * float(jnp.finfo(size.dtype).tiny), size, 1)
 
 

@@ -44,7 +44,7 @@ def by_parts(step: Step, rule: Any, env: Environment, run: Run) -> Any:
 
 
 def _signed(x: Any, sign: int, y: Array) -> Array:
-    """A part with its sign; of size one along an axis it is the same all along that."""
+    """A part with its sign; of size one along an axis where it is constant."""
     x = jnp.broadcast_to(jnp.asarray(x, y.dtype), y.shape)
     return x if sign > 0 else -x
 

@@ -2,14 +2,14 @@
 
 How many steps a `while` loop takes is not known when it is compiled, so that JAX cannot
 keep its carries and has no reverse pass for it. Here the forward pass counts the steps,
-and the reverse pass works out again the carry in front of each:
+and the reverse pass recomputes the carry before each:
 
     keep K carries, evenly spaced over all n steps
     for each of the K segments, from the last:  keep K carries, evenly spaced over it
         for each part of it, from the last:  step to the carry before each of its steps
 
 Each step is then evaluated with rules, under `jax.vjp`. That is 2 K carries in memory
-and, up to K**2 steps, three evaluations of the body for each step beside the one that
+and, up to K**2 steps, three evaluations of the body for each step besides the one that
 is differentiated.
 """
 
@@ -75,11 +75,11 @@ def run_loop(
       params: of the equation.
       line: of the user, for an error.
       explained: one step, with rules; it may close over tracers.
-      test_constants: what the condition is given beside the carry.
-      constants: what the body is given beside the carry.
-      constant_shadows: beside the constants; None where there is none.
+      test_constants: what the condition is given besides the carry.
+      constants: what the body is given besides the carry.
+      constant_shadows: of the constants; None where there is none.
       carry: the start.
-      shadows: beside the start; None where there is none.
+      shadows: of the start; None where there is none.
       checkpoints: how many carries are kept on either level of the reverse pass.
       again: has all of it been run before, with its effects?
 
@@ -169,7 +169,7 @@ def _backward(loop: Loop, residuals: Any, cotangents: Any) -> Any:
     state = (_reals(start, cs), rs, _zeros(_reals(given)))
 
     def single(i: Array, before: list[Any], state: Any) -> Any:
-        """From the cotangents behind step `i` to those in front of it."""
+        """From the cotangents after step `i` to those before it."""
         c, r, collected = state
         c_here = _chosen(i < count, c, _zeros(c))
         r_here = _with_leaves(r, lambda v: _chosen(i < count, v, _zeros(v)))
@@ -188,7 +188,7 @@ def _backward(loop: Loop, residuals: Any, cotangents: Any) -> Any:
         return c, r, jax.tree.map(jnp.add, collected, g)
 
     def advance(at: list[Any], first: Array, number: Array) -> list[Any]:
-        """The carry behind `number` steps, of which the first has that number."""
+        """The carry after `number` steps, of which the first has that number."""
 
         def move(i: Array, at: list[Any]) -> list[Any]:
             return _chosen(i < count, loop.recompute(given, at), at)
@@ -206,7 +206,7 @@ def _backward(loop: Loop, residuals: Any, cotangents: Any) -> Any:
                 lax.dynamic_update_index_in_dim(s, x, i, 0)
                 for s, x in zip(slots, at, strict=True)
             ]
-            # Nothing reads the carry behind the last one.
+            # Nothing reads the carry after the last one.
             further = jnp.where(i < number - 1, stride, 0)
             return advance(at, first + i * stride, further), slots
 
@@ -244,7 +244,7 @@ class Segments(NamedTuple):
       steps: how many there are in all.
       stride: how many there are in a segment; the last may have fewer.
       number: how many segments there are.
-      slots: the carries, behind an axis for the segments.
+      slots: the carries, with a leading axis for the segments.
     """
 
     first: Array
@@ -277,7 +277,7 @@ def _zeros(values: Sequence[Any]) -> list[Any]:
 
 
 def _reals(tree: Any, values: Any = None) -> list[Any]:
-    """The leaves that have a derivative; or those of `values` in their places."""
+    """The leaves that have a derivative; or those of `values` instead."""
     leaves = jax.tree.leaves(tree)
     others = leaves if values is None else jax.tree.leaves(values)
     return [v for x, v in zip(leaves, others, strict=True) if is_real(x)]
@@ -287,7 +287,7 @@ _OWN = object()
 
 
 def _with_reals(tree: Any, reals: Sequence[Any], others: Any = _OWN) -> Any:
-    """The tree with other leaves in the places of those that have a derivative."""
+    """The tree with other leaves instead of those that have a derivative."""
     slots = iter(reals)
     leaves, structure = jax.tree.flatten(tree)
     return jax.tree.unflatten(

@@ -1,8 +1,8 @@
 """A call as a function of its attributed leaves alone, and the targets of a method.
 
 The methods of this package explain a *score*: the output, weighted with the seed that
-the target gives at the explained input, and summed. The seed stays what it is there
-when a method evaluates the function elsewhere.
+the target gives at the explained input, and summed. The seed does not change when a
+method evaluates the function elsewhere.
 """
 
 from __future__ import annotations

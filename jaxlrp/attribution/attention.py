@@ -41,9 +41,9 @@ def raw_attention(
       f: a function of pytrees that JAX can trace.
       layer: the number of the layer, in the order in which they run; a layer of a loop
         counts once for each iteration.
-      token: the row that is returned, as 0 for a class token at the front; None for the
-        whole matrix.
-      maps: the maps that are used: a pattern of names below `jax.named_scope`s, as
+      token: the row that is returned, such as 0 for a class token at the front; None
+        for the whole matrix.
+      maps: the maps that are used: a pattern of names below `jax.named_scope`s, such as
         `"encoder/*/attention_map"`.
       head_axis: the maps' axis of heads, counted from the end; several as a tuple, and
         None where there are no heads. It is `(-5, -3)` for the maps of

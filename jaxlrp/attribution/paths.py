@@ -37,7 +37,7 @@ def integrated_gradients(
           = (x - b) * sum_k w_k S'(b + t_k (x - b)),
 
     and `sum(A) = S(x) - S(b)` up to the quadrature's error. The target is that of `x`
-    all the way.
+    throughout.
 
     Args:
       f: as for `gradient`.
@@ -133,8 +133,8 @@ def expected_gradients(
         A = mean_k (x - b_k) * S'(b_k + t_k (x - b_k)).
 
     In expectation `sum(A) = S(x) - mean_b S(b)`. With `sigma`, `x + n_k` with
-    `n_k ~ N(0, sigma^2)` stands in the place of `x`, which is what SHAP's and captum's
-    GradientSHAP do.
+    `n_k ~ N(0, sigma^2)` replaces `x`, which is what SHAP's and captum's GradientSHAP
+    do.
 
     Args:
       f: as for `gradient`.

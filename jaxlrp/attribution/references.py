@@ -20,7 +20,7 @@ def deep_lift(
     """DeepLIFT: what each input's difference to a baseline adds to the score's.
 
     The function is evaluated at the input `x` and at the baseline `x0`. Every operation
-    `y = g(x)` hands its multiplier `c_y` back as difference quotients, so that
+    `y = g(x)` passes its multiplier `c_y` back as difference quotients, so that
     `sum_i c_i (x_i - x0_i) = c_y (y - y0)`:
 
         linear maps       c_x = W^T c_y                               ("linear rule")
@@ -31,11 +31,11 @@ def deep_lift(
         all others        the derivative's mean on the line, 8 nodes
 
     and `A = (x - x0) c_x`, which adds up to `S(x) - S(x0)` with the score `S` as in
-    `gradient`; only what has the last of these rules leaves the quadrature's error. It
-    costs two forward passes and one backward, and is integrated gradients with the
-    integral taken step by step. Divisors, the statistics of normalisations, attention's
-    softmax and gates are no constants. What decides (branches, numbers of steps,
-    indices, what `stop_gradient` holds but for a maximum) is that of `x` for both.
+    `gradient`; only the last of these rules leaves the quadrature's error. It costs two
+    forward passes and one backward, and is integrated gradients with the integral taken
+    step by step. Divisors, the statistics of normalisations, attention's softmax and
+    gates are not constants. Decisions (branches, numbers of steps, indices, what
+    `stop_gradient` holds except a maximum) are those of `x` for both.
     `jaxlrp.lrp(f, baseline=x0)` is the same.
 
     Args:

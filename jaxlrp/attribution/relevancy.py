@@ -55,7 +55,7 @@ def attention_relevancy(
         `{"encoder/*": ("in", "in"), "decoder/self/*": ("out", "out"),
         "decoder/cross/*": ("out", "in")}`. The first pattern that fits a map counts.
         None: one stream that attends to itself. Cross-attention between as many queries
-        as keys looks like self-attention, so it has to be named.
+        as keys looks like self-attention, so it must be named.
       normalise: whether `n` divides; without it is the identity.
       token: the row that is returned, as for `raw_attention`.
       maps: as for `raw_attention`.
@@ -74,8 +74,8 @@ def attention_relevancy(
       ValueError: if `maps` names no map, `streams` does not name one that is there, or
         the numbers of tokens of a stream differ.
 
-    Two cross-attentions of two streams upon each other, one directly behind the other
-    in the program, are taken to read the same state, as in a co-attention block.
+    Two cross-attentions of two streams upon each other, one directly after the other in
+    the program, are taken to read the same state, as in a co-attention block.
 
     Source: Chefer, Gur, Wolf 2021, "Generic attention-model explainability for
     interpreting bi-modal and encoder-decoder transformers", equations 5 to 11.
@@ -174,7 +174,7 @@ def _blocks(layers: Sequence[Layer]) -> list[list[Layer]]:
 def _update(
     state: Mapping[Pair, Array], block: Sequence[Layer], normalise: bool
 ) -> dict[Pair, Array]:
-    """The state behind a block of maps, all of which read the state before it."""
+    """The state after a block of maps, all of which read the state before it."""
     after = dict(state)
     for _, (s, q), layer in block:
         if s == q:

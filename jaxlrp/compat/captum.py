@@ -59,7 +59,7 @@ def LRP(rule: Rule | None = None) -> Composite:  # noqa: N802
     """captum's default rule of each layer type: epsilon 1e-9.
 
     Args:
-      rule: of dense layers and convolutions, in place of epsilon.
+      rule: of dense layers and convolutions, instead of epsilon.
     """
     norm = rules.Norm(STABILITY_FACTOR)
     return (

@@ -9,7 +9,7 @@
 
 Its conventions: exact zeros alone are stabilised, by 1e-7, and the alpha-beta rules
 have the whole bias, of both signs, in the denominator of either part. Batch norms are
-merged here; iNNvestigate has a rule of its own for them.
+merged here; iNNvestigate has its own rule for them.
 
 Source: iNNvestigate 2.1.2; Alber et al. 2019, "iNNvestigate neural networks!".
 """
@@ -238,7 +238,7 @@ def input_layer_rule(
         input, for `BoundedRule`; or a rule.
 
     Raises:
-      ValueError: for a name that is none.
+      ValueError: for an unknown name.
 
     Examples:
       >>> from jaxlrp import composites
@@ -272,7 +272,7 @@ def Deconvnet() -> Composite:  # noqa: N802
 _Z = 'epsilon=1e-7, stabiliser="zeros"'
 _NORM = f'.on("average", rules.Norm({_Z})).on("sum", rules.Norm({_Z}))'
 _FIRST = '.on("shift", rules.Pass(), first=True).on("layer", '
-_WHOLE = 'the whole bias stands in both denominators; `bias="absorb"` is the paper\'s'
+_WHOLE = 'the whole bias is in both denominators; `bias="absorb"` is the paper\'s'
 
 
 def _analyzer_row(name: str, rule: str, function: str) -> Row:
@@ -425,8 +425,8 @@ TABLE: tuple[Row, ...] = (
     Row(
         '"deep_taylor"',
         "composites.DeepTaylor()",
-        "stabilised by 1e-6, in place of exact zeros by 1e-7; explain `relu(f(x))` for "
-        "the ReLU that is put behind the output there; batch norms are merged, and "
+        "stabilised by 1e-6, instead of exact zeros by 1e-7; explain `relu(f(x))` for "
+        "the ReLU that is put after the output there; batch norms are merged, and "
         "passed there: the same where their scales are positive",
         "innvestigate.DeepTaylor()",
     ),

@@ -62,12 +62,12 @@ def lrp(variant: str = "simple", param: Any = None) -> Composite:
     """`nn.lrp(R, variant, param)`: one rule on every layer, pooling included.
 
     Sum pooling, and any other average, has the variant's rule: epsilon is added to the
-    sum without its factor; w-square, whose weights are all equal there, is flat; behind
-    a ReLU nothing is negative, so that alpha-beta hands on `alpha` times the relevance
+    sum without its factor; w-square, whose weights are all equal there, is flat; after
+    a ReLU nothing is negative, so that alpha-beta passes on `alpha` times the relevance
     at each pool. Max pooling shares ties, and under flat and w-square all of a window.
 
     Raises:
-      ValueError: for a variant that is none.
+      ValueError: for an unknown variant.
     """
     made: dict[str, Callable[[], tuple[Rule, Rule]]] = {
         "simple": lambda: (simple(), rules.Norm(1e-12, unscaled=True)),
@@ -121,7 +121,7 @@ def formula(
         convolutions count.
 
     Raises:
-      ValueError: for a number that is none.
+      ValueError: for an unknown number.
     """
     if number not in FORMULAS:
         names = ", ".join(map(str, FORMULAS))
@@ -219,7 +219,7 @@ TABLE: tuple[Row, ...] = (
         _ALPHA,
         _ALPHA,
         '"alphabeta", 2.0',
-        "a sum pool behind a ReLU hands on twice its relevance, in both; where its "
+        "a sum pool after a ReLU passes on twice its relevance, in both; where its "
         "inputs have both signs, the toolbox has `R` squared in the beta part",
     ),
     _variant_row('nn.lrp(R, "ww")', _WW, "rules.Flat(1e-16)", '"ww"', flat=True),

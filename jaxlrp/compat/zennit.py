@@ -8,7 +8,7 @@
     >>> explain(jnp.array([1.0, 2.0])).round(3).tolist()
     [2.5, 2.5]
 
-A canonizer that merges batch norms is asked for by name:
+A canonizer that merges batch norms is named:
 `zennit.EpsilonPlusFlat(canonizers=["SequentialMergeBatchNorm"])`; without one a batch
 norm passes relevance unchanged, as there. `zero_params=["bias"]` is `bias="ignore"`.
 
@@ -78,7 +78,7 @@ def _bias(zero_params: Names) -> str:
     if any(name != "bias" for name in names):
         raise ValueError(
             f"zero_params: got {zero_params!r}, expected None or ['bias']: other "
-            f"parameters than the bias are no choice here"
+            f"parameters than the bias cannot be chosen here"
         )
     return "ignore" if names else "absorb"
 
@@ -330,7 +330,7 @@ TABLE: tuple[Row, ...] = (
     Row(
         "EpsilonPlus(canonizers=[SequentialMergeBatchNorm()])",
         "composites.EpsilonPlus()",
-        "exact; zennit leaves a factor `1 / sqrt(1 + eps)` behind each merged layer",
+        "exact; zennit leaves a factor `1 / sqrt(1 + eps)` after each merged layer",
         'zennit.EpsilonPlus(canonizers=["SequentialMergeBatchNorm"])',
     ),
     Row(
@@ -356,12 +356,12 @@ TABLE: tuple[Row, ...] = (
     Row(
         "LayerMapComposite([(Linear, Epsilon()), ...])",
         'composites.Composite("mine").on("dense", rules.Epsilon())',
-        "roles in place of module types; the last line that matches wins",
+        "roles instead of module types; the last line that matches wins",
     ),
     Row(
         'NameMapComposite([(["features.0"], Flat()), ...])',
         'composites.Epsilon().on("layer", rules.Flat(), scope="*features_0*")',
-        "globs of named scopes in place of module names",
+        "globs of named scopes instead of module names",
     ),
     Row(
         "SpecialFirstLayerMapComposite(..., first_map=...)",

@@ -88,14 +88,14 @@ Depths = tuple[int | None, int | None]
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """What a composite is told of a step.
+    """What a composite is told about a step.
 
     Attributes:
       role: its role.
       first: does no layer lie between it and the input?
       scope: the named scopes around it.
       primitive: its main primitive.
-      depth: the number of layers between the input and it, on the longest way.
+      depth: the number of layers between the input and it, on the longest path.
       activated: does its result go into an activation and nowhere else?
       recurrent: is it a layer whose weights some path of the program passes twice?
       residual: is it a sum of a value and of what is made of that value?
@@ -127,11 +127,11 @@ class Assignment:
         Linen module paths), `*` matching any characters.
       primitive: only where the step's main primitive has this name.
       depth: only where `start <= number of layers before the step < stop`; either may
-        be None. Layers are counted on the longest way from the input, a loop's once.
+        be None. Layers are counted on the longest path from the input, a loop's once.
       activated: only where the result goes (True) or does not go (False) straight into
         an activation.
       recurrent: only layers that lie (True) or do not lie (False) in a recurrence: the
-        same weights are met again along a path, in a loop or written out.
+        same weights occur again along a path, in a loop or unrolled.
       residual: only sums that are (True) or are not (False) of a value and what is made
         of it, as `x + f(x)`.
     """
@@ -197,14 +197,14 @@ def _is_count(n: Any) -> bool:
 
 
 def _check_primitive(primitive: str) -> None:
-    """Raises for a name that is none of the rule book's."""
+    """Raises for a name that is not in the rule book."""
     known = entries()
     if primitive not in known:
         near = [name for name in known if primitive in name][:5]
         near = near or difflib.get_close_matches(primitive, known, 3, 0.3)
         names = ", ".join(map(repr, near)) or "none"
         raise ValueError(
-            f"primitive: got {primitive!r}, which the rule book has not; the nearest: "
+            f"primitive: got {primitive!r}, which is not in the rule book; nearest: "
             f"{names}"
         )
 
@@ -265,7 +265,7 @@ class Composite:
           A new composite.
 
         Raises:
-          ValueError: for an unknown role or primitive, or a depth that is no pair.
+          ValueError: for an unknown role or primitive, or a depth that is not a pair.
           TypeError: for a rule that makes no sense for that role.
         """
         if primitive is not None:
@@ -290,7 +290,7 @@ class Composite:
                 )
         if jax.tree_util.all_leaves([rule]):
             raise TypeError(
-                f"rule: got {rule!r}, which is no pytree: decorate "
+                f"rule: got {rule!r}, which is not a pytree: decorate "
                 f"{type(rule).__name__} with jax.tree_util.register_dataclass"
             )
         return dataclasses.replace(self, assignments=(*self.assignments, line))

@@ -119,7 +119,7 @@ def _epsilon_with(name: str, convolution: Rule, epsilon: Any) -> Composite:
 
 
 def _shift_passes(composite: Composite) -> Composite:
-    """For rules that look past the input's value: so does its normalisation."""
+    """For rules that ignore the input's value: so does its normalisation."""
     return composite.on("shift", rules.Pass(), first=True)
 
 
@@ -151,7 +151,7 @@ def EpsilonPlus(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
 def EpsilonPlusFlat(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
     """`EpsilonPlus` with the flat rule on the first layers.
 
-    First layers: `R_j = sum_i R_i / s(number of inputs of i)`. Behind a strided
+    First layers: `R_j = sum_i R_i / s(number of inputs of i)`. After a strided
     convolution that draws a checkerboard, which
     `.on("layer", rules.Flat(balanced=True), first=True)` does not.
 
@@ -217,7 +217,7 @@ def EpsilonGammaBox(  # noqa: N802
       low: the smallest value of the input, a scalar or an array that broadcasts to it.
       high: the largest.
       epsilon: of the dense layers.
-      gamma: of the convolutions but the first.
+      gamma: of the convolutions except the first.
       generalized: `GeneralizedGamma`, as in zennit, or the plain `Gamma`, as in
         RelevancePropagation.jl. On nonnegative inputs and positive outputs both agree.
 
@@ -318,7 +318,7 @@ def DeepTaylor() -> Composite:  # noqa: N802
     `R_j = sum_i (x+ w+ + x- w-)_ij R_i / sum_k (x+ w+ + x- w-)_ik`. Sums and averages:
     the gradient, as in iNNvestigate.
 
-    The theory wants a positive output, and biases that are not positive. For inputs
+    The theory asks for a positive output, and biases that are not positive. For inputs
     without bounds it has w-square in the first layer:
     `.on("layer", rules.WSquare(bias="ignore"), first=True)`.
 
@@ -398,7 +398,7 @@ def _gradients(name: str) -> Composite:
 
 
 def GuidedBackprop() -> Composite:  # noqa: N802
-    """Guided backpropagation, no LRP: the gradient, where both it and the unit are > 0.
+    """Guided backpropagation, not LRP: the gradient, where it and the unit are > 0.
 
     `R_x = f'(x) max(R_y, 0)` on activations, `R_x = (dy/dx)^T R_y` elsewhere. What is
     propagated is a gradient whose seed is the output's value at the target. It is not
@@ -419,7 +419,7 @@ def GuidedBackprop() -> Composite:  # noqa: N802
 
 
 def DeconvNet() -> Composite:  # noqa: N802
-    """The deconvnet, no LRP: `R_x = max(R_y, 0)` on activations, gradients elsewhere.
+    """The deconvnet, not LRP: `R_x = max(R_y, 0)` on activations, gradients elsewhere.
 
     As for `GuidedBackprop`, the seed is the output's value, and the result is not
     multiplied by the input.
@@ -431,7 +431,7 @@ def DeconvNet() -> Composite:  # noqa: N802
 
 
 def BetaSmooth(beta: Any = 10.0) -> Composite:  # noqa: N802
-    """Gradients through softplus for ReLU: `R_x = sigmoid(beta x) R_y`; no LRP.
+    """Gradients through softplus for ReLU: `R_x = sigmoid(beta x) R_y`; not LRP.
 
     As for `GuidedBackprop`, the seed is the output's value, and the result is not
     multiplied by the input.

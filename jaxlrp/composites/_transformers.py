@@ -31,8 +31,8 @@ def ResLRP(gamma: Any = 1.0) -> Composite:  # noqa: N802
     """`AttnLRP` with residual sums that do not amplify.
 
     Sums `c = a + b`: `R_a = g_a a R / (g_a a + g_b b)` with `g_x = 1 + gamma` where `x`
-    has the sign of `c`, and 1 elsewhere. A merge hands on at most `1 + 2 / gamma` times
-    the relevance's size, however much `a` and `b` cancel.
+    has the sign of `c`, and 1 elsewhere. A merge passes on at most `1 + 2 / gamma`
+    times the relevance's size, however much `a` and `b` cancel.
 
     Args:
       gamma: of the sums; 0 is `AttnLRP`.
@@ -122,12 +122,14 @@ def MambaLRP(coefficients: str | None = None) -> Composite:  # noqa: N802
     are constants. Of `h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_t`, `y_t = C_t h_t` the
     state `h` and the signal `x` take all (`SignalTakesAll`): step and decay are known
     to be nonnegative, and `B` and `C` are known by their axes, in loops, parallel scans
-    and convolutions alike. Products of two signals, as `y * silu(z)`, are split evenly.
+    and convolutions alike. Products of two signals, such as `y * silu(z)`, are split
+    evenly.
 
     Args:
-      coefficients: a glob for the named scopes in which `B`, `C` and the step are made
-        of the input, the model's `x_proj`, where no structure tells them from signals:
-        the matrix products of Mamba-2 over chunks, a signal that cannot be negative.
+      coefficients: a glob for the named scopes in which `B`, `C` and the step are
+        computed from the input, the model's `x_proj`, where no structure distinguishes
+        them from signals: the matrix products of Mamba-2 over chunks, a signal that
+        cannot be negative.
 
     Source: Rezaei Jafari et al. 2024, "MambaLRP: explaining selective state space
     sequence models".
@@ -166,7 +168,7 @@ def DynamicLRP(  # noqa: N802
     averages share evenly.
 
     Args:
-      gamma: generalised gamma on layers in place of epsilon, or None.
+      gamma: generalised gamma on layers instead of epsilon, or None.
       keep: only this fraction of each layer's relevances is propagated, or None.
       softmax: relevance goes through softmax, by its Taylor expansion; else the
         attention weights are constants.

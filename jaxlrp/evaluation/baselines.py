@@ -1,10 +1,10 @@
-"""Baselines: what stands in the place of the units that are removed.
+"""Baselines: what replaces the units that are removed.
 
 A constant needs no function: `baseline=0.0`, an array that broadcasts to the input, or
 for token ids the id of a mask or padding token. The functions of this module make
-arrays of the input's shape from it; `inpaint` asks what was removed and is handed over
-as it is. Where tokens are to be taken out of the attention, the attention mask is what
-is flipped, `x=mask`, `baseline=0`.
+arrays of the input's shape from it; `inpaint` asks what was removed and is passed as it
+is. To take tokens out of the attention, flip the attention mask, `x=mask`,
+`baseline=0`.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def inpaint(
     linear system is solved by conjugate gradients, for each image of the other axes.
     Where nothing is left to impute from, the result is zero.
 
-    This is a baseline as `flipping` takes one: hand over the function itself, or
+    This is a baseline as `flipping` takes one: pass the function itself, or
     `functools.partial(inpaint, axes=...)`.
 
     Args:

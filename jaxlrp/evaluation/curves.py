@@ -2,8 +2,8 @@
 
 Units are ranked once. The most relevant come first (MoRF) or the least relevant (LeRF);
 among equals, in either order, those that come first in the array. So a constant
-relevance has the same curve twice, and an area of zero between them. A relevance that
-is not a number has a curve that is none either.
+relevance has the same curve twice, and an area of zero between them. A NaN relevance
+gives a NaN curve.
 
 All functions are of one example. `jax.vmap` makes them of many.
 """
@@ -159,7 +159,7 @@ def insertion(
     where: Any = None,
     chunk: int = 8,
 ) -> Curve:
-    """The score as units are put into a baseline, the most relevant first.
+    """The score as units are inserted into a baseline, the most relevant first.
 
     With `x_k` the baseline that has the input's values in the `k` most relevant units,
 

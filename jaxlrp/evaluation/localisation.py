@@ -1,8 +1,7 @@
 """Localisation: does relevance lie where the object is?
 
 Measures of a relevance map and a boolean mask of its shape. All are of one example;
-`jax.vmap` makes them of many. An empty mask, or a relevance that is not a number, gives
-NaN.
+`jax.vmap` makes them of many. An empty mask, or a NaN relevance, gives NaN.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def relevance_mass(relevance: Any, mask: Any) -> Array:
     Args:
       relevance: a map of any shape, nonnegative in the paper, which squares or cuts off
         what is negative first: `jnp.maximum(R, 0)`. With signs the result may lie
-        outside of [0, 1].
+        outside [0, 1].
       mask: booleans of its shape.
 
     Returns:
@@ -140,7 +139,7 @@ def segment(relevance: Any) -> Array:
 
 
 def confusion(predicted: Any, mask: Any, *, where: Any = None) -> Array:
-    """How many places are what and are taken for what.
+    """How many places of each class are taken for each class.
 
         C_tp = number of places of class t taken for class p,    0 outside, 1 inside
 
@@ -176,7 +175,7 @@ def confusion(predicted: Any, mask: Any, *, where: Any = None) -> Array:
 
 
 def pixel_accuracy(confusion: Any) -> Array:
-    """The part of the places that is taken for what it is.
+    """The fraction of places that are classified correctly.
 
         (C_00 + C_11) / sum C
 
@@ -207,7 +206,7 @@ def mean_iou(confusion: Any) -> Array:
       confusion: of `confusion`, added up over a dataset.
 
     Returns:
-      A number in [0, 1]; a class that is nowhere, in neither, has 0, as in the source.
+      A number in [0, 1]; a class that occurs in neither has 0, as in the source.
 
     Source: as for `segment`.
 
@@ -234,7 +233,7 @@ def average_precision(relevance: Any, mask: Any, *, both: bool = False) -> Array
     Args:
       relevance: a map of any shape.
       mask: booleans of its shape.
-      both: whether the outside is asked for, too, as the source does: the map is scaled
+      both: whether the outside is scored, too, as the source does: the map is scaled
         to [0, 1], and `1 - R` is the score for lying outside.
 
     Returns:

@@ -8,9 +8,9 @@ accuracies are accuracies, and areas are linear in the scores.
 | protocol | unit | removed | baseline | score | number |
 | --- | --- | --- | --- | --- | --- |
 | `dynamiclrp` | 1,024 pixels, or 4 patches of 16 by 16 | all, in 49 steps | blur, 51, 20 | accuracy | 4 times the mean gap |
-| `attnlrp` | pixels, patches or tokens | all | is asked for | logit | the mean gap |
+| `attnlrp` | pixels, patches or tokens | all | must be given | logit | the mean gap |
 | `chefer` | pixels | 10, 20, ..., 90 % | black | accuracy | the mean over the range |
-| `eraser` | tokens | 1, 5, 10, 20, 50 % | is asked for | probability | the mean drop |
+| `eraser` | tokens | 1, 5, 10, 20, 50 % | must be given | probability | the mean drop |
 | `rise` | a row's number of pixels | all | zero; blur, 11, 5 | probability | the area |
 """  # noqa: E501
 
@@ -57,7 +57,7 @@ def dynamiclrp(
     with the mean height `A` of a curve and the score `s_0` of the whole image. The
     authors' horizontal axis counts four for each step, whatever is removed, and the
     area is divided by the number of steps: a published 1.46 is a mean gap of 0.365 in
-    accuracy. What a last step of less than `step` units would remove is left.
+    accuracy. What a last step of fewer than `step` units would remove is kept.
 
     Args:
       f: from one image to its logits.
@@ -70,7 +70,7 @@ def dynamiclrp(
         are 49 steps for an image of 224 by 224.
       magnitude: whether the relevance's absolute values are summed over the channels,
         as the authors do for their own method, or its values.
-      kernel: of the Gaussian blur that is put in the place of what is removed.
+      kernel: of the Gaussian blur that replaces what is removed.
       sigma: of the blur, in pixels.
       score: `"accuracy"`, as published, `"logit"` or `"probability"`.
       channel_axis: where the image has its channels.
@@ -238,7 +238,7 @@ def eraser(
       baseline: as for `flipping`; for ids that of a mask or padding token, for an
         attention mask 0.
       bins: the fractions of the tokens.
-      where: as for `flipping`: which are tokens, and no padding.
+      where: as for `flipping`: which are tokens, not padding.
       chunk: as for `flipping`.
 
     Returns:

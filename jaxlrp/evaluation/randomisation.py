@@ -1,7 +1,7 @@
 """Sanity checks: does the explanation depend on the weights, and on the class?
 
-An explanation of a network is explained again with random weights, layer after layer,
-or for another class. If it stays alike, it does not depend on what was changed.
+An explanation of a network is repeated with random weights, layer after layer, or for
+another class. If it hardly changes, it does not depend on what was changed.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ def randomise(
     *,
     init: Init = "normal",
 ) -> Any:
-    """Parameters with some layers drawn anew, each with a key of its own.
+    """Parameters with some layers redrawn, each with its own key.
 
     Args:
       params: a pytree of parameters.
       key: a key of `jax.random`; the layer with number `l` gets `fold_in(key, l)`, and
-        each leaf in it a key of its own from that.
+        each leaf in it its own key from that.
       layers: as for `parameter_randomisation`.
       init: as for `parameter_randomisation`.
 
@@ -104,7 +104,7 @@ def parameter_randomisation(
     measures: Mapping[str, Measure] = MEASURES,
     batch_ndim: int = 0,
 ) -> dict[str, Any]:
-    """How alike explanations stay as layers are randomised: low is good.
+    """How similar explanations stay as layers are randomised: low is good.
 
         s_l = similarity(explain(params, ...), explain(params with layers S_l new, ...))
 
@@ -131,7 +131,7 @@ def parameter_randomisation(
       init: `"normal"` draws from a normal distribution with the leaf's own mean and
         standard deviation, `"shuffle"` permutes its entries, and a function
         `(key, leaf) -> leaf` does as it likes. By the first two what is constant, as
-        biases of zero, stays so. Only floating-point leaves are drawn anew.
+        biases of zero, stays so. Only floating-point leaves are redrawn.
       measures: similarities by name: functions of two arrays.
       batch_ndim: how many leading axes of the relevances count examples.
 
@@ -189,7 +189,7 @@ def random_logit(
     measures: Mapping[str, Measure] = MEASURES,
     batch_ndim: int = 0,
 ) -> dict[str, Any]:
-    """How alike the explanations of a class and of a random other are: low is good.
+    """How similar the explanations of a class and of a random other are: low is good.
 
         similarity(explain(t), explain(u)),    u uniform among the other classes
 
@@ -239,7 +239,7 @@ def logit_swap(
     batch_ndim: int = 0,
     chunk: int = 8,
 ) -> dict[str, Any]:
-    """How alike the explanations of a class and of each of some others are.
+    """How similar the explanations of a class and of each of some others are.
 
         s_k = similarity(explain(t), explain(u_k))
 

@@ -105,7 +105,7 @@ def translations(
 
 
 def removals(x: Any, window: Sequence[int], baseline: Any = 0.0) -> Array:
-    """What is taken away when each block of an input is replaced by a baseline.
+    """What is removed when each block of an input is replaced by a baseline.
 
         I_k = x - b in block k,    0 elsewhere
 
@@ -236,13 +236,13 @@ def infidelity(
     scaled: bool = False,
     chunk: int = 8,
 ) -> Array:
-    """How badly an attribution foretells what a perturbation does: low is good.
+    """How badly an attribution predicts what a perturbation does: low is good.
 
         mean_k (I_k . A - (s(x) - s(x - I_k)))^2
 
     The attribution is one *for each unit of the input*, as a gradient is: a change `I`
-    is worth `I . A`. Of a relevance `R = x c` this is the multiplier `c = R / x`; where
-    a whole feature is taken away, `I = x`, the two agree.
+    is worth `I . A`. For a relevance `R = x c` this is the multiplier `c = R / x`;
+    where a whole feature is removed, `I = x`, the two agree.
 
     Args:
       score: from an array like `x` to a number, as `logit(f, target)`.

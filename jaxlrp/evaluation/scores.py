@@ -1,4 +1,4 @@
-"""Scores: what is measured of the output while the input is changed."""
+"""Scores: what is measured about the output while the input is changed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How alike two relevances are.
+"""How similar two relevances are.
 
 All functions are of two arrays of one shape and return one number. `jax.vmap` makes
-them of many pairs. What is not defined, as the correlation with a constant, is NaN.
+them of many pairs. Undefined results, such as the correlation with a constant, are NaN.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def spearman(a: Any, b: Any) -> Array:
         the correlation of rank(a) and rank(b)
 
     Equal values have the mean of their ranks. For the correlation of magnitudes, which
-    Adebayo et al. report beside it, give absolute values.
+    Adebayo et al. report as well, pass absolute values.
 
     Args:
       a: any shape.

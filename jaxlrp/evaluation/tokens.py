@@ -1,7 +1,7 @@
 """Tokens against an answer or a rationale: are the most relevant ones part of it?
 
 All functions are of one sequence. Among equals the token that comes first is taken
-first. A relevance that is not a number, or an empty answer, gives NaN.
+first. A NaN relevance, or an empty answer, gives NaN.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def top_k_iou(
         IoU = |T_k & A| / |T_k | A|
 
     dynamicLRP reports another number under this name: `a / (2 - a)` of the
-    `top_k_accuracy` `a` with `k = 2`, for all answers together. Its strict numbers
-    have the first and the last token of the answer in place of `A`.
+    `top_k_accuracy` `a` with `k = 2`, for all answers together. Its strict numbers use
+    the first and the last token of the answer for `A`.
 
     Args:
       relevance: as for `top_k_accuracy`.

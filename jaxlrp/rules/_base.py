@@ -26,7 +26,7 @@ STABILISERS = ("sign", "plain", "clip", "zeros")
 
 
 _OFTEN = 16
-"""A weight that is used so often is worked out again."""
+"""A weight that is used this often is recomputed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Share:
       side: of the relevance, all (0) or that of positive (1) or negative (-1) outputs.
       rounding: of two such shares, the first `z` is the sum of all that is positive and
         the second that of all that is negative, `z1 + z2 = y`, and these are booleans:
-        where no input contributes, `h` is rounding beside a bias, and gets nothing.
+        where no input contributes, `h` is rounding next to a bias, and gets nothing.
     """
 
     surrogate: Array
@@ -66,20 +66,19 @@ class Layer:
     Attributes:
       x: the layer's input.
       y: its output, the bias included.
-      shadow: zeros of `x`'s shape, for rules that are no multiple of `x`, else None.
+      shadow: zeros of `x`'s shape, for rules that are not multiples of `x`, else None.
       linear: `linear(x, kernel)` is `W x` for any input and kernel of these shapes.
-      fold: works out (kernel, bias), which not every rule asks for.
+      fold: computes (kernel, bias), which not every rule asks for.
       nonnegative: is `x >= 0` known from the structure of the program?
       features: the axes of `y` that belong to the kernel.
-      rectified: is it known that no relevance arrives where `y < 0`, as in front of a
-        ReLU?
+      rectified: is it known that no relevance arrives where `y < 0`, as before a ReLU?
       of_parameters: is the relevance of weights and biases asked for as well, or what
         each part of the relevance comes to?
-      contributed: works out `contributions`, from the layer's own product.
-      evenly: `evenly(x)` is `linear(x, ones)`, at less than a product.
-      summed: `summed(kernel)` is `linear(ones, kernel)`, at less than a product.
-      without_scales: works out the product or sum alone, without the constant factors
-        behind it.
+      contributed: computes `contributions`, from the layer's own product.
+      evenly: `evenly(x)` is `linear(x, ones)`, at less than a product's cost.
+      summed: `summed(kernel)` is `linear(ones, kernel)`, at less than a product's cost.
+      without_scales: computes the product or sum alone, without the constant factors
+        after it.
       in_kernel: lays an array that broadcasts to `x` out along the kernel's axes, where
         the two meet; None where it varies along others.
     """
@@ -101,7 +100,7 @@ class Layer:
 
     @functools.cached_property
     def contributions(self) -> Array:
-        """`W x`: the output without the bias, at no product of its own."""
+        """`W x`: the output without the bias, at the cost of no further product."""
         if self.contributed is None:
             return self.linear(self.x, self.kernel)
         return self.contributed()
@@ -112,7 +111,7 @@ class Layer:
 
     @property
     def kernel(self) -> Array | None:
-        """The weights, constant scales behind the layer folded in; None for sums."""
+        """The weights, constant scales after the layer folded in; None for sums."""
         return self._folded[0]
 
     @property
@@ -135,19 +134,20 @@ class Layer:
         return self.kernel
 
     def weighted(self, x: Array, change: Callable[[Array], Array]) -> Array:
-        """`change(W) x`, for a map of the weights, element by element.
+        """`change(W) x`, for an elementwise map of the weights.
 
-        The weights of a sum or average are all one factor `a`; of maps with
-        `change(|a| w) = |a| change(w)`, as all are that look at signs, its sign tells.
+        The weights of a sum or average are all one factor `a`; for maps with
+        `change(|a| w) = |a| change(w)`, as all that look at signs are, its sign
+        suffices.
 
-        Where a weight is used often it is worked out again in the reverse pass: keeping
-        changed weights costs memory, changing them costs little beside the product.
+        A weight that is used often is recomputed in the reverse pass: keeping changed
+        weights costs memory, changing them costs little compared to the product.
         """
         if self.kernel is None:
             sign = jnp.sign(self.count())
             return self.linear(x, None) * (sign * change(sign))
         others = (n for i, n in enumerate(self.y.shape) if i not in self.features)
-        # A batch may be of any size, when it is exported.
+        # A batch may have any size when it is exported.
         if math.prod(n for n in others if isinstance(n, int)) < _OFTEN:
             return self.linear(x, change(self.weights()))
 
@@ -176,13 +176,13 @@ class Layer:
         return self.linear(jnp.ones_like(self.x), kernel)
 
     def count(self) -> Array:
-        """The number of connected inputs of each output; padding is none."""
+        """The number of connected inputs of each output; padding does not count."""
         return held_constant(self.even(jnp.ones_like(self.x)))
 
     def per_input(self) -> Array:
         """`1 / m_j`, over the `m` outputs that each input is connected to.
 
-        All features of a place count as one output, which keeps these of size one.
+        All features of a position count as one output, which keeps these of size one.
         """
         sizes = (self.y.shape[i] for i in self.features)
         features = math.prod(n for n in sizes if isinstance(n, int))
@@ -241,7 +241,7 @@ class Operation:
     candidates: Callable[[Array, Any], Array] | None = None
 
     def stack(self, x: Array, fill: Any) -> Array:
-        """`candidates`, or an error where the operation is no selection of such."""
+        """`candidates`, or an error where the operation is not such a selection."""
         if self.candidates is None:
             raise TypeError("this rule needs a maximum or minimum over axes or windows")
         return self.candidates(x, fill)
@@ -293,7 +293,7 @@ class Rule:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        """Options are shown where they are not at their default, behind the rest."""
+        """Options are shown after the rest, unless they have their default."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         shown = [
             f"{f.name}={getattr(self, f.name)!r}"
@@ -316,14 +316,14 @@ class LayerRule(Rule):
     """A rule of a linear layer: how it shares its relevance."""
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
-        """The shares that the output's relevance is cut into."""
+        """The shares that the output's relevance is split into."""
         raise NotImplementedError
 
 
 class RelevanceRule(Rule):
     """A rule that is stated on relevances: what each operand gets of `R`.
 
-    A rule of one's own, a frozen dataclass that is a pytree, suits any role.
+    A custom rule, a frozen dataclass that is a pytree, suits any role.
 
     Examples:
       >>> import dataclasses, jax, jax.numpy as jnp, jaxlrp
@@ -408,7 +408,7 @@ def rule(cls: type[T]) -> type[T]:
 
 
 def check_option(rule: Any, name: str, allowed: tuple[Any, ...]) -> None:
-    """Refuses a choice that is none.
+    """Refuses a choice that does not exist.
 
     Raises:
       ValueError: naming the option and the choices.

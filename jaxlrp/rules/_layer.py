@@ -34,10 +34,10 @@ from jaxlrp.rules._base import (
 BIASES = ("absorb", "whole", "ignore", "share", "absolute")
 """What becomes of the bias's part of the relevance.
 
-`absorb`: the bias stands in the denominator as the rule changes it, and keeps its part;
+`absorb`: the bias is in the denominator as the rule changes it, and keeps its part;
 `whole`: the same, unchanged; `ignore`: the rule of the layer without its bias; `share`:
-what the bias and the stabiliser would keep is handed back to the connected inputs in
-equal parts, so that the rule conserves exactly; `absolute`: the bias keeps
+what the bias and the stabiliser would keep is returned to the connected inputs in equal
+parts, so that the rule conserves exactly; `absolute`: the bias keeps
 `|b| / (|W x| + |b|)`, the rest is shared as if there were none.
 """
 
@@ -45,8 +45,8 @@ equal parts, so that the rule conserves exactly; `absolute`: the bias keeps
 def _parts(layer: Layer) -> tuple[Array, Array]:
     """The sums of the positive and of the negative contributions, `p` and `n`.
 
-    What differences leave of a sum that has no contributions is rounding; it counts as
-    none.
+    What differences leave of a sum without contributions is rounding; it counts as
+    zero.
     """
     if not _cancels_well(layer):
         return _positive_part(layer), _negative_part(layer)
@@ -55,9 +55,9 @@ def _parts(layer: Layer) -> tuple[Array, Array]:
 
 
 def _differences(layer: Layer) -> tuple[Array, Array, Array]:
-    """`p` and `n` of one product more, and the size of what they are differences of.
+    """`p` and `n` from one more product, and the size of what they are differences of.
 
-    `p = W+ x` behind `x >= 0`, else `u = |W| |x|`: `p + n = z`, `p - n = u`.
+    `p = W+ x` where `x >= 0`, else `u = |W| |x|`: `p + n = z`, `p - n = u`.
     """
     z = layer.contributions
     if layer.nonnegative:
@@ -157,7 +157,7 @@ class Stabilised(LayerRule):
 
 @rule
 class Biased(Stabilised):
-    """What the rules have in common in whose denominator the bias stands.
+    """What the rules whose denominator contains the bias have in common.
 
     Attributes:
       bias: what becomes of its part, see `BIASES`.
@@ -171,7 +171,7 @@ class Biased(Stabilised):
 
     @property
     def needs_shadow(self) -> bool:
-        """What is handed back goes to zero inputs, too."""
+        """What is returned goes to zero inputs, too."""
         return self.bias == "share"
 
     def _cut(
@@ -299,7 +299,7 @@ class Absolute(Stabilised):
         return (self._share(layer, h, h),)
 
     def relevances(self, operation: Operation, R: Array) -> tuple[Array, ...]:  # noqa: N803
-        """The operands' sizes are compared element by element."""
+        """The operands' sizes are compared elementwise."""
         sizes = [jnp.abs(x) for x in (*operation.xs, *operation.constants)]
         total = functools.reduce(jnp.add, sizes)
         share = R / denominator(total, self.epsilon, (), self.stabiliser)
@@ -381,14 +381,14 @@ class GeneralizedGamma(Biased):
         size = layer.weighted(x if layer.nonnegative else jnp.abs(x), jnp.abs)
         z = layer.contributions
         p, n = (z + size) / 2, (z - size) / 2
-        # Below zero nothing but the signs change; the denominator is of either side.
+        # Below zero only the signs change; the denominator is of either side.
         above = self._cut(layer, z + gamma * p, lambda b: b + gamma * positive(b))
         below = self._cut(layer, z + gamma * n, lambda b: b + gamma * negative(b))
         if self.bias == "absolute":
             up, down = (z > 0).astype(y.dtype), (z < 0).astype(y.dtype)
             return (*_times(above, up), *_times(below, down))
         either = jnp.where(y > 0, above[0].z, below[0].z)
-        if self.bias == "ignore":  # it may have another sign than `y`
+        if self.bias == "ignore":  # it may differ in sign from `y`
             sides = *_times(above, y > 0), *_times(below, y < 0)
             return tuple(dataclasses.replace(s, z=either) for s in sides)
         return (*_on_side(above, 1, either), *_on_side(below, -1, either))
@@ -531,17 +531,17 @@ class WSquare(Biased):
 class Flat(Stabilised):
     """Flat: relevance is shared evenly among the connected inputs.
 
-    `R_j = sum_i R_i / s(number of inputs of i)`; padding is no input, the bias plays
-    no part. Conserves. On an average, and on a selection, it is the uniform one.
+    `R_j = sum_i R_i / s(number of inputs of i)`; padding is not an input, the bias
+    plays no part. Conserves. On an average, and on a selection, it is the uniform one.
 
-    An input that more windows of a convolution meet gets more: behind a 3 x 3 kernel
+    An input that more windows of a convolution meet gets more: after a 3 x 3 kernel
     with a stride of 2 the map is a checkerboard of period 2. `balanced=True` divides
     that out. With `m_j` outputs that input `j` is connected to,
 
         R_j = sum_i (1 / m_j) R_i / s(sum_k in i of 1 / m_k)
 
-    which conserves, and gives all inputs the same of a constant `R` but at borders. It
-    is the flat rule where all `m_j` are equal, as in a dense layer.
+    which conserves, and gives all inputs the same of a constant `R`, except at borders.
+    It is the flat rule where all `m_j` are equal, as in a dense layer.
     Source: Lapuschkin et al. 2019.
     """
 
@@ -581,8 +581,8 @@ class ZBox(Stabilised):
         R_j = sum_i (x_j w_ij - l_j w+_ij - h_j w-_ij) R_i / s(sum_k of the same)
 
     `low` and `high` are scalars or arrays that broadcast to the input. The bias plays
-    no part. Conserves but for epsilon. Where inputs lie outside of the box shares can
-    be negative or large: a call with concrete arrays warns of that.
+    no part. Conserves but for epsilon. Where inputs lie outside the box, shares can be
+    negative or large: a call with concrete arrays warns of that.
     Source: Montavon et al. 2017 (deep Taylor, z-B).
     """
 
@@ -625,7 +625,7 @@ class ZBox(Stabilised):
 
 @rule
 class TopK(Rule):
-    """A filter in front of a layer's rule: only the largest relevances are propagated.
+    """A filter before a layer's rule: only the largest relevances are propagated.
 
     Of the relevances `R_i` at the layer's output those with the largest `|R_i|` stay, a
     fraction `keep` of them over its features (at least one); the rest is dropped.
@@ -646,5 +646,5 @@ class TopK(Rule):
 
     @property
     def needs_shadow(self) -> bool:
-        """As the rule behind it."""
+        """As the rule that it filters for."""
         return self.rule.needs_shadow

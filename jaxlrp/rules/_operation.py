@@ -1,4 +1,4 @@
-"""Rules of everything that is no layer: activations, sums, products, selections."""
+"""Rules of everything that is not a layer: activations, sums, products, selections."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Pass(Rule):
     On an activation, a batch norm, or a scale or shift by constants, where relevance
     passes as a multiple of `x`: of an element that is exactly zero it is lost unless
     the result is zero too. On a normaliser (a whole layer norm) and a softmax it goes
-    from the result to the input, element by element, whatever their values. On a sum
-    each operand gets all of `R`, which does not conserve. Else it conserves.
-    With an `epsilon` it is `R_x = x R_y / (x + epsilon)`, without a sign, as in LXT.
+    from the result to the input, elementwise, whatever their values. On a sum each
+    operand gets all of `R`, which does not conserve. Else it conserves. With an
+    `epsilon` it is `R_x = x R_y / (x + epsilon)`, without a sign, as in LXT.
     Source: Bach et al. 2015 (activations).
     """
 
@@ -97,7 +97,7 @@ class Gradient(RelevanceRule):
 class Guided(RelevanceRule):
     """Guided backpropagation: `R_x = (dy/dx)^T max(R_y, 0)`, on activations.
 
-    No LRP rule: it does not conserve.
+    Not an LRP rule: it does not conserve.
     Source: Springenberg et al. 2015; zennit's `GuidedBackprop`.
     """
 
@@ -111,7 +111,7 @@ class Guided(RelevanceRule):
 class Deconv(RelevanceRule):
     """The deconvnet's rectifier: `R_x = max(R_y, 0)`, on activations.
 
-    No LRP rule: it does not conserve.
+    Not an LRP rule: it does not conserve.
     Source: Zeiler and Fergus 2014; zennit's `DeconvNet`.
     """
 
@@ -125,7 +125,7 @@ class Deconv(RelevanceRule):
 class BetaSmooth(RelevanceRule):
     """The gradient of a softplus: `R_x = sigmoid(beta x) R_y`, on activations.
 
-    A smooth stand-in for the rectifier's. No LRP rule: it does not conserve.
+    A smooth stand-in for the rectifier's. Not an LRP rule: it does not conserve.
     Source: Dombrowski et al. 2019; zennit's `BetaSmooth`.
     """
 
@@ -138,7 +138,7 @@ class BetaSmooth(RelevanceRule):
 
 @rule
 class Rescaled(RelevanceRule):
-    """A sum, in proportion, then rescaled by what each operand got in all.
+    """A sum, in proportion, then rescaled by what each operand got in total.
 
     With `r_k = x_k R / s(sum_k x_k)` and their totals `t_k = sum(r_k)` over the whole
     array, `R_k = r_k / t_k * |t_k| / sum_l |t_l| * sum(R)`. Conserves; under `vmap`
@@ -186,10 +186,10 @@ class Detach(Rule):
 
 @rule
 class Merge(Rule):
-    """A batch norm is folded into the layer in front of it, and shares its rule.
+    """A batch norm is folded into the layer before it, and shares its rule.
 
-    Exact as a function; its shift becomes the layer's bias. Without a layer in front it
-    is `LRP0`.
+    Exact as a function; its shift becomes the layer's bias. Without a layer before it,
+    it is `LRP0`.
     Source: zennit's and RelevancePropagation.jl's canonization.
     """
 
@@ -222,10 +222,11 @@ class SignalTakesAll(Rule):
 
     A gate is a factor known to be nonnegative (a sigmoid's or softmax's output) where
     the other is not; with `activations=True` also the result of any activation where
-    the other is none, as in `silu(gate) * up`; with `coefficients=True` also what a
-    selective state space makes of the input beside its signal, the matrices `B` and `C`
-    of `h' = A h + x B`, `y = C h`, known by their axes. A contraction that sums has no
-    other gates. Other products are split evenly. Conserves.
+    the other is not one, as in `silu(gate) * up`; with `coefficients=True` also what a
+    selective state space computes from the input in addition to its signal, the
+    matrices `B` and `C` of `h' = A h + x B`, `y = C h`, known by their axes. A
+    contraction that sums has no other gates. Other products are split evenly.
+    Conserves.
     Source: Arras et al. 2017; Rezaei Jafari et al. 2024 (coefficients).
     """
 
@@ -235,7 +236,7 @@ class SignalTakesAll(Rule):
 
 @rule
 class WinnerTakesAll(Rule):
-    """A selection by value hands its relevance to the element that was chosen.
+    """A selection by value gives its relevance to the element that was chosen.
 
     Exact. `reduce_max` shares ties evenly and max pooling takes the first of a window;
     with `ties="share"` both share them.
@@ -255,7 +256,7 @@ class WinnerTakesAll(Rule):
 
     def relevances(self, operation: Operation, R: Array) -> Relevances:  # noqa: N803
         (x,) = operation.xs
-        # No finite value is chosen that is not there: padding is NaN, equal to nothing.
+        # Only existing finite values are chosen: padding is NaN, equal to nothing.
         chosen = operation.stack(x, jnp.nan) == operation.y
         share = jnp.where(chosen, R / chosen.sum(0), 0)
         _, transpose = jax.vjp(lambda x: operation.stack(x, 0), x)

@@ -118,7 +118,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Blocks behind a stem; the stem is small where images are."""
+    """Blocks after a stem; the stem is small where images are."""
 
     stages: Sequence[tuple[int, int]]
     classes: int
@@ -231,8 +231,8 @@ class LlamaBlock(nn.Module):
 class Llama(nn.Module):
     """Causal decoder: RMS norm, rotary, grouped queries and gated units.
 
-    The scores are those of the token behind the last one. `scan` loops over blocks
-    whose weights are stacked, in place of one block after the other.
+    The scores are those of the token after the last one. `scan` loops over blocks whose
+    weights are stacked, instead of one block after the other.
     """
 
     width: int
@@ -300,7 +300,7 @@ class MambaBlock(nn.Module):
 
 
 class Mamba(nn.Module):
-    """Selective state spaces, each behind an RMS norm; scores of the last token."""
+    """Selective state spaces, each after an RMS norm; scores of the last token."""
 
     state: int
     rank: int
