@@ -340,9 +340,9 @@ units. Integrated gradients have sixteen steps.
 MATCHES = """Methods that do better than chance are close together here, within 0.012.
 CP-LRP, which holds attention constant, and DeepLIFT, which knows the baseline, are more
 faithful than the default, by 0.004 and 0.007 (± 0.001). Residual sums by absolute size
-lose 0.005 (± 0.001), and 0.006 when tokens become the mean embedding or zero instead. By
-the evidence, differences below 6 % mean nothing. Gradient x input is worse than chance, as
-in [Text](text.md).
+lose 0.005 (± 0.001), and 0.006 when tokens become the mean embedding or zero instead.
+Of the evidence, differences below 6 % mean nothing. Gradient x input is worse than
+chance, as in [Text](text.md).
 """
 
 RECURRENCES = """Random weights, of usual and of large scale, and an LSTM that is
