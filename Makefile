@@ -152,19 +152,8 @@ $(VENV)/.%: pyproject.toml | $(BIN)/python
 # each candidate is tried.
 $(BIN)/python:
 	@python="$(PYTHON)"; \
-	pyenv="$${PYENV_ROOT:-$$HOME/.pyenv}/versions"; \
-	for version in 3.13 3.12 3.11; do \
-	    for candidate in python$$version "$$pyenv"/$$version.*/bin/python; do \
-	        [ -z "$$python" ] || break 2; \
-	        if "$$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1; then \
-	            python="$$candidate"; \
-	        fi; \
-	    done; \
-	done; \
-	if [ -z "$$python" ]; then \
-	    echo "Python 3.11, 3.12 or 3.13 with venv is needed: make PYTHON=..." >&2; \
-	    exit 1; \
-	fi; \
+	python="$${python:-$$(.ci/python 3.13 3.12 3.11)}"; \
+	[ -n "$$python" ] || { echo "choose one: make PYTHON=..." >&2; exit 1; }; \
 	echo "making $(VENV) with $$python"; \
 	"$$python" -m venv "$(VENV)" && \
 	"$(BIN)/python" -m pip install -qq --upgrade pip

@@ -17,7 +17,8 @@ if DEVICES not in os.environ.get("XLA_FLAGS", ""):
 
 # Most of the time goes into compiling: what a test compiled is kept for the other
 # workers and for the next run.
-PROGRAMS = pathlib.Path(__file__).parent.parent / ".jax_cache"
+HERE = pathlib.Path(__file__).parent.parent / ".jax_cache"
+PROGRAMS = pathlib.Path(os.environ.get("JAXLRP_TEST_PROGRAMS", HERE))
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

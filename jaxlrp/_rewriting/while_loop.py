@@ -11,6 +11,11 @@ and the reverse pass recomputes the carry before each:
 Each step is then evaluated with rules, under `jax.vjp`. That is 2 K carries in memory
 and, up to K**2 steps, three evaluations of the body for each step besides the one that
 is differentiated.
+
+`equinox.internal.while_loop(kind="checkpointed")` does this for gradients, with another
+placing of its checkpoints. It is not used: the step backwards here is not the transpose
+of the step but a reading of it with rules and shadows, and neither its place in that
+package nor its behaviour is promised.
 """
 
 from __future__ import annotations
