@@ -77,6 +77,8 @@ def trace(
     inputs = tuple(as_array(leaves[i][1]) for i in traced)
     out_trees: list[Any] = []
 
+    # All arrays are traced, whatever is attributed: weights that were closed over as
+    # constants would be compiled into the program, and could not be mapped over.
     refill = refilled([leaf for _, leaf in leaves], tree, traced)
 
     def flat(*arrays: Any) -> list[Any]:

@@ -473,6 +473,7 @@ def cut(sheet: Sheet, outputs: Sequence[Atom]) -> tuple[list[Value], list[Operat
             continue
         operands = [v for v in op.inputs if not isinstance(v, Literal)]
         base = tuple(dict.fromkeys(s for v in operands for s in sources[v]))
+        # What the rest can make again for nothing need not be stored for it.
         moved = whole.issuperset(operands)
         if _remade(op, base, moved, sheet):
             sources[op.outputs[0]] = base

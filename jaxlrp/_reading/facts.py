@@ -132,6 +132,7 @@ def analyse(
     program: Program, inputs: Sequence[Facts], context: Context
 ) -> dict[Value, Facts]:
     """The facts of every value of `program`, given those of its inputs."""
+    # A body is asked about by every walk, and by the fixpoint of each loop around it.
     key = program, tuple(inputs)
     if key not in context.facts:
         context.facts[key] = _analyse(program, inputs, context)

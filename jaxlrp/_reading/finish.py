@@ -218,6 +218,8 @@ def _with_bodies(
         ]
         return again, bodies
 
+    # Backwards along the loop: what a carry needs before a step it needs after the step
+    # before that, too.
     _, bodies = fixpoint(read_bodies, arriving[: how.carries])
     return dataclasses.replace(step, form=Inside(bodies))
 

@@ -151,6 +151,8 @@ def _read_program(
     shadow_outputs: tuple[bool, ...],
     context: Context,
 ) -> Reading:
+    # A call that is kept is read once for all its uses that are known alike; the steps
+    # are then the same objects, by which the evaluation knows that one jit will do.
     key = program, tuple(inputs), relevant, shadow_outputs
     if key in context.readings:
         return context.readings[key]

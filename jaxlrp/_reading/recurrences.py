@@ -150,6 +150,7 @@ def _passing(
     elif entry is None or not _keeps_terms(entry):
         terms = 0
     elif entry.is_sum:
+        # Which weights recur is known when the walk is over: the sum is remembered.
         sheet.sums.add(terms)
     return _Known(passed, terms)
 
@@ -232,6 +233,7 @@ def _of_loop(
     def after(carry: list[_Known]) -> tuple[list[_Known], list[_Known]]:
         inside[how.carried] = carry
         outs = _walk(body, inputs, inside, sheet)
+        # Weights that are others in each iteration are not met again by the next one.
         changing = sheet.varying.get(loop, 0)
         again = [
             dataclasses.replace(

@@ -94,6 +94,8 @@ def backward(
             outs, out_shadows = evaluate(reading, this, inputs, shadows)
         return [(outs[i], out_shadows[i]) for i in floats], outs
 
+    # A shadow is an input of zeros: nothing is computed with it, and its cotangent is
+    # the relevance that arrived there.
     zeros = [zero_beside(x) for x in attributed]
     given, pull, outs = jax.vjp(forward, xs, zeros, taps, has_aux=True)
 

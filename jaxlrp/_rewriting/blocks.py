@@ -83,6 +83,8 @@ def arrange(reading: Reading) -> tuple[Step | Block, ...]:
             _block(reading, kinds, i, i + size, last) for i in range(start, stop, size)
         ]
         row = _told_apart(row, reading)
+        # Stretches of one kind may still differ, in wiring or in what is known of their
+        # values. A block that is alone would only cost a call.
         counts = collections.Counter(b.form for b in row)
         for i, block in zip(range(start, stop, size), row, strict=True):
             if counts[block.form] > 1:
@@ -110,6 +112,8 @@ def _rows(
     fit = [(b - f, -size, f, b) for size, f, b in sizes if b - f >= 2 * size]
     if not fit:
         return
+    # The row that covers most steps; of equal ones the shortest period, which is traced
+    # soonest. What is left on either side may repeat by another period.
     _, less, first, behind = max(fit)
     size = -less
     # Cut where the fewest values pass.

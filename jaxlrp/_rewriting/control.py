@@ -30,6 +30,7 @@ def _body(
     shadows: Sequence[Any],
 ) -> tuple[list[Any], list[Array]]:
     """Evaluates a body; shadows travel as flat lists of those that are there."""
+    # JAX's loops and calls take arrays only: where there is no shadow, there is no slot.
     slots = iter(shadows)
     placed = [next(slots) if wanted else None for wanted in reading.shadowed_inputs]
     outs, out_shadows = evaluate(reading, run, inputs, placed)
@@ -78,7 +79,7 @@ def call(step: Step, rule: Any, env: Environment, run: Run, evaluate: Evaluate) 
         outs, out_shadows = _body(evaluate, reading, run.inside(step), inputs, shadows)
         return outs, _placed(reading, out_shadows)
     if id(reading) not in run.jitted:
-
+        # The composite is an argument, since its numbers may be tracers.
         def body(composite: Composite, inputs: Any, shadows: Any) -> Any:
             inner = dataclasses.replace(run, composite=composite, jitted={})
             return _body(evaluate, reading, inner, inputs, shadows)

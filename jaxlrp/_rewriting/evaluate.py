@@ -66,6 +66,7 @@ def evaluate(
         if shadow is not None:
             env.shadows[v] = shadow
     watched = run.observe is not None or run.visits is not None
+    # A block is a function that hides its steps, and pays only where it is compiled.
     apart = watched or not run.staged or bool(run.composite.constants)
     items = reading.steps if apart else arrange(reading)
     if run.remat:
@@ -117,6 +118,7 @@ def _do_segment(segment: Segment, env: Environment, run: Run) -> None:
 
     def again(values: Any, shadows: Any) -> Any:
         own = _within(env.reading, segment.inputs, values, shadows)
+        # Functions traced outside hold tracers that must not enter the checkpoint.
         _do_all(segment.items, own, dataclasses.replace(run, jitted={}))
         return own.take(segment.outputs)
 

@@ -79,6 +79,8 @@ def _cut(
     for count in range(1, min(len(sizes), _MOST) + 1):
         cuts = _cuts(sizes, passing, count)
         ends = [0, *cuts, len(sizes)]
+        # What crosses the cuts is kept throughout; of the segments one at a time is
+        # recomputed, and the largest decides.
         inside = max(sum(sizes[a:b]) for a, b in zip(ends, ends[1:], strict=False))
         cost = inside + sum(passing[i] for i in cuts)
         if best is None or cost < best[0]:

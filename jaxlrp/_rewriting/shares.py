@@ -146,6 +146,9 @@ def _number_of_halves(y: Array, sums: Any, per: tuple[int, ...]) -> Array:
     contributes to `b` it is `|y| / a` all the same, and more than one half.
     """
     (p, p_epsilon, p_none), (n, n_epsilon, n_none) = sums
+    # The signs of the two differ, so that |y| = a - b: either quotient determines both
+    # factors. |y| / a alone would lose the digits of b where b is small, a / b alone
+    # those of y where the two nearly cancel.
     p = jnp.abs(denominator(p, p_epsilon, per))
     n = jnp.abs(denominator(n, n_epsilon, per))
     up = y > 0
