@@ -30,7 +30,7 @@ def _body(
     shadows: Sequence[Any],
 ) -> tuple[list[Any], list[Array]]:
     """Evaluates a body; shadows travel as flat lists of those that are there."""
-    # JAX's loops and calls take arrays only: where there is no shadow, there is no slot.
+    # JAX's loops and calls take arrays only: without a shadow there is no slot.
     slots = iter(shadows)
     placed = [next(slots) if wanted else None for wanted in reading.shadowed_inputs]
     outs, out_shadows = evaluate(reading, run, inputs, placed)
