@@ -145,6 +145,7 @@ class Entry:
         the identity rule: `phi(x) = phi'(x) x`.
       root: given the parameters, does it turn a statistic (a variance, a sum of
         squares) into a scale, as a root, a power or a reciprocal does?
+      power: given the parameters, the power that it takes its operand to.
       by_result: its derivative is computed from its result, which a gradient keeps.
       exponential: an exponential that softmax is made of.
       selects: chooses between cases by a predicate, its first operand.
@@ -202,6 +203,7 @@ class Entry:
     at_most_one: bool = False
     homogeneous: Callable[[Sequence[Any]], bool] = never
     root: Callable[[Params], bool] = never
+    power: Callable[[Params], int] | None = None
     by_result: bool = False
     exponential: bool = False
     selects: bool = False

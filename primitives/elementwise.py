@@ -147,12 +147,18 @@ enter("clamp", _elementwise(nonnegative=_bounds_nonnegative, picks=True, form=_c
 # Smooth, of one variable.
 enter("exp exp2", _elementwise(nonnegative=always, by_result=True, exponential=True))
 enter("logistic", _elementwise(nonnegative=always, at_most_one=True, by_result=True))
-enter("erfc square cosh", _elementwise(nonnegative=always))
+enter("erfc cosh", _elementwise(nonnegative=always))
+enter("square", _elementwise(nonnegative=always, power=lambda params: 2))
 enter("sqrt rsqrt", _elementwise(nonnegative=always, by_result=True, root=always))
 # Their derivative is zero, their relevance the identity's: a quantised activation.
 enter("floor ceil round", _elementwise(nonnegative=first_nonnegative))
 enter("cbrt", _elementwise(nonnegative=first_nonnegative, by_result=True, root=always))
-enter("integer_pow", _elementwise(nonnegative=_even_power, root=_reciprocal))
+enter(
+    "integer_pow",
+    _elementwise(
+        nonnegative=_even_power, root=_reciprocal, power=lambda params: params["y"]
+    ),
+)
 enter(
     "pow",
     _elementwise(nonnegative=first_nonnegative, root=always, held=argument(0)),

@@ -20,16 +20,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxlrp import rules
-from jaxlrp._program.program import Atom, Equation, Program, Value, aval_of, flatten
+from jaxlrp._program.program import Equation, Program, Value, flatten
 from jaxlrp._reading.activations import claim_regions
 from jaxlrp._reading.attention import opaque_step
 from jaxlrp._reading.claims import Claims, held_operands
 from jaxlrp._reading.context import Context, Options
 from jaxlrp._reading.facts import Facts, analyse, facts_of, input_facts, is_constant
 from jaxlrp._reading.finish import finish
-from jaxlrp._reading.layers import claim_layers, is_contracted
+from jaxlrp._reading.layers import claim_layers
 from jaxlrp._reading.norms import claim_batch_norms, claim_norms
 from jaxlrp._reading.online_softmax import find_running
+from jaxlrp._reading.products import (
+    gates,
+    hold_gates,
+    with_factors,
+    with_gates,
+)
 from jaxlrp._reading.recurrences import find_recurrent
 from jaxlrp._reading.softmax import claim_softmax
 from jaxlrp._reading.state_space import find_coefficients
@@ -213,7 +219,7 @@ def _claim(
     units |= claim_norms(claims, composite)
     units |= claim_layers(claims, composite)
     units |= claim_batch_norms(claims, composite)
-    _claim_held_gates(claims, composite)
+    hold_gates(claims, composite)
     units |= claim_regions(claims)
     units |= claim_sums(claims, composite, frozenset(units))
     activated = _activated(units, composite, claims)
@@ -225,9 +231,9 @@ def _claim(
         if step is not None:
             step = _select(step, activated, composite, claims)
             steps.append(
-                _with_gates(step, units, composite, findings.coefficients, claims)
+                with_gates(step, units, composite, findings.coefficients, claims)
             )
-    return steps
+    return with_factors(steps, composite)
 
 
 def _refusal(equation: Equation, facts: Mapping[Value, Facts]) -> str:
@@ -271,78 +277,6 @@ def _select(
     follows = step.layer is not None and step.outputs[0] in activated
     place = claims.place(step.main, step.role, step.signals, follows, step.residual)
     return dataclasses.replace(step, first=place.first, slot=composite.select(place))
-
-
-def _with_gates(
-    step: Step,
-    units: Mapping[int, Step],
-    composite: Composite,
-    coefficients: Mapping[Equation, int],
-    claims: Claims,
-) -> Step:
-    """The step of a product, with the factors that its rule holds."""
-    rule = step.rule(composite)
-    if not isinstance(rule, rules.SignalTakesAll) or step.main.opaque:
-        return step
-    held = step.held
-    if rule.coefficients and step.main in coefficients:
-        held = (coefficients[step.main],)
-    elif rule.activations:
-        held = _activation_gates(step, units, claims)
-    elif step.role == "bilinear" and not _sums(step.main, claims):
-        held = _gates(step.main, claims)  # a product in all but name
-    return dataclasses.replace(step, form=Held(held))
-
-
-def _sums(equation: Equation, claims: Claims) -> bool:
-    """Does a contraction sum over anything?"""
-    kernel_axes = claims.entry(equation).kernel_axes
-    ndims = tuple(len(aval_of(v).shape) for v in equation.inputs)
-    return kernel_axes is None or any(
-        len(kernel_axes(equation.params, k, ndims)) < n for k, n in enumerate(ndims)
-    )
-
-
-def _activation_gates(
-    step: Step, units: Mapping[int, Step], claims: Claims
-) -> tuple[int, ...]:
-    """Which factor is the result of an activation, if one is and the other is not."""
-
-    def is_activation(atom: Atom) -> bool:
-        index = claims.producer.get(atom) if isinstance(atom, Value) else None
-        if index is None:
-            return False
-        if index in units:
-            return units[index].role == "activation"
-        equation = claims.program.equations[index]
-        signals = claims.active_inputs(equation)
-        moves = claims.entry(equation).kind is Kind.STRUCTURAL and len(signals) == 1
-        return moves and is_activation(signals[0])
-
-    gates = [i for i, v in enumerate(step.main.inputs) if is_activation(v)]
-    return (gates[0],) if len(gates) == 1 else step.held
-
-
-def _claim_held_gates(claims: Claims, composite: Composite) -> None:
-    """Products of a held gate with what a layer makes of constants are constants.
-
-    In a recurrent network's first step such a constant comes from the initial state; in
-    a loop that state is active, and the same product's gate is held.
-    """
-    for i, equation in enumerate(claims.program.equations):
-        entry = claims.entry(equation)
-        active = [claims.active(v) for v in equation.inputs]
-        elementwise = entry.kind is Kind.ELEMENTWISE and entry.is_product
-        if i in claims.role or not elementwise or sorted(active) != [False, True]:
-            continue
-        gate, constant = sorted(equation.inputs, key=claims.active, reverse=True)
-        facts = facts_of(gate, claims.facts)
-        if not (facts.nonnegative and facts.at_most_one):
-            continue
-        rule = composite.rule(claims.place(equation, "product"))
-        holds = isinstance(rule, rules.SignalTakesAll) and not rule.activations
-        if holds and is_contracted(constant, claims):
-            claims.role[i] = "constant"
 
 
 def _activated(
@@ -435,7 +369,7 @@ def _elementwise(
         role = "normaliser" if statistic else "quotient"
         return Step(role, (equation,), signals, Held(held))
     if len(active) == 2 and entry.is_product:
-        return Step("product", (equation,), signals, Held(_gates(equation, claims)))
+        return Step("product", (equation,), signals, Held(gates(equation, claims)))
     if entry.picks:
         return Step("selection", (equation,), signals)
     held = tuple(entry.held(equation.params, active))
@@ -453,16 +387,3 @@ def _elementwise(
 def _is_arithmetic(entry: Entry) -> bool:
     """A sum, product or quotient of two; linear in the first, whatever the second."""
     return entry.linear([True, False])
-
-
-def _gates(equation: Equation, claims: Claims) -> tuple[int, ...]:
-    """Which factor of a product is a gate: known to be `>= 0` where the other is not.
-
-    A sigmoid, a softmax or a softplus is; a candidate state or a signal is not.
-    """
-    signs = [facts_of(v, claims.facts).nonnegative for v in equation.inputs]
-    if signs == [True, False]:
-        return (0,)
-    if signs == [False, True]:
-        return (1,)
-    return ()

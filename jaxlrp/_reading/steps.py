@@ -107,9 +107,11 @@ class Held:
     Attributes:
       positions: which, under `Detach` (normaliser, quotient) or `SignalTakesAll`
         (products).
+      factors: of a product, of how many factors each operand is one, if of several.
     """
 
     positions: tuple[int, ...] = ()
+    factors: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,6 +216,11 @@ class Step:
     def held(self) -> tuple[int, ...]:
         """The operands that count as constants under rules that hold some."""
         return self.form.positions if isinstance(self.form, Held) else ()
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """Of how many factors each operand of a product is one, if of several."""
+        return self.form.factors if isinstance(self.form, Held) else ()
 
     @property
     def columns(self) -> tuple[int, ...]:

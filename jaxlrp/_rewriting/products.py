@@ -65,12 +65,24 @@ def product(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         return plain(step, rule, env, run)
     if isinstance(rule, rules.Detach):
         return detached(step, env)
+    if step.factors:
+        return _of_many(step, env), [None]
     (y,) = bind(step.main, env.read)
     count = _degree(step, env)
     if not isinstance(rule, rules.UniformSplit) or rule.epsilon is None:
         return [divided(y, count)], [None]
     part = functools.partial(_part_of, rule.stabiliser)
     return [route(part, y, (y,), (rule.epsilon, count))], [None]
+
+
+def _of_many(step: Step, env: Environment) -> list[Any]:
+    """A product of products: an operand of `k` of `n` factors gets `k / n`."""
+    total = sum(step.factors)
+    operands = [
+        divided(env.read(v), total / count)
+        for v, count in zip(step.main.inputs, step.factors, strict=True)
+    ]
+    return step.main.bound()(*operands)
 
 
 def _part_of(form: str, y: Array, aux: Any) -> tuple[Array]:

@@ -33,8 +33,8 @@ def identity_rule_implicit() -> Rule:
 
 
 def divide_gradient() -> Rule:
-    """`rules.UniformSplit`, for products: half to each factor."""
-    return rules.UniformSplit()
+    """`rules.UniformSplit`, for products: half to each factor of a multiplication."""
+    return rules.UniformSplit(pairwise=True)
 
 
 def stop_gradient() -> Rule:
@@ -58,8 +58,8 @@ def EpsilonRule(epsilon: Any = 1e-8) -> Rule:  # noqa: N802
 
 
 def UniformRule() -> Rule:  # noqa: N802
-    """`rules.UniformSplit`."""
-    return rules.UniformSplit()
+    """`rules.UniformSplit`, by each multiplication."""
+    return rules.UniformSplit(pairwise=True)
 
 
 def UniformEpsilonRule(epsilon: Any = 1e-6) -> Rule:  # noqa: N802
@@ -73,8 +73,13 @@ def TaylorDecompositionRule(ref: Any = None) -> Rule:  # noqa: N802
 
 
 def AttnLRP() -> Composite:  # noqa: N802
-    """`composites.AttnLRP` with LXT's activations."""
-    return composites.AttnLRP().on("activation", identity_rule_implicit())
+    """`composites.AttnLRP` with LXT's activations, products halved one by one."""
+    return (
+        composites.AttnLRP()
+        .on("activation", identity_rule_implicit())
+        .on("bilinear", divide_gradient())
+        .on("product", divide_gradient())
+    )
 
 
 def CPLRP(*, hold_gates: bool = False) -> Composite:  # noqa: N802
@@ -158,7 +163,9 @@ _IDENTITY = '.on("activation", rules.Pass(1e-10))'
 TABLE: tuple[Row, ...] = (
     Row(
         "monkey_patch(module) with attnLRP",
-        f"composites.AttnLRP(){_IDENTITY}",
+        f"composites.AttnLRP(){_IDENTITY}"
+        '.on("bilinear", rules.UniformSplit(pairwise=True))'
+        '.on("product", rules.UniformSplit(pairwise=True))',
         "nothing is patched; any architecture",
         "lxt.AttnLRP()",
     ),
@@ -186,7 +193,12 @@ TABLE: tuple[Row, ...] = (
         "`rules.Pass()` needs no epsilon",
         "lxt.identity_rule_implicit()",
     ),
-    Row("divide_gradient", "rules.UniformSplit()", "", "lxt.divide_gradient()"),
+    Row(
+        "divide_gradient",
+        "rules.UniformSplit(pairwise=True)",
+        "without `pairwise` a product of `n` factors gives `1 / n` to each",
+        "lxt.divide_gradient()",
+    ),
     Row("stop_gradient", "rules.Detach()", "", "lxt.stop_gradient()"),
     Row("explicit: IdentityRule", "rules.Pass()", "", "lxt.IdentityRule()"),
     Row("explicit: StopRelevanceRule", "rules.Detach()", "", "lxt.StopRelevanceRule()"),
@@ -196,7 +208,12 @@ TABLE: tuple[Row, ...] = (
         "divides by zero at `z = -epsilon`, as there; the default form does not",
         "lxt.EpsilonRule()",
     ),
-    Row("explicit: UniformRule", "rules.UniformSplit()", "", "lxt.UniformRule()"),
+    Row(
+        "explicit: UniformRule",
+        "rules.UniformSplit(pairwise=True)",
+        "",
+        "lxt.UniformRule()",
+    ),
     Row(
         "explicit: UniformEpsilonRule",
         'rules.UniformSplit(epsilon=2e-6, stabiliser="plain")',

@@ -198,18 +198,23 @@ class Merge(Rule):
 
 @rule
 class UniformSplit(Rule):
-    """An equal part of the relevance to each of two factors, or operands of a sum.
+    """An equal part of the relevance to each factor, or operand of a sum.
 
     For a bilinear product as a layer of either factor, `R_a = R_b = R / 2`. Conserves.
-    With an `epsilon` the factor is `y R / s(2 y)`.
-    Source: Achtibat et al. 2024, proposition 3.3.
+    `x1 x2 x3` is one product of three factors, however it is bracketed, and each gets
+    `R / 3`; with `pairwise=True`, or an epsilon, each multiplication halves what it is
+    given. With an `epsilon` the factor is `y R / s(2 y)`.
+    Source: Achtibat et al. 2024, proposition 3.3, which is pairwise; You et al. 2025,
+    whose criticism of that is the dependence on brackets.
     """
 
     epsilon: Any = None
+    pairwise: bool = static(default=False)
     stabiliser: str = static(default="sign")
 
     def __post_init__(self) -> None:
         check_option(self, "stabiliser", STABILISERS)
+        check_option(self, "pairwise", (True, False))
 
     def relevances(self, operation: Operation, R: Array) -> Relevances:  # noqa: N803
         n = len(operation.xs) + len(operation.constants)
@@ -225,7 +230,8 @@ class SignalTakesAll(Rule):
     the other is not one, as in `silu(gate) * up`; with `coefficients=True` also what a
     selective state space computes from the input in addition to its signal, the
     matrices `B` and `C` of `h' = A h + x B`, `y = C h`, known by their axes. A
-    contraction that sums has no other gates. Other products are split evenly.
+    contraction that sums has no other gates. Other products are split evenly, as by
+    `UniformSplit`.
     Conserves.
     Source: Arras et al. 2017; Rezaei Jafari et al. 2024 (coefficients).
     """
