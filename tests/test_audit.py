@@ -93,6 +93,29 @@ def test_constants_absorb_their_part(name):
     assert only(audit, "constants") == pytest.approx(expected)
 
 
+def test_a_constant_that_the_input_chooses_is_detached():
+    def f(x, by):
+        return x + lax.cond(by > 0, lambda: jnp.ones(4), lambda: -2.0 * jnp.ones(4))
+
+    for sign, each in ((1.0, 1.0), (-1.0, -2.0)):
+        chosen = audited(lambda x, s=sign: f(x, s * x[0, 0] ** 2), X)
+        assert only(chosen, "detached") == pytest.approx(8 * each)
+        given = audited(lambda x, s=sign: f(x, jnp.float64(s)), X)
+        assert only(given, "constants") == pytest.approx(8 * each)
+
+
+def test_a_rule_that_hands_all_back_absorbs_nothing_in_any_category():
+    for rule in (
+        rules.Epsilon(0.5, bias="share"),
+        rules.AlphaBeta(2.0, 1.0, epsilon=0.5, bias="share"),
+        rules.ZPlus(0.5, bias="share"),
+        rules.WSquare(0.5, bias="share"),
+    ):
+        composite = composites.Uniform(rule)
+        audit = audited(lambda x: x @ W + B, X, composite=composite)
+        assert not any(abs(v) > 1e-9 for v in audit.absorbed.values()), rule
+
+
 def test_output_that_depends_on_nothing_is_a_constant():
     audit = audited(lambda x: (x @ W, jnp.full(2, 3.0)), X)
     assert only(audit, "constants") == pytest.approx(6.0)
@@ -277,6 +300,18 @@ def test_first_equation_with_nan_or_infinity_is_named(name):
     assert f"the result of {primitive} at " in audit.culprit
     assert "test_audit.py" in audit.culprit
     assert "first NaN or infinity" in str(audit)
+
+
+def test_the_culprit_of_a_reversed_loop_is_found_in_its_order():
+    """From the last element on the carry becomes negative, else it does not."""
+
+    def f(x):
+        start, by = 2.0 + 0 * x[0, 0], jnp.array([1.0, -1.0]) + 0 * x[:, 0]
+        step = lambda c, r: (jnp.log(c) * r, None)  # noqa: E731
+        return lax.scan(step, start, by, reverse=True)[0] * x
+
+    audit = jaxlrp.audit(f, ATTN_LRP, target="all")(X)
+    assert "the result of log at " in audit.culprit
 
 
 def test_argument_with_nan_is_named():

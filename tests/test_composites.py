@@ -267,6 +267,20 @@ def test_conditions_of_a_line(conditions, convolutions, dense):
     assert (found["convolution"], found["dense"]) == (convolutions, dense)
 
 
+def test_a_step_is_first_if_no_layer_lies_before_any_of_its_operands():
+    def f(x):
+        h = x[:, :2] + x[:, 1:]  # of the input alone
+        h = jnp.tanh(h @ W[:2])
+        h = h + x[:, :1]  # of a layer's result and of the input
+        h = jnp.tanh(h @ W.T)
+        return h + h[:, ::-1]  # of a layer's results
+
+    marked = composites.AttnLRP().on("sum", rules.Pass(), first=True)
+    plan = jaxlrp.plan(f, marked)(jnp.ones((2, W.shape[0])))
+    sums = ["Pass" in row.rule for row in plan.rows if row.role == "sum"]
+    assert sums == [True, False, False]
+
+
 def test_composite_is_not_changed_by_adding_to_it():
     composite = composites.Epsilon()
     before = str(composite)

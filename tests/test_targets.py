@@ -35,8 +35,11 @@ def test_max_is_the_highest_output_of_each_example():
 
 
 def test_max_takes_the_first_of_several_highest():
-    tied = jaxlrp.lrp(lambda x: jnp.stack([x, x, -x], -1), target="max")
-    np.testing.assert_array_equal(tied(jnp.array([2.0])), [2.0])
+    w = jnp.array([[-1.0, 2.0, 0.0, 6.0], [0.0, 1.0, 2.0, -2.0]])
+    tied = jaxlrp.lrp(lambda x: x @ w, LRP0)  # -1, 4, 4, 2
+    x = np.array([[1.0, 2.0], [1.0, 2.0]], np.float32)
+    np.testing.assert_array_equal(tied(x), [[2.0, 2.0]] * 2)
+    np.testing.assert_array_equal(jax.jit(tied)(x[0]), [2.0, 2.0])
 
 
 def test_max_along_the_last_axis_whatever_the_rank():

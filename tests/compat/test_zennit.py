@@ -115,6 +115,15 @@ def test_batch_norm_passes_without_a_canonizer():
     np.testing.assert_allclose(found, settings.dense(zennit.Epsilon(1e-12)), rtol=1e-6)
 
 
+def test_excitation_backprop_takes_the_gradient_of_a_batch_norm():
+    x, r = [1.0, -2.0, 0.5], np.array([2.0, 1.0])
+    found = settings.relevances(normed, zennit.ExcitationBackprop(1e-12), [x], r)[0]
+    scales = np.array([2.0, 0.5])
+    f = lambda x: x @ settings.W.T + settings.B  # noqa: E731
+    below = settings.relevances(f, zennit.ZPlus(1e-12), [x], scales * r)[0]
+    np.testing.assert_allclose(found, below, rtol=1e-6)
+
+
 def test_batch_norm_is_merged_by_a_canonizer():
     x, r = np.array([1.0, -2.0, 0.5]), [2.0, 1.0]
     composite = zennit.EpsilonPlus(1e-12, canonizers=["SequentialMergeBatchNorm"])

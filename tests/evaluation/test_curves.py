@@ -235,6 +235,16 @@ def test_traced_number_of_units_has_the_same_counts_as_a_static_one():
     np.testing.assert_allclose(traced, counts / 1000, rtol=1e-6)
 
 
+def test_many_units_are_counted_where_their_product_with_a_step_overflows():
+    n, steps = 300_000, [0.0, 0.9998, 0.9999, 1.0]
+    where, x = jnp.ones(n, bool), jnp.zeros(n)
+    fractions = jax.jit(
+        lambda w: evaluation.flipping(lambda _: 0.0, x, x, steps=steps, where=w)
+    )(where).fractions
+    counts = np.array([0, 299_940, 299_970, 300_000])  # 9998 n is more than 2**31
+    np.testing.assert_allclose(fractions, counts / n, rtol=1e-6)
+
+
 def test_no_units_that_count_leave_the_input_alone():
     x = jnp.arange(3.0)
     curve = jax.jit(lambda x, w: evaluation.flipping(jnp.sum, x, x, where=w, steps=2))(

@@ -1,5 +1,7 @@
 """The conventions on which libraries differ: stabilisers, and what biases do."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -160,6 +162,23 @@ def test_what_is_handed_back_makes_the_rule_conserve(kind):
         y, pull = jaxlrp.relprop(lambda x: conv(x, w) + b, x, composite=composite)
         r = draw(*y.shape, seed=3)
         np.testing.assert_allclose(pull(r).sum(), r.sum(), rtol=1e-10)
+
+
+def test_what_a_stabiliser_keeps_is_handed_back_whatever_its_form():
+    """Large epsilons, on outputs of both signs."""
+    b = np.array([0.3, 0.9])
+    sizes = itertools.product(("epsilon", "alpha-beta", "w-square"), FORMS, (0.5, 4.0))
+    for kind, form, size in sizes:
+        rule = KINDS[kind](bias="share", epsilon=size, stabiliser=form)
+        wanted = np.zeros(len(X))
+        for contributions, changed, factor in parts(rule, b=b):
+            total, part = contributions.sum(1), factor * R
+            s = FORMS[form](total + changed, size)
+            wanted += contributions.T @ (part / s)
+            wanted += (part * (1 - total / s)).sum() / len(X)
+        found = explain(rule, b=b)
+        np.testing.assert_allclose(found, wanted, rtol=1e-9)
+        np.testing.assert_allclose(found.sum(), R.sum(), rtol=1e-9)
 
 
 def test_alpha_beta_conserves_where_one_sign_is_missing_if_it_hands_back():

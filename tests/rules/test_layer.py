@@ -837,3 +837,51 @@ def test_a_small_part_beside_a_large_bias_is_exact_in_single_precision():
     y = 1.0 + p + n
     expected = np.tile([2 * y * (p / 32) / (p + 1.0), -y / 32], 32)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_what_is_no_relu_hands_on_relevance_of_negative_outputs():
+    """Behind a layer as a ReLU is: `|z|`, `min(z, 0)`, a leaky ReLU, a clip."""
+    readers = {
+        "abs": (jnp.abs, np.abs),
+        "minimum": (lambda z: jnp.minimum(z, 0.0), lambda z: np.minimum(z, 0)),
+        "leaky": (jax.nn.leaky_relu, lambda z: np.where(z > 0, z, 0.01 * z)),
+        "clip": (lambda z: jnp.clip(z, -9.0, 9.0), lambda z: z),
+        "relu": (jax.nn.relu, plus),
+    }
+    with jax.enable_x64(True):
+        w, b = draw(6, 8), draw(8)
+        x = jnp.abs(draw(6, seed=1))
+        m = np.asarray(w).T
+        z = m @ np.asarray(x) + np.asarray(b)
+        assert (z < -0.1).sum() > 1 and (z > 0.1).sum() > 1
+        for key in ("epsilon large", "generalised gamma", "alpha-beta"):
+            rule, formula = RULES[key]
+            for phi, written in readers.values():
+                f = lambda x, phi=phi: phi(x @ w + b)  # noqa: E731
+                found = jaxlrp.lrp(f, on_dense(rule), target="all")(x)
+                wanted = formula(m, np.asarray(b), np.asarray(x), written(z))
+                np.testing.assert_allclose(found, wanted, rtol=1e-9)
+
+
+@pytest.mark.parametrize("relu", [jax.nn.relu, lambda x: jnp.maximum(x, 0)])
+def test_a_filter_in_front_of_a_relu_counts_no_relevance_below_zero(relu):
+    """`R = 3, 0, 2, 0`: what is multiplied by the large negative outputs is not it."""
+    w = jnp.array([[3.0, -10.0, 2.0, -8.0]])
+    composite = on_dense(rules.TopK(rules.Epsilon(0.0), 0.5))
+    found = jaxlrp.lrp(lambda x: relu(x @ w), composite, target="all")(jnp.ones(1))
+    np.testing.assert_allclose(found, [5.0], rtol=1e-6)
+
+
+def test_rounding_of_one_signed_sums_gets_nothing_whatever_the_target():
+    """All contributions are positive: the negative part is the bias's, or nobody's."""
+    x = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, 96), jnp.float32)
+    w = jnp.asarray(np.random.default_rng(1).uniform(0.5, 1.5, (96, 4)), jnp.float32)
+    composite = on_dense(rules.AlphaBeta(2.0, 1.0))
+    for sign, b in ((1.0, 0.0), (1.0, -3.0), (-1.0, 0.0)):
+        f = lambda x, s=sign, b=b: x @ (s * w) + b  # noqa: E731
+        m, v = sign * np.asarray(w, np.float64).T, np.asarray(x, np.float64)
+        of_one_sign = ((m @ v + b) / (m @ v)) @ m * v
+        wanted = (2.0 if sign > 0 else -1.0) * of_one_sign
+        for target in ("all", lambda out: out):
+            found = jaxlrp.lrp(f, composite, target=target)(x)
+            np.testing.assert_allclose(found, wanted, rtol=1e-3)
