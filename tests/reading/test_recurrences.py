@@ -171,6 +171,7 @@ FORMS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("form", FORMS)
 def test_weights_that_a_path_meets_again_are_recurrent(form):
     f, expected = FORMS[form]

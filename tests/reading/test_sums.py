@@ -87,6 +87,7 @@ def test_each_factor_and_the_growth_of_a_merge_are_bounded(gamma):
     assert np.abs(found).sum(0).max() <= 1 + 2 / gamma + 1e-12
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", RULES)
 def test_parts_get_what_the_formula_says(name):
     rule, k = RULES[name], X[2]
@@ -94,6 +95,7 @@ def test_parts_get_what_the_formula_says(name):
         "two": (jnp.add, (1, 1)),
         "difference": (jnp.subtract, (1, -1)),
         "with a constant": (lambda a, b: a + k - b, (1, -1, 1)),
+        "turned inside": (lambda a, b: -(a + b) + k, (-1, -1, 1)),
     }
     for f, weights in sums.values():
         constants = (k,) * (len(weights) - 2)

@@ -285,6 +285,28 @@ def test_steps_that_differ_in_a_field_are_told_apart(name):
     assert len(signatures) == 3 and None not in signatures
 
 
+def test_equations_that_differ_in_a_field_are_told_apart():
+    (equation,) = the_step(lambda x: x @ np.eye(WIDTH), "dense").equations
+    (other,) = the_step(lambda x: jnp.tanh(x[0] @ np.eye(WIDTH)), "dense").equations
+    # Where it stands; and what has effects has no signature.
+    unseen = {"source", "caller", "scope", "effectful"}
+    kept = {f.name: getattr(equation, f.name) for f in dataclasses.fields(equation)}
+    changed = {
+        "primitive": jax.lax.tanh_p,
+        "params": {"none": 1},
+        "inputs": other.inputs,
+        "outputs": other.outputs,
+        "context": "another",
+        "opaque": not equation.opaque,
+    }
+    assert set(changed) <= set(kept)
+    signature = blocks._equation(equation)
+    for name, value in changed.items():
+        one = dataclasses.replace(equation, **{name: value})
+        assert blocks._equation(one) != signature, name
+    assert set(kept) - set(changed) == unseen
+
+
 def in_parallel(x, begin, end):
     """Two stretches of equal equations; what surrounds the second one may differ."""
     weights = np.random.default_rng(2).normal(size=(4, WIDTH, WIDTH))

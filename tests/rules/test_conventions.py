@@ -71,6 +71,19 @@ def test_relative_epsilon_is_an_option_of_every_rule():
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+def test_relative_epsilon_is_that_of_each_example():
+    """One whose numbers are large does not stabilise another one's."""
+    x, r = np.stack([X, 1000.0 * X]), np.stack([R, R])
+    rule = rules.Epsilon(0.5, relative=True)
+    with jax.enable_x64(True):
+        _, pull = jaxlrp.relprop(
+            lambda x: x @ W.T + B, jnp.asarray(x), composite=composites.Uniform(rule)
+        )
+        found = pull(jnp.asarray(r))
+    for one, part in zip(x, found, strict=True):
+        np.testing.assert_allclose(part, explain(rule, one), rtol=1e-12)
+
+
 def test_unknown_conventions_are_named():
     with pytest.raises(ValueError, match="stabiliser: got 'soft'.*'sign'"):
         rules.Epsilon(stabiliser="soft")
@@ -199,8 +212,10 @@ def test_a_mean_without_bias_takes_the_options():
 
 
 def test_alpha_and_beta_must_differ_by_one():
-    with pytest.raises(ValueError, match=r"alpha, beta: got 2.0 and 0.5, expected"):
-        rules.AlphaBeta(2.0, 0.5)
+    for alpha, beta in ((2.0, 0.5), (1.0, 0.5)):
+        message = rf"alpha, beta: got {alpha} and {beta}, expected"
+        with pytest.raises(ValueError, match=message):
+            rules.AlphaBeta(alpha, beta)
     jax.vmap(lambda a: explain_traced(rules.AlphaBeta(a, a - 1)))(jnp.array([1.0, 2.0]))
 
 
