@@ -84,6 +84,7 @@ CONSTANTS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_constants_absorb_their_part(name):
     f = CONSTANTS[name]
@@ -95,13 +96,17 @@ def test_constants_absorb_their_part(name):
 
 def test_a_constant_that_the_input_chooses_is_detached():
     def f(x, by):
-        return x + lax.cond(by > 0, lambda: jnp.ones(4), lambda: -2.0 * jnp.ones(4))
+        # Alone, and beside a value that is active.
+        a = lax.cond(by > 0, lambda: jnp.ones(4), lambda: -2.0 * jnp.ones(4))
+        up, down = lambda x: (2 * x, jnp.ones(4)), lambda x: (x, -2.0 * jnp.ones(4))
+        y, b = lax.cond(by > 0, up, down, x)
+        return x + a + (y + b)
 
     for sign, each in ((1.0, 1.0), (-1.0, -2.0)):
         chosen = audited(lambda x, s=sign: f(x, s * x[0, 0] ** 2), X)
-        assert only(chosen, "detached") == pytest.approx(8 * each)
+        assert only(chosen, "detached") == pytest.approx(16 * each)
         given = audited(lambda x, s=sign: f(x, jnp.float64(s)), X)
-        assert only(given, "constants") == pytest.approx(8 * each)
+        assert only(given, "constants") == pytest.approx(16 * each)
 
 
 def test_a_rule_that_hands_all_back_absorbs_nothing_in_any_category():
@@ -153,6 +158,7 @@ def test_gradient_of_what_has_no_rule_is_an_expansion():
     assert only(audit, "Taylor") == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("target", ["all", lambda out: out, lambda out: out**2])
 def test_activation_loses_nothing(target):
     audit = audited(lambda x: jnp.tanh(x @ W), X, target=target)
@@ -292,6 +298,7 @@ CULPRITS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", CULPRITS)
 def test_first_equation_with_nan_or_infinity_is_named(name):
     f, primitive = CULPRITS[name]
@@ -397,6 +404,23 @@ def test_every_rule_adds_up(role, rule, category):
         assert found.absorbed[category] != 0.0
 
 
+def test_a_rule_stated_on_relevances_absorbs_by_its_name():
+    a = jnp.array([1.0, -2.0, 0.5])
+    for role, rule, f, name in (
+        ("sum", rules.Pass(), lambda x: x + x[::-1], "copies"),
+        ("sum", rules.Gradient(), lambda x: x + x[::-1], "Taylor"),
+        ("scale", rules.Gradient(), lambda x: x * a, "Taylor"),
+        ("activation", rules.Taylor(0.1), jnp.tanh, "Taylor"),
+        ("selection", rules.Norm(0.5), lambda x: x.max(-1), "stabiliser"),
+        ("sum", rules.Rescaled(0.5), lambda x: x + x[::-1] ** 2, None),
+    ):
+        composite = ATTN_LRP.on(role, rule)
+        audit = audited(f, jnp.array([0.3, 1.5, -1.0]), composite=composite)
+        large = {k for k, v in audit.absorbed.items() if abs(v) > 1e-9}
+        assert large <= {name} and (name is None or large)
+
+
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
@@ -455,6 +479,7 @@ OF_SIDES = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", OF_SIDES)
 def test_a_part_without_contributions_is_one_sided(name):
     rule, expected = OF_SIDES[name]

@@ -184,6 +184,7 @@ NASTY = [
 ]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("picture", ["heatmap", "pairs"])
 def test_nothing_in_a_token_or_a_label_becomes_html(picture):
     n = len(NASTY)

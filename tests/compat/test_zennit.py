@@ -41,6 +41,7 @@ CONVOLUTION = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", DENSE)
 def test_rule_on_a_dense_layer(name):
     rule, expected = DENSE[name]
@@ -75,6 +76,7 @@ def test_max_pooling_takes_the_first_of_a_tie():
     settings.close(found, 1.0, 0.0)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("stabilizer", "denominator"),
     [

@@ -179,6 +179,7 @@ def test_one_unit_is_there_until_the_last_step():
     assert float(evaluation.area(curve)) == 1.0
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("insert", [False, True])
 def test_units_that_do_not_count_stay_and_are_not_counted(insert):
     ids = jnp.array([[5, 6, 7, 8, 0, 0], [3, 4, 9, 0, 0, 0]])

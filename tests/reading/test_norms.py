@@ -258,3 +258,21 @@ def test_an_embedding_behind_a_batch_norm_is_no_part_of_it():
     composite = composites.Composite("b").on("batch_norm", rules.Pass())
     assert roles(lambda x: apply(x) + positions, composite) == ["batch_norm", "shift"]
     assert_close(explain(lambda x: apply(x) + positions, composite), apply(X))
+
+
+def test_what_is_a_batch_norm_behind_a_layer_and_what_its_own_bias():
+    w = jnp.asarray(RNG.normal(size=(6, 6)), jnp.float32)
+    unmerged = composites.AttnLRP().on("batch_norm", rules.Pass())
+    for f, expected in {
+        lambda x: x @ w * SCALE: ["dense", "batch_norm"],
+        lambda x: x @ w * SCALE + SHIFT: ["dense", "batch_norm"],
+        lambda x: (x @ w - SHIFT) * SCALE + SHIFT: ["dense", "batch_norm"],
+        lambda x: x @ w + SHIFT: ["dense"],
+        lambda x: (x @ w + SHIFT) * 2.0: ["dense"],
+        lambda x: (x @ w + SHIFT) * 2.0 + 1.0: ["dense"],
+    }.items():
+        assert roles(f, unmerged) == expected
+        assert roles(f, composites.AttnLRP()) == ["dense"]
+    # A shift in front of a lone scale is the layer's own bias, and absorbs.
+    found = explain(lambda x: (x @ w + SHIFT) * SCALE, unmerged)
+    assert_close(found.sum(-1), (X @ w * SCALE).sum(-1))

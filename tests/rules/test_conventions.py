@@ -45,6 +45,7 @@ FORMS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("form", FORMS)
 def test_forms_of_the_stabiliser(form):
     stabilised = FORMS[form]
@@ -53,6 +54,7 @@ def test_forms_of_the_stabiliser(form):
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("form", FORMS)
 def test_an_output_of_zero_hands_on_what_the_stabiliser_says(form):
     """`z = 0` of contributions 1 and -1: `R / s(0)` times each."""
@@ -151,6 +153,7 @@ KINDS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("bias", rules.BIASES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_bias_does(kind, bias):
@@ -158,6 +161,7 @@ def test_what_a_bias_does(kind, bias):
     np.testing.assert_allclose(explain(rule), expected(rule), rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("bias", ["absorb", "whole", "ignore"])
 def test_unsplit_z_plus(bias):
     rule = rules.ZPlus(split=False, bias=bias)
@@ -240,3 +244,27 @@ def test_numbers_and_flags_are_checked_where_they_are_given():
     assert (axes.alpha, axes.beta, axes.epsilon) == (0, 0, 0)
     paths = [jax.tree_util.keystr(p) for p, _ in jax.tree.leaves_with_path(axes)]
     assert paths == [".epsilon", ".alpha", ".beta"]
+
+
+def test_biases_of_wide_layers():
+    """Parts of the sum are differences there: the formulas are the same."""
+    rng = np.random.default_rng(0)
+    x, w, r = rng.normal(size=70), rng.normal(size=(3, 70)), rng.normal(size=3)
+    b = np.array([0.5, -0.4, 40.0])
+    for kind, bias in itertools.product(("alpha-beta", "z-plus"), rules.BIASES):
+        for x_ in (x, np.abs(x)):
+            rule = KINDS[kind](bias=bias)
+            found = explain(rule, x_, w, b, r)
+            wanted = expected(rule, x_, w, b, r)
+            np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-9)
+
+
+def test_an_average_with_a_negative_factor_is_a_layer_of_such_weights():
+    x = jnp.asarray(X)
+    for rule in (rules.Gamma(0.5), rules.ZPlus(), rules.AlphaBeta()):
+        with jax.enable_x64(True):
+            average = composites.AttnLRP().on("average", rule)
+            found = jaxlrp.lrp(lambda x: -x.mean(), average, target="all")(x)
+            w, r = np.full((1, 4), -0.25), np.array([-X.mean()])
+            layer = explain(rule, w=w, b=np.zeros(1), r=r)
+        np.testing.assert_allclose(found, layer, rtol=1e-6)
