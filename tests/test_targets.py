@@ -52,11 +52,13 @@ def test_all_starts_with_the_whole_output():
     assert_close(explain("all"), X * W.sum(1))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("target", [1, -2, np.int64(1), jnp.int32(1), np.int8(-2)])
 def test_one_class_for_all_examples(target):
     assert_close(explain(target), expected([1] * 5))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
 def test_one_class_for_each_example(kind):
     classes = [0, 2, 1, -1, -3]
@@ -114,12 +116,14 @@ def test_a_callable_under_jit_and_vmap():
     assert_close(jax.vmap(f)(X), whole)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("target", ["max", "all"])
 def test_a_scalar_output_is_its_own_target(target):
     f = jaxlrp.lrp(lambda x: (x @ W).sum(), LRP0, target=target)
     assert_close(f(X), X * W.sum(1))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("tree", [lambda y: [y], lambda y: {"logits": y}])
 def test_an_output_that_is_one_array_in_a_container(tree):
     f = jaxlrp.value_and_lrp(lambda x: tree(x @ W), LRP0)
@@ -156,6 +160,7 @@ def log_odds(y):
     return np.log(p) - np.log1p(-p)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("classes", ["max", 1, -1, jnp.array([0, 1, 2, 1, 0])])
 def test_contrastive_explains_a_class_less_the_mean_of_the_others(classes):
     index = OUT.argmax(-1) if isinstance(classes, str) else np.asarray(classes) % 3
@@ -167,6 +172,7 @@ def test_contrastive_explains_a_class_less_the_mean_of_the_others(classes):
     assert np.abs(others).max() > 0.1
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("classes", [0, jnp.array([0, 1, 2, 1, 0])])
 def test_log_odds_seed_is_their_gradient_times_the_scores(classes):
     index = np.broadcast_to(classes, 5)

@@ -327,6 +327,7 @@ def test_drops_without_and_with_the_top_units_alone(measure, insert):
     np.testing.assert_allclose(found, score(tokens) - losses.mean(), rtol=1e-4)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -368,6 +369,7 @@ def test_bad_curves_are_refused():
         evaluation.area(Curve(jnp.zeros(3), jnp.zeros(2)))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("how", ["sum", "max", "mean"])
 def test_pooling_reduces_blocks(how):
     value = RNG.normal(size=(4, 6, 3)).astype(np.float32)
@@ -382,6 +384,7 @@ def test_pooling_reduces_blocks(how):
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("window", "how", "message"),
     [

@@ -25,6 +25,7 @@ EINSUMS = [
 SIZES = dict(zip("abcdefghijkot", (2, 3, 4, 5, 6, 7, 2, 3, 4, 5, 6, 3, 4), strict=True))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("kernel", [0, 1])
 @pytest.mark.parametrize("spec", EINSUMS)
 def test_kernel_axes_of_a_dot(spec, kernel):
@@ -61,6 +62,7 @@ def test_kernel_axes_of_a_dot(spec, kernel):
             np.testing.assert_allclose(result, plain * ramp.reshape(shape), rtol=1e-5)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "numbers",
     [

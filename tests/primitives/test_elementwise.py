@@ -124,6 +124,7 @@ def test_claim_of_linearity(name):
 LINEAR_ALONE = {"neg", "convert_element_type", "reduce_precision", "copy"}
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", sorted(LINEAR_ALONE))
 def test_linear_map_of_one_operand_is_claimed(name):
     eqn, entry = equation_of(name)
@@ -133,6 +134,7 @@ def test_linear_map_of_one_operand_is_claimed(name):
     )
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", MAPS)
 def test_claim_of_sign(name):
     eqn, entry = equation_of(name)
@@ -155,6 +157,7 @@ def test_claim_of_sign(name):
             assert not (on(eqn, arguments) < 0).any(), signs
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", MAPS)
 @pytest.mark.parametrize("literal", [0.0, 0.5, 1.0, -1.0, None])
 def test_claim_of_homogeneity(name, literal):

@@ -51,6 +51,7 @@ def test_ties_of_a_maximum_are_shared_and_of_a_pool_go_to_the_first():
     assert jaxlrp.lrp(pool)(x).tolist() == [3.0, 0.0, 0.0]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("ties", ["first", "share"])
 def test_maximum_of_two_values(ties):
     composite = jaxlrp.composites.Composite("t").on(

@@ -76,6 +76,7 @@ def test_what_nearly_cancels_is_bounded_by_gamma(gamma, expected):
     np.testing.assert_allclose(found, expected, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("gamma", [0.25, 1.0, 10.0])
 def test_each_factor_and_the_growth_of_a_merge_are_bounded(gamma):
     a = RNG.normal(size=2000)
@@ -119,6 +120,7 @@ WRITTEN = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["generalised gamma", "alpha-beta", "absolute"])
 @pytest.mark.parametrize("form", WRITTEN)
 def test_the_bracket_does_not_matter(name, form):
@@ -127,6 +129,7 @@ def test_the_bracket_does_not_matter(name, form):
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["generalised gamma", "absolute"])
 def test_a_change_of_sign_behind_the_sum_does_not_matter(name):
     """To rules that call neither sign positive."""
@@ -184,6 +187,7 @@ def test_half_precision_keeps_the_bound(dtype):
     np.testing.assert_allclose(kept, 1, atol=0.05)
 
 
+@pytest.mark.whole
 @pytest.mark.filterwarnings("ignore::jaxlrp.errors.RelevanceWarning")
 @pytest.mark.parametrize("name", RULES)
 def test_what_cancels_exactly_and_zeros_give_finite_relevance(name):
@@ -265,6 +269,7 @@ RESIDUAL = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("form", RESIDUAL)
 def test_a_sum_of_a_value_and_what_is_made_of_it_is_residual(form):
     sums = [rule for role, rule in roles(RESIDUAL[form]) if role == "sum"]
