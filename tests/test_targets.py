@@ -138,6 +138,8 @@ def test_the_target_is_chosen_by_the_value_with_masked_outputs():
     f = jaxlrp.lrp(lambda x: jnp.where(mask, x @ W, -jnp.inf), LRP0)
     classes = np.where(mask, OUT, -np.inf).argmax(-1)
     assert_close(f(X), expected(classes))
+    whole = jaxlrp.lrp(lambda x: jnp.where(mask, x @ W, -jnp.inf), LRP0, target="all")
+    assert_close(whole(X), expected([0] * 5) + expected([2] * 5))
     target = jaxlrp.lrp(lambda x: jnp.where(mask, x @ W, -jnp.inf), LRP0, target=2)
     assert_close(target(X), expected([2] * 5))
 

@@ -225,10 +225,11 @@ def test_what_is_at_most_one_is_so_whatever_the_numbers():
             jnp.where(x > 0, gate, rest),
             *(1.0 - x, 1.5 - gate, x * x, gate + gate, gate - x, x, -x, 2.0 * gate),
             *(jnp.where(x > 0, gate, 2.0), x * gate, gate / x),
+            -jnp.exp(x) * -jnp.exp(x[::-1]),  # each is below zero
         )
 
     known = [f.at_most_one for f in outputs(f, X)]
-    assert known == [True] * 7 + [False] * 11
+    assert known == [True] * 7 + [False] * 12
 
 
 def test_the_rest_of_one_is_nonnegative_where_what_is_taken_is_at_most_one():

@@ -838,3 +838,20 @@ def test_a_constant_mask_is_no_part_of_a_soft_cap():
     roles = [(row.role, row.primitives[-1]) for row in jaxlrp.plan(f)(x).rows]
     assert ("activation", "tanh") in roles or ("activation", "mul") in roles
     assert np.isfinite(np.asarray(jaxlrp.lrp(f)(x))).all()
+
+
+def test_attention_whose_division_comes_last_is_that_of_a_softmax():
+    def first(x):
+        return jax.nn.softmax(x["scores"]) @ x["values"]
+
+    def last(x):
+        e = jnp.exp(x["scores"])
+        return e @ x["values"] / e.sum(-1, keepdims=True)
+
+    x = {"scores": draw(3, 5), "values": draw(5, 2, seed=1)}
+    for composite in (ATTN_LRP, composites.Default()):
+        found, wanted = (
+            jaxlrp.lrp(f, composite, target="all")(x) for f in (last, first)
+        )
+        for name in x:
+            np.testing.assert_allclose(found[name], wanted[name], rtol=1e-4, atol=1e-5)

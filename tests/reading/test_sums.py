@@ -366,3 +366,18 @@ def test_reslrp_bounds_the_sums_of_attnlrp():
     explain = jaxlrp.lrp(jnp.add, whole, argnums=(0, 1), target=jnp.ones_like)
     found = np.stack(explain(jnp.float64(3.0), jnp.float64(-2.9)))
     np.testing.assert_allclose(found, [9 / 6.1, -2.9 / 6.1], rtol=1e-6)
+
+
+def test_unsplit_z_plus_takes_what_is_added_whatever_its_sign():
+    a, b, c = np.array([2.0, -3.0]), np.array([1.0, 4.0]), np.array([4.0, -1.0])
+    found = relevances(lambda a, b, c: a - b + c, (a, b, c), rules.ZPlus(split=False))
+    np.testing.assert_allclose(found, [a / (a + c), 0 * b, c / (a + c)], rtol=1e-6)
+
+
+def test_a_sum_with_a_constant_alone_is_a_shift():
+    chosen = composites.Proportional().on("sum", rules.ZPlus()).on("shift", GAMMA)
+    plan = jaxlrp.plan(lambda x: (x + X[0]) + jnp.sin(x)[::-1], chosen)(X[1])
+    assert [row.role for row in plan.rows if row.role in ("sum", "shift")] == ["sum"]
+    plan = jaxlrp.plan(lambda x: jnp.cumsum(x + X[0]), chosen)(X[1])
+    rows = [(row.role, row.rule) for row in plan.rows]
+    assert ("shift", repr(GAMMA)) in rows

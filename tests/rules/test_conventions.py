@@ -82,8 +82,12 @@ def test_relative_epsilon_is_that_of_each_example():
             lambda x: x @ W.T + B, jnp.asarray(x), composite=composites.Uniform(rule)
         )
         found = pull(jnp.asarray(r))
-    for one, part in zip(x, found, strict=True):
+        f = lambda x: x @ W.T + B  # noqa: E731
+        whole = jaxlrp.lrp(f, composites.Uniform(rule), target="all")(jnp.asarray(x))
+    for one, part, with_value in zip(x, found, whole, strict=True):
         np.testing.assert_allclose(part, explain(rule, one), rtol=1e-12)
+        value = explain(rule, one, r=W @ one + B)
+        np.testing.assert_allclose(with_value, value, rtol=1e-12)
 
 
 def test_unknown_conventions_are_named():
