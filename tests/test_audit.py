@@ -675,6 +675,15 @@ def test_growth_names_the_step_of_a_recurrence(f):
         assert "iteration of the loop at" in str(growth)
 
 
+def test_what_is_less_than_the_score_does_not_grow():
+    """The sum's terms nearly cancel, but what leaves it is a small part of all."""
+    f = lambda x: jnp.stack([100.0 * x[0], x[1] - x[2][None][0]])  # noqa: E731
+    for size, grows in ((1.0, True), (1e-3, False)):
+        x = jnp.array([1.0, 1000.0 * size, 999.0 * size])
+        audit = jaxlrp.audit(f, ATTN_LRP, target="all")(x)
+        assert (audit.growth is not None) == grows
+
+
 def test_growth_side_by_side_is_not_multiplied():
     """Twenty layers of the same line, each of which amplifies by 19."""
     cancelling = jnp.array([1.0, -0.9])

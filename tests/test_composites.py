@@ -477,6 +477,9 @@ def test_options_and_conditions_of_presets():
     assert composites.DynamicLRP(softmax=True).rule(softmax) == rules.Taylor()
     layer = composites.DynamicLRP(gamma=0.5, epsilon=0.1).rule(place("dense"))
     assert layer == rules.GeneralizedGamma(0.5, epsilon=0.1, bias="absolute")
+    deep = composites.DeepTaylor()
+    assert deep.rule(place("dense")) == rules.ZPlus(bias="ignore")
+    assert deep.rule(place("sum")) == deep.rule(place("average")) == rules.Gradient()
     flat = composites.SequentialPresetBFlatUntil(2)
     kinds = [type(flat.rule(place("convolution", depth=d))) for d in range(3)]
     assert kinds == [rules.Flat, rules.Flat, rules.AlphaBeta]

@@ -216,6 +216,27 @@ def test_integers_and_stopped_values_are_cut():
     assert [f.cut for f in (a, b, c)] == [True] * 3
 
 
+def test_what_is_made_of_nonnegative_values_is_known_to_be():
+    def f(x):
+        a, b = jax.nn.relu(x), jnp.abs(x)
+        return (
+            *(a + b, a * b, a / b, a @ b, jnp.minimum(a, b), jnp.maximum(a, x)),
+            *(a.sum(0), a.mean(1), jnp.cumsum(a, 0), a.max(0), jnp.sort(a), a.T, a[1:]),
+            *(
+                a.prod(0),
+                jnp.concatenate([a, b]),
+                jnp.pad(a, 1),
+                jnp.where(x > 0, a, b),
+            ),
+            *(x * x, x @ x.T, x**2, a**3, jnp.sqrt(a), jnp.tanh(a), jnp.exp(x)),
+            *(jax.nn.sigmoid(x), jax.nn.softmax(x), jax.nn.softplus(x), 1 - x / b),
+        )
+
+    unknown = [18, 27]  # a product of rows with each other, and a difference
+    known = [f.nonnegative for f in outputs(f, X)]
+    assert [i for i, one in enumerate(known) if not one] == unknown
+
+
 def test_what_is_at_most_one_is_so_whatever_the_numbers():
     def f(x):
         gate = jax.nn.sigmoid(x)

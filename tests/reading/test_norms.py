@@ -276,3 +276,16 @@ def test_what_is_a_batch_norm_behind_a_layer_and_what_its_own_bias():
     # A shift in front of a lone scale is the layer's own bias, and absorbs.
     found = explain(lambda x: (x @ w + SHIFT) * SCALE, unmerged)
     assert_close(found.sum(-1), (X @ w * SCALE).sum(-1))
+
+
+def test_the_mean_is_held_only_if_that_is_asked_for():
+    def norm(x):
+        centred = x - x.mean(**over())
+        return centred / jnp.sqrt((centred**2).mean(**over()) + EPSILON)
+
+    deviation = jnp.sqrt(X.var(**over()) + EPSILON)
+    for mean in (False, True):
+        held = composites.Composite("held").on("normaliser", rules.Detach(mean=mean))
+        back = SCALE - (0.0 if mean else SCALE.mean())
+        found = explain(lambda x: norm(x) * SCALE, held)
+        assert_close(found, X * back / deviation)
