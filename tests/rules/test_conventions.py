@@ -272,3 +272,17 @@ def test_an_average_with_a_negative_factor_is_a_layer_of_such_weights():
             w, r = np.full((1, 4), -0.25), np.array([-X.mean()])
             layer = explain(rule, w=w, b=np.zeros(1), r=r)
         np.testing.assert_allclose(found, layer, rtol=1e-6)
+
+
+def test_what_a_layer_is_subtracted_from_is_its_bias():
+    x, b = jnp.asarray(X), jnp.asarray(B)
+    for kind, bias in itertools.product(KINDS, ("absorb", "ignore", "absolute")):
+        rule = KINDS[kind](bias=bias)
+        with jax.enable_x64(True):
+            w = jnp.asarray(W, jnp.float64)
+            f = lambda x, w=w: b.astype(x.dtype) - w @ x  # noqa: E731
+            _, pull = jaxlrp.relprop(
+                f, x.astype(float), composite=composites.Uniform(rule)
+            )
+            found = pull(jnp.asarray(R))
+        np.testing.assert_allclose(found, expected(rule, w=-W), rtol=1e-5, atol=1e-9)

@@ -612,3 +612,12 @@ def test_a_masked_score_has_no_relevance_beside_it():
     composite = composites.AttnLRP().on("shift", rules.Absolute())
     explain = jaxlrp.lrp(lambda x: jax.nn.softmax(x + mask), composite, target=0)
     assert np.isfinite(explain(jnp.array([1.0, 2.0, -1.0]))).all()
+
+
+def test_padding_is_no_tie_of_a_zero():
+    """The window's maximum is zero, as the padding would be."""
+    pool = lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (3,), (3,), [(1, 1)])  # noqa: E731
+    x = jnp.array([0.0, -1.0, 0.0, 0.0])
+    composite = on("selection", rules.WinnerTakesAll(ties="share"))
+    _, relevance = jaxlrp.relprop(pool, x, composite=composite)
+    np.testing.assert_allclose(relevance(jnp.array([2.0, 3.0])), [2.0, 0.0, 1.5, 1.5])
