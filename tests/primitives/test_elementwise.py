@@ -232,3 +232,9 @@ def test_rounding_passes_relevance_on_as_an_activation(quantise):
     found = jaxlrp.lrp(lambda x: quantised(x) @ weights, target="all")(x)
     np.testing.assert_allclose(found, quantised(x) * weights, rtol=1e-4, atol=1e-6)
     assert not jax.grad(lambda x: quantise(x).sum())(x).any()
+
+
+def test_the_number_next_to_a_value_is_the_value():
+    x = jnp.array([1.0, -2.0, 3.0])
+    found = jaxlrp.lrp(lambda x: 2.0 * lax.nextafter(x, 9.0 + 0 * x), target="all")(x)
+    np.testing.assert_allclose(found, 2.0 * x, rtol=1e-6)

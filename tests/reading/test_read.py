@@ -553,6 +553,9 @@ SOFTMAXES = {
     "shifted": softmax_shifted,
     "stopped": softmax_stopped,
     "reciprocal": softmax_reciprocal,
+    "reciprocal first": lambda x: (
+        (1 / (e := jnp.exp(x)).sum(-1, keepdims=True)).astype(e.dtype) * e
+    ),
     "two exponentials": lambda x: jnp.exp(x) / jnp.exp(x).sum(-1, keepdims=True),
     "einsum": lambda x: (e := jnp.exp(x)) / jnp.einsum("bi->b", e)[:, None],
     "with a floor": lambda x: (e := jnp.exp(x)) / (e.sum(-1, keepdims=True) + 1e-20),

@@ -274,6 +274,15 @@ def test_an_average_with_a_negative_factor_is_a_layer_of_such_weights():
         np.testing.assert_allclose(found, layer, rtol=1e-6)
 
 
+def test_a_bias_that_turns_the_sign_of_an_output():
+    b = np.array([-9.0, 9.0])
+    assert (np.sign(W @ X + b) == -np.sign(W @ X)).all()
+    for kind, bias in itertools.product(KINDS, ("absorb", "whole", "absolute")):
+        rule = KINDS[kind](bias=bias)
+        found, wanted = explain(rule, b=b), expected(rule, b=b)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-9)
+
+
 def test_what_a_layer_is_subtracted_from_is_its_bias():
     x, b = jnp.asarray(X), jnp.asarray(B)
     for kind, bias in itertools.product(KINDS, ("absorb", "ignore", "absolute")):

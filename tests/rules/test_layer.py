@@ -883,17 +883,23 @@ def test_a_filter_in_front_of_a_relu_counts_no_relevance_below_zero(relu):
 
 
 def test_rounding_of_one_signed_sums_gets_nothing_whatever_the_target():
-    """All contributions are positive: the negative part is the bias's, or nobody's."""
+    """Of each output all contributions have one sign; the other part is nobody's."""
     x = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, 96), jnp.float32)
-    w = jnp.asarray(np.random.default_rng(1).uniform(0.5, 1.5, (96, 4)), jnp.float32)
-    for form, (sign, b) in itertools.product(
-        ("sign", "clip"), ((1.0, 0.0), (1.0, -3.0), (-1.0, 0.0))
+    w = np.random.default_rng(1).uniform(0.5, 1.5, (96, 4))
+    scale = np.array([0.3, 0.7, 1.1, 1.3])  # folded into the weights: it rounds
+    for form, signs, b in itertools.product(
+        ("sign", "clip", "zeros"), ([1, 1, 1, 1], [-1] * 4, [1, -1, 1, -1]), (0.0, -3.0)
     ):
         composite = on_dense(rules.AlphaBeta(2.0, 1.0, stabiliser=form))
-        f = lambda x, s=sign, b=b: x @ (s * w) + b  # noqa: E731
-        m, v = sign * np.asarray(w, np.float64).T, np.asarray(x, np.float64)
-        of_one_sign = ((m @ v + b) / (m @ v)) @ m * v
-        wanted = (2.0 if sign > 0 else -1.0) * of_one_sign
+        weights = jnp.asarray(w * signs, jnp.float32)
+        f = lambda x, w=weights, b=b: x @ w * jnp.float32(scale) + b  # noqa: E731
+        m, v = np.asarray(weights * scale, np.float64).T, np.asarray(x, np.float64)
+        z = m @ v
+        # A negative bias stands in the negative part.
+        below = z + b * (z < 0)
+        factor = np.where(z > 0, 2.0, -1.0) * (z + b) / below
+        wanted = factor @ m * v
         for target in ("all", lambda out: out):
             found = jaxlrp.lrp(f, composite, target=target)(x)
-            np.testing.assert_allclose(found, wanted, rtol=1e-3)
+            close = 1e-3 * np.abs(wanted).max()
+            np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=close)
