@@ -1,4 +1,5 @@
 # make test     run an eighth of the cases of each test, make test-all: all
+# make mutate   are changes of the code noticed by the tests?
 # make lint     formatter and linter
 # make demo     run the example        make types   type checker
 # make docs     build the site         make bench   cost in gradients: docs/performance.md
@@ -30,7 +31,7 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 # Every test function, with the first of eight parts of its cases; tests/parts.py.
 PART ?= 1/8
 
-.PHONY: test test-all demo examples real sentences hub multiprocess bench bench-peers faithfulness
+.PHONY: test test-all mutate demo examples real sentences hub multiprocess bench bench-peers faithfulness
 .PHONY: peers peers-venv zoo docs lint format types build clean
 
 test: $(VENV)/.test $(VENV)/.weights
@@ -38,6 +39,10 @@ test: $(VENV)/.test $(VENV)/.weights
 
 test-all: PART = 1/1
 test-all: test
+
+# More arguments, e.g. MUTATE_ARGS="jaxlrp/_audit.py --workers 4".
+mutate: $(VENV)/.test
+	$(BIN)/python -m tests.mutations --part $(PART) $(MUTATE_ARGS)
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.digits

@@ -62,7 +62,9 @@ def pytest_collection_modifyitems(config, items):
     wanted = config.getoption("--part")
     if wanted is None:
         return
-    chosen = parts.chosen([item.nodeid for item in items], *wanted)
+    whole = {item.nodeid for item in items if item.get_closest_marker("whole")}
+    dealt = [item.nodeid for item in items if item.nodeid not in whole]
+    chosen = whole | parts.chosen(dealt, *wanted)
     kept = [item for item in items if item.nodeid in chosen]
     config.hook.pytest_deselected(items=[i for i in items if i.nodeid not in chosen])
     items[:] = kept

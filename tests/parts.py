@@ -1,7 +1,8 @@
 """Parts of the tests: every test function is in each, its cases are dealt out.
 
 All cases take longer than one waits for. A part has one case at least of each function,
-and all parts together have every case.
+and all parts together have every case. Tables of cheap cases, marked `whole`, are not
+dealt out: each part has all of them.
 """
 
 from __future__ import annotations

@@ -85,6 +85,7 @@ CONSTANTS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_constants_absorb_their_part(name):
     f = CONSTANTS[name]
@@ -92,6 +93,33 @@ def test_constants_absorb_their_part(name):
     # f is affine: what it says without its input is what absorbs.
     expected = float(f(jnp.zeros_like(X)).sum())
     assert only(audit, "constants") == pytest.approx(expected)
+
+
+def test_a_constant_that_the_input_chooses_is_detached():
+    def f(x, by):
+        # Alone, and beside a value that is active.
+        a = lax.cond(by > 0, lambda: jnp.ones(4), lambda: -2.0 * jnp.ones(4))
+        up, down = lambda x: (2 * x, jnp.ones(4)), lambda x: (x, -2.0 * jnp.ones(4))
+        y, b = lax.cond(by > 0, up, down, x)
+        return x + a + (y + b)
+
+    for sign, each in ((1.0, 1.0), (-1.0, -2.0)):
+        chosen = audited(lambda x, s=sign: f(x, s * x[0, 0] ** 2), X)
+        assert only(chosen, "detached") == pytest.approx(16 * each)
+        given = audited(lambda x, s=sign: f(x, jnp.float64(s)), X)
+        assert only(given, "constants") == pytest.approx(16 * each)
+
+
+def test_a_rule_that_hands_all_back_absorbs_nothing_in_any_category():
+    for rule in (
+        rules.Epsilon(0.5, bias="share"),
+        rules.AlphaBeta(2.0, 1.0, epsilon=0.5, bias="share"),
+        rules.ZPlus(0.5, bias="share"),
+        rules.WSquare(0.5, bias="share"),
+    ):
+        composite = composites.Uniform(rule)
+        audit = audited(lambda x: x @ W + B, X, composite=composite)
+        assert not any(abs(v) > 1e-9 for v in audit.absorbed.values()), rule
 
 
 def test_output_that_depends_on_nothing_is_a_constant():
@@ -131,6 +159,7 @@ def test_gradient_of_what_has_no_rule_is_an_expansion():
     assert only(audit, "Taylor") == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("target", ["all", lambda out: out, lambda out: out**2])
 def test_activation_loses_nothing(target):
     audit = audited(lambda x: jnp.tanh(x @ W), X, target=target)
@@ -270,6 +299,7 @@ CULPRITS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", CULPRITS)
 def test_first_equation_with_nan_or_infinity_is_named(name):
     f, primitive = CULPRITS[name]
@@ -278,6 +308,18 @@ def test_first_equation_with_nan_or_infinity_is_named(name):
     assert f"the result of {primitive} at " in audit.culprit
     assert "test_audit.py" in audit.culprit
     assert "first NaN or infinity" in str(audit)
+
+
+def test_the_culprit_of_a_reversed_loop_is_found_in_its_order():
+    """From the last element on the carry becomes negative, else it does not."""
+
+    def f(x):
+        start, by = 2.0 + 0 * x[0, 0], jnp.array([1.0, -1.0]) + 0 * x[:, 0]
+        step = lambda c, r: (jnp.log(c) * r, None)  # noqa: E731
+        return lax.scan(step, start, by, reverse=True)[0] * x
+
+    audit = jaxlrp.audit(f, ATTN_LRP, target="all")(X)
+    assert "the result of log at " in audit.culprit
 
 
 def test_argument_with_nan_is_named():
@@ -363,6 +405,23 @@ def test_every_rule_adds_up(role, rule, category):
         assert found.absorbed[category] != 0.0
 
 
+def test_a_rule_stated_on_relevances_absorbs_by_its_name():
+    a = jnp.array([1.0, -2.0, 0.5])
+    for role, rule, f, name in (
+        ("sum", rules.Pass(), lambda x: x + x[::-1], "copies"),
+        ("sum", rules.Gradient(), lambda x: x + x[::-1], "Taylor"),
+        ("scale", rules.Gradient(), lambda x: x * a, "Taylor"),
+        ("activation", rules.Taylor(0.1), jnp.tanh, "Taylor"),
+        ("selection", rules.Norm(0.5), lambda x: x.max(-1), "stabiliser"),
+        ("sum", rules.Rescaled(0.5), lambda x: x + x[::-1] ** 2, None),
+    ):
+        composite = ATTN_LRP.on(role, rule)
+        audit = audited(f, jnp.array([0.3, 1.5, -1.0]), composite=composite)
+        large = {k for k, v in audit.absorbed.items() if abs(v) > 1e-9}
+        assert large <= {name} and (name is None or large)
+
+
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
@@ -421,6 +480,7 @@ OF_SIDES = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", OF_SIDES)
 def test_a_part_without_contributions_is_one_sided(name):
     rule, expected = OF_SIDES[name]
@@ -614,6 +674,15 @@ def test_growth_names_the_step_of_a_recurrence(f):
         assert growth.loop == audit.loops[0]
         assert growth.times == growth.loop.amplification
         assert "iteration of the loop at" in str(growth)
+
+
+def test_what_is_less_than_the_score_does_not_grow():
+    """The sum's terms nearly cancel, but what leaves it is a small part of all."""
+    f = lambda x: jnp.stack([100.0 * x[0], x[1] - x[2][None][0]])  # noqa: E731
+    for size, grows in ((1.0, True), (1e-3, False)):
+        x = jnp.array([1.0, 1000.0 * size, 999.0 * size])
+        audit = jaxlrp.audit(f, ATTN_LRP, target="all")(x)
+        assert (audit.growth is not None) == grows
 
 
 def test_growth_side_by_side_is_not_multiplied():

@@ -248,3 +248,12 @@ def test_an_argument_that_does_nothing_warns():
         relevance = jaxlrp.lrp(lambda x: jnp.ones(3), baseline=0.0)(X)
     np.testing.assert_array_equal(relevance, jnp.zeros_like(X))
     assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("far", [1000.0, -1000.0])
+def test_a_softmax_has_the_maximum_of_each_input(far):
+    """With that of the other one, an exponential of a difference would overflow."""
+    x, x0 = jnp.array([1.0, 2.0, 0.0]), far + jnp.array([0.5, 0.0, 1.0])
+    explain = jaxlrp.lrp(jax.nn.softmax, target=1, baseline=x0)
+    difference = jax.nn.softmax(x)[1] - jax.nn.softmax(x0)[1]
+    assert_close(explain(x).sum(), difference)

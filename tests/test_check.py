@@ -52,6 +52,14 @@ def the(findings, kind):
 # ---- the check -----------------------------------------------------------------------
 
 
+def test_the_largest_absorption_is_named_though_it_is_negative():
+    b = -0.9 * (X[:1] @ W)
+    found = jaxlrp.check(lambda x: x @ W + b[0], EPSILON, target=0)(X[:1])
+    assert found.share == pytest.approx(10.0, rel=1e-3)
+    assert "1000.0% of the score" in the(found, "share")
+    assert "-900.0% of it is bias" in the(found, "share")
+
+
 def test_nothing_stands_out_where_all_is_well():
     found = jaxlrp.check(tame)(X)
     assert found.kinds == ()
@@ -199,6 +207,7 @@ RANDOM = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", RANDOM)
 def test_random_numbers_are_found_however_they_come(name):
     f = lambda k, x: RANDOM[name](k, x) @ W  # noqa: E731
@@ -223,6 +232,7 @@ HEADS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", HEADS)
 def test_probabilities_at_the_output_are_found(name):
     head, expected = HEADS[name]
@@ -248,6 +258,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", SHAPES)
 def test_an_output_without_an_axis_of_classes_is_found(name):
     f, target, expected = SHAPES[name]
@@ -354,6 +365,7 @@ def test_low_precision_is_compared(dtype):
         jaxlrp.lrp(recurrence, EPSILON)(jnp.asarray(SEQUENCE, dtype))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("target", [lambda y: y, "all", 1])
 def test_any_target_is_compared(target):
     with pytest.warns(RelevanceWarning):
@@ -399,6 +411,7 @@ def test_amplification_works_under_jit_and_for_each_example():
     assert times[0] == pytest.approx(one, rel=0.05)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("relevance", "score", "expected"),
     [

@@ -125,6 +125,7 @@ PRESETS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_gives_each_role_its_rule(name):
     composite, convolutions, dense, sums = PRESETS[name]
@@ -138,6 +139,7 @@ def test_preset_gives_each_role_its_rule(name):
 MADE = [n for n in composites.__all__ if inspect.isfunction(getattr(composites, n))]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", MADE)
 def test_every_preset_is_named_as_its_function(name):
     given = {
@@ -174,6 +176,7 @@ def test_conservative_propagation_gives_values_all():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("hold", [False, True])
 def test_conservative_propagation_holds_gates_if_asked(hold):
     f = lambda x: jax.nn.silu(x[:2]) * x[2:]  # noqa: E731
@@ -202,6 +205,7 @@ def test_state_space_step_and_decay_take_nothing():
     np.testing.assert_allclose(u, step * args[2], rtol=1e-5)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("composite", "gate"),
     [
@@ -237,6 +241,7 @@ def test_last_line_that_matches_wins():
     assert (found["convolution"], found["dense"]) == (["Flat", "Flat"], ["Gamma"])
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("conditions", "convolutions", "dense"),
     [
@@ -265,6 +270,20 @@ def test_conditions_of_a_line(conditions, convolutions, dense):
     composite = composites.AttnLRP().on("layer", rules.Gamma(), **conditions)
     found = chosen(composite, f)
     assert (found["convolution"], found["dense"]) == (convolutions, dense)
+
+
+def test_a_step_is_first_if_no_layer_lies_before_any_of_its_operands():
+    def f(x):
+        h = x[:, :2] + x[:, 1:]  # of the input alone
+        h = jnp.tanh(h @ W[:2])
+        h = h + x[:, :1]  # of a layer's result and of the input
+        h = jnp.tanh(h @ W.T)
+        return h + h[:, ::-1]  # of a layer's results
+
+    marked = composites.AttnLRP().on("sum", rules.Pass(), first=True)
+    plan = jaxlrp.plan(f, marked)(jnp.ones((2, W.shape[0])))
+    sums = ["Pass" in row.rule for row in plan.rows if row.role == "sum"]
+    assert sums == [True, False, False]
 
 
 def test_composite_is_not_changed_by_adding_to_it():
@@ -441,3 +460,47 @@ def test_a_held_scope_that_is_not_there_is_an_error():
         jaxlrp.lrp(routed, held, argnums=0)(jnp.ones(3), jnp.ones((3, 4)))
     with pytest.raises(TypeError, match="scope: got 3"):
         composites.AttnLRP().hold(3)
+
+
+def test_options_and_conditions_of_presets():
+    place = composites.Place
+    default = composites.Default()
+    assert default.rule(place("dense")) == rules.Epsilon(1e-6, relative=True)
+    for role in ("dense", "convolution"):
+        recurrent = default.rule(place(role, recurrent=True))
+        assert recurrent == rules.GeneralizedGamma(0.05)
+    assert default.rule(place("convolution")) == rules.GeneralizedGamma(0.25)
+    assert default.rule(place("sum")) == rules.GeneralizedGamma(1.0)
+    assert default.rule(place("sum", residual=True)) == rules.LRP0()
+    softmax = place("softmax")
+    assert composites.DynamicLRP().rule(softmax) == rules.Detach()
+    assert composites.DynamicLRP(softmax=True).rule(softmax) == rules.Taylor()
+    layer = composites.DynamicLRP(gamma=0.5, epsilon=0.1).rule(place("dense"))
+    assert layer == rules.GeneralizedGamma(0.5, epsilon=0.1, bias="absolute")
+    deep = composites.DeepTaylor()
+    assert deep.rule(place("dense")) == rules.ZPlus(bias="ignore")
+    assert deep.rule(place("sum")) == deep.rule(place("average")) == rules.Gradient()
+    flat = composites.SequentialPresetBFlatUntil(2)
+    kinds = [type(flat.rule(place("convolution", depth=d))) for d in range(3)]
+    assert kinds == [rules.Flat, rules.Flat, rules.AlphaBeta]
+    for depth, gamma in ((0, 0.5), (4, 0.5), (5, 0.25), (8, 0.1), (10, 0.1)):
+        rule = composites.BiLRP(0.0, 1.0).rule(place("dense", depth=depth))
+        assert rule == rules.Gamma(gamma)
+    assert composites.BiLRP(0.0, 1.0).rule(place("dense", depth=11)) == rules.LRP0()
+    for make, kind in ((True, rules.GeneralizedGamma), (False, rules.Gamma)):
+        box = composites.EpsilonGammaBox(0.0, 1.0, generalized=make)
+        assert isinstance(box.rule(place("convolution")), kind)
+        assert box.rule(place("shift", first=True)) == rules.Pass()
+
+
+def test_a_layer_that_something_else_reads_too_is_not_activated():
+    marked = composites.AttnLRP().on("layer", rules.Flat(), activated=True)
+
+    def rules_of(f):
+        plan = jaxlrp.plan(f, marked)(jnp.ones((2, W.shape[0])))
+        return ["Flat" in row.rule for row in plan.rows if row.role == "dense"]
+
+    assert rules_of(lambda x: jnp.tanh(x @ W)) == [True]
+    assert rules_of(lambda x: jnp.tanh(h := x @ W) + h[::-1]) == [False]
+    assert rules_of(lambda x: (jnp.tanh(h := x @ W), h)) == [False]
+    assert rules_of(lambda x: jnp.tanh(h := x @ W) * jnp.sin(h)) == [True]

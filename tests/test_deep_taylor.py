@@ -45,6 +45,10 @@ def test_domains():
         for b in (-1.0, 1.0)
     ]
     assert roots == [[True], [False]]
+    # In one of two inputs alone it leaves its domain.
+    one = deep_taylor.root_points(rules.ZPlus(), jnp.array([1.0, -2.0]), w, -3.0)
+    assert (one.points >= 0).tolist() == [[True, False]]
+    assert one.inside.tolist() == [False]
     box = rules.ZBox(-3.0, 3.0)
     assert deep_taylor.root_points(box, x, w).inside.tolist() == [True]
     assert deep_taylor.root_points(rules.WSquare(), x, w).inside.tolist() == [True]

@@ -35,12 +35,14 @@ def test_unknown_target(function):
         function(dense, target="logit")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("target", [1.0, None, True, [0, 1], jnp.array([0.0])])
 def test_target_of_the_wrong_type(target):
     with pytest.raises(TypeError, match="target: got .*, expected 'max', 'all', an"):
         jaxlrp.lrp(dense, target=target)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("target", [4, -5, np.array([0, 4]), jnp.array([0, 9])])
 def test_class_out_of_range(target):
     with pytest.raises(ValueError, match=r"target: got .*\[-4, 4\).*shape \(2, 4\)"):
@@ -62,6 +64,7 @@ def test_class_of_several_outputs():
         jaxlrp.lrp(lambda x: (dense(x), x))(X)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("target", "message"),
     [
@@ -74,6 +77,7 @@ def test_callable_target_of_the_wrong_form(target, message):
         jaxlrp.lrp(dense, target=target)(X)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint32", "int32"])
 @pytest.mark.parametrize("classes", [4, 300])
 def test_class_may_be_of_any_integer_type(dtype, classes):
@@ -85,6 +89,7 @@ def test_class_may_be_of_any_integer_type(dtype, classes):
     np.testing.assert_allclose(found, jaxlrp.lrp(f, target=labels)(X), rtol=1e-6)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("target", [-1, 3, np.int64(3), np.array([3, 3])])
 def test_ways_to_name_a_class(target):
     expected = X * W[:, 3]
@@ -125,6 +130,7 @@ def test_leaf_that_is_no_array():
         jaxlrp.lrp(f, argnums=0)({"w": [W, "name"]}, X)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("dtype", ["int32", "bool", "uint8", "complex64"])
 def test_leaf_that_is_not_floating_for_a_method_that_follows_gradients(dtype):
     f = lambda p: p["ids"] * 1.0  # noqa: E731
@@ -146,6 +152,7 @@ def test_argument_that_the_output_does_not_depend_on():
     assert not np.asarray(found).any()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "f",
     [
@@ -181,6 +188,7 @@ def test_auxiliary_output_that_is_missing():
         jaxlrp.lrp(dense, has_aux=True)(X)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("relevance", "message"),
     [
@@ -294,6 +302,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_primitive_says_why(name):
     with pytest.raises(errors.UnexplainedPrimitiveError) as error:
@@ -361,6 +370,7 @@ def test_what_is_no_function_is_refused_at_once():
         jaxlrp.lrp(None)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("transform", [jaxlrp.lrp, jaxlrp.value_and_lrp])
 def test_warning_points_to_the_line_of_the_user(transform):
     explain = transform(lambda x: jnp.ones((2, 2)))

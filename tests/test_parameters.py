@@ -182,3 +182,14 @@ def test_examples_of_a_batch_add_up():
 def test_bad_arguments_are_refused(options, error, message):
     with pytest.raises(error, match=message):
         jaxlrp.parameter_relevance(network, **options)(PARAMS, X)
+
+
+def test_arguments_given_by_name_are_no_parameters():
+    def f(params, x, scale=1.0):
+        return dense(params, x) * scale
+
+    params = PARAMS["head"]
+    x, scale = X[:, :1] + jnp.ones(5), jnp.array([1.0, 2.0, 3.0])
+    given = jaxlrp.parameter_relevance(f)(params, x, scale=scale)
+    wanted = jaxlrp.parameter_relevance(lambda p, x: f(p, x, scale))(params, x)
+    assert_close(given["w"], wanted["w"])

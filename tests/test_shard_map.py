@@ -292,3 +292,23 @@ def test_first_convolutions_of_images_on_many_devices(rule):
     found = jaxlrp.lrp(mapped, composite, target="all")(images)
     alone = jaxlrp.lrp(lambda x: convolved(x, kernel), composite, target="all")(images)
     np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_a_bias_in_front_of_a_sum_over_devices_is_added_on_each():
+    """Eight times in all: it is in the sum, and not the bias of the whole layer."""
+    f = over_devices(
+        lambda x, w, b: lax.psum(x @ w + b, "d"), (P(None, "d"), P("d"), P()), P(), V, C
+    )
+    x = np.tile(X, (1, 2))
+    for name in ("Epsilon", "Gamma"):
+        found = jaxlrp.lrp(f, COMPOSITES[name], target="all")(x)
+        # On each device a layer of its own, and a sum in proportion.
+        parts = [
+            jaxlrp.relprop(lambda x, v=v: x @ v + C, x_, composite=COMPOSITES[name])[1](
+                x_ @ v + C
+            )
+            for x_, v in zip(np.split(x, 8, 1), np.split(V, 8), strict=True)
+        ]
+        np.testing.assert_allclose(
+            found, np.concatenate(parts, 1), rtol=1e-3, atol=1e-4
+        )

@@ -35,8 +35,11 @@ def test_max_is_the_highest_output_of_each_example():
 
 
 def test_max_takes_the_first_of_several_highest():
-    tied = jaxlrp.lrp(lambda x: jnp.stack([x, x, -x], -1), target="max")
-    np.testing.assert_array_equal(tied(jnp.array([2.0])), [2.0])
+    w = jnp.array([[-1.0, 2.0, 0.0, 6.0], [0.0, 1.0, 2.0, -2.0]])
+    tied = jaxlrp.lrp(lambda x: x @ w, LRP0)  # -1, 4, 4, 2
+    x = np.array([[1.0, 2.0], [1.0, 2.0]], np.float32)
+    np.testing.assert_array_equal(tied(x), [[2.0, 2.0]] * 2)
+    np.testing.assert_array_equal(jax.jit(tied)(x[0]), [2.0, 2.0])
 
 
 def test_max_along_the_last_axis_whatever_the_rank():
@@ -49,11 +52,13 @@ def test_all_starts_with_the_whole_output():
     assert_close(explain("all"), X * W.sum(1))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("target", [1, -2, np.int64(1), jnp.int32(1), np.int8(-2)])
 def test_one_class_for_all_examples(target):
     assert_close(explain(target), expected([1] * 5))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
 def test_one_class_for_each_example(kind):
     classes = [0, 2, 1, -1, -3]
@@ -111,12 +116,14 @@ def test_a_callable_under_jit_and_vmap():
     assert_close(jax.vmap(f)(X), whole)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("target", ["max", "all"])
 def test_a_scalar_output_is_its_own_target(target):
     f = jaxlrp.lrp(lambda x: (x @ W).sum(), LRP0, target=target)
     assert_close(f(X), X * W.sum(1))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("tree", [lambda y: [y], lambda y: {"logits": y}])
 def test_an_output_that_is_one_array_in_a_container(tree):
     f = jaxlrp.value_and_lrp(lambda x: tree(x @ W), LRP0)
@@ -131,6 +138,8 @@ def test_the_target_is_chosen_by_the_value_with_masked_outputs():
     f = jaxlrp.lrp(lambda x: jnp.where(mask, x @ W, -jnp.inf), LRP0)
     classes = np.where(mask, OUT, -np.inf).argmax(-1)
     assert_close(f(X), expected(classes))
+    whole = jaxlrp.lrp(lambda x: jnp.where(mask, x @ W, -jnp.inf), LRP0, target="all")
+    assert_close(whole(X), expected([0] * 5) + expected([2] * 5))
     target = jaxlrp.lrp(lambda x: jnp.where(mask, x @ W, -jnp.inf), LRP0, target=2)
     assert_close(target(X), expected([2] * 5))
 
@@ -153,6 +162,7 @@ def log_odds(y):
     return np.log(p) - np.log1p(-p)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("classes", ["max", 1, -1, jnp.array([0, 1, 2, 1, 0])])
 def test_contrastive_explains_a_class_less_the_mean_of_the_others(classes):
     index = OUT.argmax(-1) if isinstance(classes, str) else np.asarray(classes) % 3
@@ -164,6 +174,7 @@ def test_contrastive_explains_a_class_less_the_mean_of_the_others(classes):
     assert np.abs(others).max() > 0.1
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("classes", [0, jnp.array([0, 1, 2, 1, 0])])
 def test_log_odds_seed_is_their_gradient_times_the_scores(classes):
     index = np.broadcast_to(classes, 5)

@@ -184,6 +184,7 @@ NASTY = [
 ]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("picture", ["heatmap", "pairs"])
 def test_nothing_in_a_token_or_a_label_becomes_html(picture):
     n = len(NASTY)
@@ -353,3 +354,10 @@ def test_figure_says_what_is_missing(monkeypatch):
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_the_largest_relevance_may_be_negative():
+    picture = text.heatmap(["a", "b"], [[-4.0, 1.0], [0.5, -2.0]], scale="row")
+    assert [row.scale for row in picture.rows] == [4.0, 2.0]
+    assert text.pairs(["a"], ["b", "c"], [[-3.0, 1.0]]).scale == 3.0
+    assert text.pairs(["a"], ["b", "c"], [[2.0, 1.0]]).margin == 3.0

@@ -176,3 +176,18 @@ def test_one_stream_is_a_product_of_layers():
 def test_bad_streams_are_refused(streams, message):
     with pytest.raises((ValueError, TypeError), match=message):
         attribution.attention_relevancy(translate, streams=streams)((X, Y))
+
+
+def test_a_stream_that_attends_to_nothing_of_its_own_is_its_tokens():
+    """No relevance beside the identity: the rows of zeros stay, and are not 0 / 0."""
+
+    def crossed(args, changes=None, maps=None):
+        changes, maps = changes or {}, {} if maps is None else maps
+        x, y = args
+        return attend("cross0", y, x, changes, maps)[-1] @ HEAD
+
+    c = weighted_maps(crossed, (X, Y))["cross0"]
+    found = attribution.attention_relevancy(crossed, streams=STREAMS)((X, Y))
+    assert_close(found["out", "in"], c)
+    assert_close(found["out", "out"], np.eye(TARGET))
+    assert np.abs(c).max() > 0

@@ -24,6 +24,7 @@ DENSE = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", DENSE)
 def test_rule_on_a_dense_layer(name):
     rule, expected = DENSE[name]

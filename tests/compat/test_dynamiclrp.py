@@ -11,6 +11,7 @@ from tests.compat import settings
 ENGINE = dynamiclrp.LRPEngine
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_bias_takes_its_absolute_part(sign):
     """The same for a bias of the other sign."""

@@ -32,6 +32,7 @@ DENSE = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", DENSE)
 def test_rule_on_a_dense_layer(name):
     rule, expected = DENSE[name]
@@ -70,6 +71,7 @@ def chosen(composite):
     ]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("composite", "expected"),
     [

@@ -20,6 +20,7 @@ DENSE = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", DENSE)
 def test_variant_on_a_dense_layer(name):
     composite, expected = DENSE[name]
@@ -45,6 +46,7 @@ def test_unknown_formula_is_refused():
         toolbox.formula(7)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("number", toolbox.FORMULAS)
 def test_formula_gives_relevance(number):
     x, r = [1.0, -2.0, 0.5], [2.0, 1.0]
@@ -66,6 +68,7 @@ def test_formula_has_its_rule_first(number, rule):
     assert [a.rule for a in lines if a.first and a.role == "layer"] == [rule]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("number", "above", "below"),
     [

@@ -21,6 +21,7 @@ DENSE = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", DENSE)
 def test_rule_on_a_dense_layer(name):
     rule, expected = DENSE[name]
@@ -54,6 +55,7 @@ def normed(x):
     return (y - jnp.array([0.1, 0.2])) * jnp.array([2.0, 0.5]) + jnp.array([1.0, -1.0])
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("canonize", [False, True])
 def test_batch_norm_passes_unless_the_model_is_canonized(canonize):
     x, r = np.array([1.0, -2.0, 0.5]), np.array([2.0, 1.0])

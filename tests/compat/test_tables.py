@@ -41,11 +41,13 @@ def test_every_peer_is_exported():
     assert set(PEERS) | {"Row"} == set(compat.__all__)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("peer", "row"), CALLS, ids=str)
 def test_call_is_the_expression_beside_it(peer, row):
     assert lines(evaluated(row.call)) == lines(evaluated(row.ours))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("peer", "row"), ROWS, ids=str)
 def test_expression_of_a_row_can_be_evaluated(peer, row):
     assert evaluated(row.ours) is not None

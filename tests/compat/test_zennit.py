@@ -41,6 +41,7 @@ CONVOLUTION = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", DENSE)
 def test_rule_on_a_dense_layer(name):
     rule, expected = DENSE[name]
@@ -75,6 +76,7 @@ def test_max_pooling_takes_the_first_of_a_tie():
     settings.close(found, 1.0, 0.0)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("stabilizer", "denominator"),
     [
@@ -113,6 +115,15 @@ def test_batch_norm_passes_without_a_canonizer():
     x, r = [1.0, -2.0, 0.5], [2.0, 1.0]
     found = settings.relevances(normed, zennit.EpsilonPlus(1e-12), [x], r)[0]
     np.testing.assert_allclose(found, settings.dense(zennit.Epsilon(1e-12)), rtol=1e-6)
+
+
+def test_excitation_backprop_takes_the_gradient_of_a_batch_norm():
+    x, r = [1.0, -2.0, 0.5], np.array([2.0, 1.0])
+    found = settings.relevances(normed, zennit.ExcitationBackprop(1e-12), [x], r)[0]
+    scales = np.array([2.0, 0.5])
+    f = lambda x: x @ settings.W.T + settings.B  # noqa: E731
+    below = settings.relevances(f, zennit.ZPlus(1e-12), [x], scales * r)[0]
+    np.testing.assert_allclose(found, below, rtol=1e-6)
 
 
 def test_batch_norm_is_merged_by_a_canonizer():

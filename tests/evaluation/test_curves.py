@@ -179,6 +179,7 @@ def test_one_unit_is_there_until_the_last_step():
     assert float(evaluation.area(curve)) == 1.0
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("insert", [False, True])
 def test_units_that_do_not_count_stay_and_are_not_counted(insert):
     ids = jnp.array([[5, 6, 7, 8, 0, 0], [3, 4, 9, 0, 0, 0]])
@@ -233,6 +234,16 @@ def test_traced_number_of_units_has_the_same_counts_as_a_static_one():
     counts = np.array([i * 1000 // 49 for i in range(50)])
     np.testing.assert_array_equal(static, (counts / 1000).astype(np.float32))
     np.testing.assert_allclose(traced, counts / 1000, rtol=1e-6)
+
+
+def test_many_units_are_counted_where_their_product_with_a_step_overflows():
+    n, steps = 300_000, [0.0, 0.9998, 0.9999, 1.0]
+    where, x = jnp.ones(n, bool), jnp.zeros(n)
+    fractions = jax.jit(
+        lambda w: evaluation.flipping(lambda _: 0.0, x, x, steps=steps, where=w)
+    )(where).fractions
+    counts = np.array([0, 299_940, 299_970, 300_000])  # 9998 n is more than 2**31
+    np.testing.assert_allclose(fractions, counts / n, rtol=1e-6)
 
 
 def test_no_units_that_count_leave_the_input_alone():
@@ -316,6 +327,7 @@ def test_drops_without_and_with_the_top_units_alone(measure, insert):
     np.testing.assert_allclose(found, score(tokens) - losses.mean(), rtol=1e-4)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -357,6 +369,7 @@ def test_bad_curves_are_refused():
         evaluation.area(Curve(jnp.zeros(3), jnp.zeros(2)))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("how", ["sum", "max", "mean"])
 def test_pooling_reduces_blocks(how):
     value = RNG.normal(size=(4, 6, 3)).astype(np.float32)
@@ -371,6 +384,7 @@ def test_pooling_reduces_blocks(how):
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("window", "how", "message"),
     [

@@ -106,6 +106,7 @@ def test_class_that_is_nowhere_has_no_iou():
     assert float(evaluation.mean_iou(matrix)) == 0.5
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "name",
     ["pointing_game", "relevance_mass", "relevance_rank", "average_precision"],

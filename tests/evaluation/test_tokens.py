@@ -29,6 +29,7 @@ MEASURES = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", MEASURES)
 def test_top_tokens_are_compared_as_sets(name):
     measure = getattr(evaluation, name)
@@ -44,6 +45,7 @@ def test_top_tokens_are_compared_as_sets(name):
                 assert np.isclose(found[i], MEASURES[name](*sets(i, k, where)))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["top_k_iou", "top_k_f1"])
 def test_as_many_tokens_as_the_answer_has_by_default(name):
     found = jax.jit(jax.vmap(getattr(evaluation, name)))(R, A)

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 import jaxlrp
-from jaxlrp import _compat
+from jaxlrp import _compat, composites, rules
 from jaxlrp.primitives import contraction, entries
 
 EINSUMS = [
@@ -25,6 +25,7 @@ EINSUMS = [
 SIZES = dict(zip("abcdefghijkot", (2, 3, 4, 5, 6, 7, 2, 3, 4, 5, 6, 3, 4), strict=True))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("kernel", [0, 1])
 @pytest.mark.parametrize("spec", EINSUMS)
 def test_kernel_axes_of_a_dot(spec, kernel):
@@ -61,6 +62,7 @@ def test_kernel_axes_of_a_dot(spec, kernel):
             np.testing.assert_allclose(result, plain * ramp.reshape(shape), rtol=1e-5)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "numbers",
     [
@@ -146,3 +148,18 @@ def test_a_convolution_with_ones_is_known_at_less(name, ones):
     # It is none any more, unless something is cut off from what ones sum up.
     product = "conv_general_dilated" in str(jax.make_jaxpr(short)(operands[1 - ones]))
     assert product == (ones == 1 and name == "cropped")
+
+
+def test_w_square_of_an_image_with_gaps():
+    """Sums of a kernel over what it meets: between the elements there is nothing."""
+    w = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3)), jnp.float32)
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(1, 3, 5)), jnp.float32)
+    f = lambda x: lax.conv_general_dilated(  # noqa: E731
+        x, w, (1,), [(2, 1)], lhs_dilation=(3,), rhs_dilation=(2,)
+    )
+    square = np.asarray(jax.jacobian(f)(x)).reshape(-1, x.size) ** 2
+    y = np.asarray(f(x)).ravel()
+    composite = composites.Uniform(rules.WSquare(1e-6))
+    found = jaxlrp.lrp(f, composite, target="all")(x).ravel()
+    expected = square.T @ (y / (square.sum(1) + 1e-6))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)

@@ -125,3 +125,15 @@ def test_carry_that_only_moves():
     f = lambda x: lax.scan(lambda c, _: ((c[1], c[0]), c[0]), (x, -x), None, length=3)  # noqa: E731
     found = jaxlrp.lrp(lambda x: f(x)[1].sum(), target="all")(X)
     np.testing.assert_allclose(found.sum(), f(X)[1].sum(), rtol=1e-5)
+
+
+def test_remat_keeps_its_policy():
+    def kept_by_name(primitive, *_, **__):
+        return primitive.name == "tanh"
+
+    @functools.partial(jax.checkpoint, policy=kept_by_name)
+    def f(x):
+        return jnp.sin(jnp.tanh(x @ W) @ W)
+
+    program = jax.make_jaxpr(jaxlrp.lrp(f, composites.Epsilon(0.1), target="all"))(X)
+    assert "kept_by_name" in str(program) and "policy=None" not in str(program)

@@ -124,6 +124,7 @@ def test_claim_of_linearity(name):
 LINEAR_ALONE = {"neg", "convert_element_type", "reduce_precision", "copy"}
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", sorted(LINEAR_ALONE))
 def test_linear_map_of_one_operand_is_claimed(name):
     eqn, entry = equation_of(name)
@@ -133,6 +134,7 @@ def test_linear_map_of_one_operand_is_claimed(name):
     )
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", MAPS)
 def test_claim_of_sign(name):
     eqn, entry = equation_of(name)
@@ -155,6 +157,7 @@ def test_claim_of_sign(name):
             assert not (on(eqn, arguments) < 0).any(), signs
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", MAPS)
 @pytest.mark.parametrize("literal", [0.0, 0.5, 1.0, -1.0, None])
 def test_claim_of_homogeneity(name, literal):
@@ -229,3 +232,9 @@ def test_rounding_passes_relevance_on_as_an_activation(quantise):
     found = jaxlrp.lrp(lambda x: quantised(x) @ weights, target="all")(x)
     np.testing.assert_allclose(found, quantised(x) * weights, rtol=1e-4, atol=1e-6)
     assert not jax.grad(lambda x: quantise(x).sum())(x).any()
+
+
+def test_the_number_next_to_a_value_is_the_value():
+    x = jnp.array([1.0, -2.0, 3.0])
+    found = jaxlrp.lrp(lambda x: 2.0 * lax.nextafter(x, 9.0 + 0 * x), target="all")(x)
+    np.testing.assert_allclose(found, 2.0 * x, rtol=1e-6)

@@ -1,5 +1,6 @@
 """Sums are linear, and relevance is shared in proportion."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -63,3 +64,21 @@ def test_zero_among_factors_takes_what_there_is():
 def test_only_sums_begin_a_statistic():
     sums = [n for n, e in jaxlrp.primitives.entries().items() if e.sums]
     assert sorted(sums) == ["reduce_sum", "reduce_window_sum"]
+
+
+def test_a_reduction_with_a_start_is_of_the_degree_of_its_function():
+    for function, start in ((lax.add, 2.0), (lax.max, 0.1)):
+        f = lambda x, g=function, s=start: lax.reduce(x, np.float32(s), g, (1,))  # noqa: E731
+        chosen = X == X.max(1, keepdims=True) if function is lax.max else X > 0
+        found = jaxlrp.lrp(f, target="all")(X)
+        np.testing.assert_allclose(found, X * chosen, rtol=1e-5)
+    # Of a start that is explained, too, a product shares with it.
+    f = lambda x: lax.reduce_window(x[0], x[1], lax.mul, (2,), (1,), "VALID")  # noqa: E731
+    x, start = jax.jit(jaxlrp.lrp(f, target="all"))((X[0], X[1, 1]))
+    np.testing.assert_allclose(x.sum() + start, f((X[0], X[1, 1])).sum(), rtol=1e-5)
+    np.testing.assert_allclose(start, f((X[0], X[1, 1])).sum() / 3, rtol=1e-5)
+    f = lambda x: lax.reduce(x, np.float32(2.0), lax.mul, (1,))  # noqa: E731
+    found = jaxlrp.lrp(f, target="all")(X)
+    np.testing.assert_allclose(
+        found, np.broadcast_to(f(X)[:, None] / 4, (3, 4)), rtol=1e-5
+    )

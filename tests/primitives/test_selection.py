@@ -51,6 +51,7 @@ def test_ties_of_a_maximum_are_shared_and_of_a_pool_go_to_the_first():
     assert jaxlrp.lrp(pool)(x).tolist() == [3.0, 0.0, 0.0]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("ties", ["first", "share"])
 def test_maximum_of_two_values(ties):
     composite = jaxlrp.composites.Composite("t").on(
@@ -75,3 +76,22 @@ def test_signs_survive_a_selection():
     known = jaxlrp.lrp(lambda x: jnp.sort(jax.nn.relu(x)) @ w, composite)(X)
     general = jaxlrp.lrp(lambda x: jnp.sort(x) @ w, composite)(X)
     np.testing.assert_allclose(known, general, rtol=1e-5)
+
+
+def test_windows_with_holes_give_all_to_their_first_winner():
+    """JAX has no derivative there: maxima and minima, and ties."""
+    x = np.array([3.0, 1.0, 2.0, 1.0, 5.0, 7.0, 0.0], np.float32)
+    for init, join in ((-jnp.inf, lax.max), (jnp.inf, lax.min)):
+        pool = lambda x, i=init, j=join: lax.reduce_window(  # noqa: E731
+            x, i, j, (2,), (1,), [(1, 1)], window_dilation=(2,)
+        )
+        padded = np.concatenate([[init], x, [init]])
+        pairs = [padded[:-2], padded[2:]]
+        picks = np.argmax(pairs, 0) if join is lax.max else np.argmin(pairs, 0)
+        chosen = np.choose(picks, pairs)
+        np.testing.assert_array_equal(pool(x), chosen)
+        wanted = np.zeros(9)
+        np.add.at(wanted, np.arange(7) + 2 * picks, chosen)
+        wanted = wanted[1:-1]
+        found = jaxlrp.lrp(pool, target="all")(x)
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)

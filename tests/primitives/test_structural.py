@@ -54,6 +54,7 @@ def test_relevance_of_one_element_lands_on_its_source(name):
     np.testing.assert_allclose(found.ravel(), expected.sum(0) * source, rtol=1e-6)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", MOVES)
 def test_moving_is_exact_by_the_plan(name):
     rows = jaxlrp.plan(MOVES[name])(X).rows

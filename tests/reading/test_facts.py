@@ -109,12 +109,14 @@ def assert_signs_hold(f, x):
             assert not (y < 0).any()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", UNARY)
 def test_value_that_is_called_nonnegative_is(name):
     assert_signs_hold(UNARY[name], X)
     assert_signs_hold(lambda x: UNARY[name](jax.nn.relu(x)), X)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", BINARY)
 def test_combination_that_is_called_nonnegative_is(name):
     f = BINARY[name]
@@ -191,6 +193,7 @@ def test_literals_speak_for_themselves():
     assert not b.nonnegative
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("f", "layered"),
     [
@@ -211,6 +214,51 @@ def test_integers_and_stopped_values_are_cut():
     a, b, c = outputs(lambda x: (jnp.argmax(x), lax.stop_gradient(x), x.astype(int)), X)
     assert [f.active for f in (a, b, c)] == [False] * 3
     assert [f.cut for f in (a, b, c)] == [True] * 3
+
+
+def test_what_is_made_of_nonnegative_values_is_known_to_be():
+    def f(x):
+        a, b = jax.nn.relu(x), jnp.abs(x)
+        return (
+            *(a + b, a * b, a / b, a @ b, jnp.minimum(a, b), jnp.maximum(a, x)),
+            *(a.sum(0), a.mean(1), jnp.cumsum(a, 0), a.max(0), jnp.sort(a), a.T, a[1:]),
+            *(
+                a.prod(0),
+                jnp.concatenate([a, b]),
+                jnp.pad(a, 1),
+                jnp.where(x > 0, a, b),
+            ),
+            *(x * x, x @ x.T, x**2, a**3, jnp.sqrt(a), jnp.tanh(a), jnp.exp(x)),
+            *(jax.nn.sigmoid(x), jax.nn.softmax(x), jax.nn.softplus(x), 1 - x / b),
+        )
+
+    unknown = [18, 27]  # a product of rows with each other, and a difference
+    known = [f.nonnegative for f in outputs(f, X)]
+    assert [i for i, one in enumerate(known) if not one] == unknown
+
+
+def test_what_is_at_most_one_is_so_whatever_the_numbers():
+    def f(x):
+        gate = jax.nn.sigmoid(x)
+        rest = 1.0 - gate
+        return (
+            *(gate, rest, -gate, gate * rest, 1.0 - x * x, gate[::-1]),
+            jnp.where(x > 0, gate, rest),
+            *(1.0 - x, 1.5 - gate, x * x, gate + gate, gate - x, x, -x, 2.0 * gate),
+            *(jnp.where(x > 0, gate, 2.0), x * gate, gate / x),
+            -jnp.exp(x) * -jnp.exp(x[::-1]),  # each is below zero
+        )
+
+    known = [f.at_most_one for f in outputs(f, X)]
+    assert known == [True] * 7 + [False] * 12
+
+
+def test_the_rest_of_one_is_nonnegative_where_what_is_taken_is_at_most_one():
+    def f(x):
+        gate = jax.nn.sigmoid(x)
+        return 1.0 - gate, 1.0 - gate * gate, 1.0 - x, 1.0 - x * x, 0.5 - gate, x - gate
+
+    assert [f.nonnegative for f in outputs(f, X)] == [True] * 2 + [False] * 4
 
 
 def test_statistics_come_through_a_reduction():

@@ -258,3 +258,34 @@ def test_an_embedding_behind_a_batch_norm_is_no_part_of_it():
     composite = composites.Composite("b").on("batch_norm", rules.Pass())
     assert roles(lambda x: apply(x) + positions, composite) == ["batch_norm", "shift"]
     assert_close(explain(lambda x: apply(x) + positions, composite), apply(X))
+
+
+def test_what_is_a_batch_norm_behind_a_layer_and_what_its_own_bias():
+    w = jnp.asarray(RNG.normal(size=(6, 6)), jnp.float32)
+    unmerged = composites.AttnLRP().on("batch_norm", rules.Pass())
+    for f, expected in {
+        lambda x: x @ w * SCALE: ["dense", "batch_norm"],
+        lambda x: x @ w * SCALE + SHIFT: ["dense", "batch_norm"],
+        lambda x: (x @ w - SHIFT) * SCALE + SHIFT: ["dense", "batch_norm"],
+        lambda x: x @ w + SHIFT: ["dense"],
+        lambda x: (x @ w + SHIFT) * 2.0: ["dense"],
+        lambda x: (x @ w + SHIFT) * 2.0 + 1.0: ["dense"],
+    }.items():
+        assert roles(f, unmerged) == expected
+        assert roles(f, composites.AttnLRP()) == ["dense"]
+    # A shift in front of a lone scale is the layer's own bias, and absorbs.
+    found = explain(lambda x: (x @ w + SHIFT) * SCALE, unmerged)
+    assert_close(found.sum(-1), (X @ w * SCALE).sum(-1))
+
+
+def test_the_mean_is_held_only_if_that_is_asked_for():
+    def norm(x):
+        centred = x - x.mean(**over())
+        return centred / jnp.sqrt((centred**2).mean(**over()) + EPSILON)
+
+    deviation = jnp.sqrt(X.var(**over()) + EPSILON)
+    for mean in (False, True):
+        held = composites.Composite("held").on("normaliser", rules.Detach(mean=mean))
+        back = SCALE - (0.0 if mean else SCALE.mean())
+        found = explain(lambda x: norm(x) * SCALE, held)
+        assert_close(found, X * back / deviation)

@@ -203,6 +203,7 @@ def cancels(s):
     return e / e.sum(-1, keepdims=True)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("f", "expected"),
     [

@@ -275,6 +275,7 @@ ACTIVATIONS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activation_passes_relevance_unchanged(name):
     phi = ACTIVATIONS[name]
@@ -288,6 +289,7 @@ def test_activation_passes_relevance_unchanged(name):
     assert found[0] == "dense" and set(found[1:]) <= allowed
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activation_at_zero_is_finite(name):
     phi = ACTIVATIONS[name]
@@ -385,6 +387,7 @@ LAYER_NORMS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", LAYER_NORMS)
 def test_layer_norm_is_linear_with_the_deviation_held(name):
     norm, x, gain = LAYER_NORMS[name], draw(3, 6), draw(6)
@@ -426,6 +429,7 @@ RMS_NORMS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", RMS_NORMS)
 def test_rms_norm_passes_relevance_unchanged(name):
     norm, x, gain = RMS_NORMS[name], draw(3, 6), draw(6)
@@ -490,6 +494,7 @@ DIVISIVE_NORMS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", DIVISIVE_NORMS)
 def test_divisor_is_held(name):
     norm, x = DIVISIVE_NORMS[name], draw(3, 6)
@@ -548,6 +553,9 @@ SOFTMAXES = {
     "shifted": softmax_shifted,
     "stopped": softmax_stopped,
     "reciprocal": softmax_reciprocal,
+    "reciprocal first": lambda x: (
+        (1 / (e := jnp.exp(x)).sum(-1, keepdims=True)).astype(e.dtype) * e
+    ),
     "two exponentials": lambda x: jnp.exp(x) / jnp.exp(x).sum(-1, keepdims=True),
     "einsum": lambda x: (e := jnp.exp(x)) / jnp.einsum("bi->b", e)[:, None],
     "with a floor": lambda x: (e := jnp.exp(x)) / (e.sum(-1, keepdims=True) + 1e-20),
@@ -560,6 +568,7 @@ SOFTMAXES = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", SOFTMAXES)
 def test_softmax_is_expanded_as_one(name):
     softmax, x, r = SOFTMAXES[name], draw(3, 5), draw(3, 5, seed=1)
@@ -569,6 +578,7 @@ def test_softmax_is_expanded_as_one(name):
     np.testing.assert_allclose(pull(r), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "name", [n for n in SOFTMAXES if n not in ("from its logarithm", "from logsumexp")]
 )
@@ -594,6 +604,7 @@ MASKED = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", MASKED)
 def test_masked_entries_get_nothing(name):
     x, r = draw(3, 5), draw(3, 5, seed=1)
@@ -796,6 +807,7 @@ def test_selection_between_a_constant_and_several_values():
     np.testing.assert_allclose(jaxlrp.lrp(f, target="all")(x), f(x))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("inside", ["nothing", "scan", "cond", "checkpoint"])
 @pytest.mark.parametrize("dtype", ["float32", "int32"])
 def test_callback_off_the_way_of_relevance_is_run(inside, dtype):
@@ -829,3 +841,20 @@ def test_a_constant_mask_is_no_part_of_a_soft_cap():
     roles = [(row.role, row.primitives[-1]) for row in jaxlrp.plan(f)(x).rows]
     assert ("activation", "tanh") in roles or ("activation", "mul") in roles
     assert np.isfinite(np.asarray(jaxlrp.lrp(f)(x))).all()
+
+
+def test_attention_whose_division_comes_last_is_that_of_a_softmax():
+    def first(x):
+        return jax.nn.softmax(x["scores"]) @ x["values"]
+
+    def last(x):
+        e = jnp.exp(x["scores"])
+        return e @ x["values"] / e.sum(-1, keepdims=True)
+
+    x = {"scores": draw(3, 5), "values": draw(5, 2, seed=1)}
+    for composite in (ATTN_LRP, composites.Default()):
+        found, wanted = (
+            jaxlrp.lrp(f, composite, target="all")(x) for f in (last, first)
+        )
+        for name in x:
+            np.testing.assert_allclose(found[name], wanted[name], rtol=1e-4, atol=1e-5)

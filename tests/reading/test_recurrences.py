@@ -171,6 +171,7 @@ FORMS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("form", FORMS)
 def test_weights_that_a_path_meets_again_are_recurrent(form):
     f, expected = FORMS[form]
@@ -242,6 +243,12 @@ def test_a_gate_of_a_constant_state_is_held():
     g, h = (1 + (jnp.sign(v) == jnp.sign(a + b)) for v in (a, b))
     np.testing.assert_array_equal(gate, 0)
     np.testing.assert_allclose(signal, g * a / (g * a + h * b), rtol=1e-5)
+
+
+def test_a_factor_without_a_bound_is_no_gate_of_a_constant_state():
+    state, z = jnp.asarray(XS[0], jnp.float32), jnp.asarray(XS[1], jnp.float32)
+    f = lambda z: jax.nn.softplus(z) * (state @ U)  # noqa: E731
+    np.testing.assert_allclose(jaxlrp.lrp(f, target="all")(z), f(z), rtol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::jaxlrp.errors.IndependentArgumentWarning")

@@ -76,6 +76,7 @@ def test_what_nearly_cancels_is_bounded_by_gamma(gamma, expected):
     np.testing.assert_allclose(found, expected, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("gamma", [0.25, 1.0, 10.0])
 def test_each_factor_and_the_growth_of_a_merge_are_bounded(gamma):
     a = RNG.normal(size=2000)
@@ -87,6 +88,7 @@ def test_each_factor_and_the_growth_of_a_merge_are_bounded(gamma):
     assert np.abs(found).sum(0).max() <= 1 + 2 / gamma + 1e-12
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", RULES)
 def test_parts_get_what_the_formula_says(name):
     rule, k = RULES[name], X[2]
@@ -94,6 +96,7 @@ def test_parts_get_what_the_formula_says(name):
         "two": (jnp.add, (1, 1)),
         "difference": (jnp.subtract, (1, -1)),
         "with a constant": (lambda a, b: a + k - b, (1, -1, 1)),
+        "turned inside": (lambda a, b: -(a + b) + k, (-1, -1, 1)),
     }
     for f, weights in sums.values():
         constants = (k,) * (len(weights) - 2)
@@ -117,6 +120,7 @@ WRITTEN = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["generalised gamma", "alpha-beta", "absolute"])
 @pytest.mark.parametrize("form", WRITTEN)
 def test_the_bracket_does_not_matter(name, form):
@@ -125,6 +129,7 @@ def test_the_bracket_does_not_matter(name, form):
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["generalised gamma", "absolute"])
 def test_a_change_of_sign_behind_the_sum_does_not_matter(name):
     """To rules that call neither sign positive."""
@@ -182,6 +187,7 @@ def test_half_precision_keeps_the_bound(dtype):
     np.testing.assert_allclose(kept, 1, atol=0.05)
 
 
+@pytest.mark.whole
 @pytest.mark.filterwarnings("ignore::jaxlrp.errors.RelevanceWarning")
 @pytest.mark.parametrize("name", RULES)
 def test_what_cancels_exactly_and_zeros_give_finite_relevance(name):
@@ -263,6 +269,7 @@ RESIDUAL = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("form", RESIDUAL)
 def test_a_sum_of_a_value_and_what_is_made_of_it_is_residual(form):
     sums = [rule for role, rule in roles(RESIDUAL[form]) if role == "sum"]
@@ -359,3 +366,18 @@ def test_reslrp_bounds_the_sums_of_attnlrp():
     explain = jaxlrp.lrp(jnp.add, whole, argnums=(0, 1), target=jnp.ones_like)
     found = np.stack(explain(jnp.float64(3.0), jnp.float64(-2.9)))
     np.testing.assert_allclose(found, [9 / 6.1, -2.9 / 6.1], rtol=1e-6)
+
+
+def test_unsplit_z_plus_takes_what_is_added_whatever_its_sign():
+    a, b, c = np.array([2.0, -3.0]), np.array([1.0, 4.0]), np.array([4.0, -1.0])
+    found = relevances(lambda a, b, c: a - b + c, (a, b, c), rules.ZPlus(split=False))
+    np.testing.assert_allclose(found, [a / (a + c), 0 * b, c / (a + c)], rtol=1e-6)
+
+
+def test_a_sum_with_a_constant_alone_is_a_shift():
+    chosen = composites.Proportional().on("sum", rules.ZPlus()).on("shift", GAMMA)
+    plan = jaxlrp.plan(lambda x: (x + X[0]) + jnp.sin(x)[::-1], chosen)(X[1])
+    assert [row.role for row in plan.rows if row.role in ("sum", "shift")] == ["sum"]
+    plan = jaxlrp.plan(lambda x: jnp.cumsum(x + X[0]), chosen)(X[1])
+    rows = [(row.role, row.rule) for row in plan.rows]
+    assert ("shift", repr(GAMMA)) in rows

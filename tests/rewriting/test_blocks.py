@@ -285,25 +285,58 @@ def test_steps_that_differ_in_a_field_are_told_apart(name):
     assert len(signatures) == 3 and None not in signatures
 
 
-@pytest.mark.parametrize("fact", ["nonnegative", "rectified"])
-def test_stretches_that_differ_in_what_is_known_are_not_one(fact):
-    """Two stretches of the same equations, where gamma is another rule."""
-    weights = np.random.default_rng(2).normal(size=(2, WIDTH, WIDTH))
+def test_equations_that_differ_in_a_field_are_told_apart():
+    (equation,) = the_step(lambda x: x @ np.eye(WIDTH), "dense").equations
+    (other,) = the_step(lambda x: jnp.tanh(x[0] @ np.eye(WIDTH)), "dense").equations
+    # Where it stands; and what has effects has no signature.
+    unseen = {"source", "caller", "scope", "effectful"}
+    kept = {f.name: getattr(equation, f.name) for f in dataclasses.fields(equation)}
+    changed = {
+        "primitive": jax.lax.tanh_p,
+        "params": {"none": 1},
+        "inputs": other.inputs,
+        "outputs": other.outputs,
+        "context": "another",
+        "opaque": not equation.opaque,
+    }
+    assert set(changed) <= set(kept)
+    signature = blocks._equation(equation)
+    for name, value in changed.items():
+        one = dataclasses.replace(equation, **{name: value})
+        assert blocks._equation(one) != signature, name
+    assert set(kept) - set(changed) == unseen
 
-    def stretch(x, w, sign):
+
+def in_parallel(x, begin, end):
+    """Two stretches of equal equations; what surrounds the second one may differ."""
+    weights = np.random.default_rng(2).normal(size=(4, WIDTH, WIDTH))
+    begins = jnp.abs(x @ weights[0]), begin(x @ weights[1])
+    results = []
+    for y, w in zip(begins, weights[2:], strict=True):
         for _ in range(LEAST):
-            x = x * 1.5
-        y = x @ w
-        return jnp.maximum(y, 0.0) if sign else jnp.minimum(y, 0.0)
+            y = y[::-1]
+        results.append(y @ w)
+    return (jnp.maximum(results[0], 0.0) + end(results[1])).sum(0)
 
-    def f(x):
-        first, second = (True, False) if fact == "rectified" else (True, True)
-        begin = jnp.abs(x) if fact == "nonnegative" else x
-        y = stretch(begin, weights[0], first)
-        y = y - 1.0 if fact == "nonnegative" else y
-        return stretch(y, weights[1], second).sum(0)
 
-    gamma = composites.Uniform(rules.Gamma(0.5))
-    explain = jaxlrp.lrp(f, gamma, target="all")
-    with jax.enable_x64():
-        np.testing.assert_allclose(jax.jit(explain)(X), explain(X), rtol=1e-9)
+def relu(y):
+    return jnp.maximum(y, 0.0)
+
+
+KNOWN = {
+    "the same": (jnp.abs, relu, 2),
+    "nonnegative": (lambda x: -jnp.abs(x), relu, 0),
+    "rectified": (jnp.abs, lambda y: jnp.minimum(y, 0.0), 0),
+}
+"""What differs, where the second begins and ends, and how many blocks there are."""
+
+
+def test_stretches_of_which_other_things_are_known_are_not_one():
+    for begin, end, count in KNOWN.values():
+        f = functools.partial(in_parallel, begin=begin, end=end)
+        with jax.enable_x64():
+            for rule in (rules.ZPlus(), rules.GeneralizedGamma(0.5)):
+                composite = composites.Uniform(rule)
+                assert len(blocks_of(f, X, composite=composite)) == count
+                explain = jaxlrp.lrp(f, composite, target="all")
+                np.testing.assert_allclose(jax.jit(explain)(X), explain(X), rtol=1e-9)

@@ -86,3 +86,24 @@ def test_kernels_of_layers_without_a_bias_add_up_to_what_they_pass_on(rule):
         upper = jaxlrp.lrp(lambda h: h @ params["v"], composite, target="all")(hidden)
         np.testing.assert_allclose(given["u"].sum(), passed, rtol=1e-9)
         np.testing.assert_allclose(given["v"].sum(), upper.sum(), rtol=1e-9)
+
+
+def test_shares_of_single_biases():
+    """Under w-square `b^2`, in the denominator; where no bias stands, nothing."""
+    with jax.enable_x64(True):
+        params, x = {"w": draw(4, 5), "b": draw(5)}, draw(4, seed=1)
+        y, weights = dense(params, x), (params["w"] ** 2).sum(0)
+        square = params["b"] ** 2
+        for name, wanted in {
+            "w-square": y * square / (weights + square + 1e-6),
+            "w-square without bias": 0 * y,
+            "flat": 0 * y,
+            "flat, balanced": 0 * y,
+            "z-box": 0 * y,
+            "epsilon that hands back": 0 * y,
+            "alpha-beta that hands back": 0 * y,
+        }.items():
+            composite = composites.Uniform(RULES[name])
+            explain = jaxlrp.parameter_relevance(dense, composite, target="all")
+            given = explain(params, x)["b"]
+            np.testing.assert_allclose(given, wanted, rtol=1e-6, atol=1e-5)

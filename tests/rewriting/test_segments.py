@@ -10,6 +10,8 @@ import pytest
 import jaxlrp
 from benchmarks import hlo
 from jaxlrp import composites, rules
+from jaxlrp._rewriting.segments import segments
+from jaxlrp._trace import trace
 
 LAYERS, WIDTH, ROWS = 12, 16, 64
 
@@ -184,3 +186,21 @@ def test_effects_run_once():
 def test_other_values_are_refused(wrong):
     with pytest.raises(TypeError, match="remat: got .* expected a bool or one of"):
         jaxlrp.lrp(stacked, remat=wrong)
+
+
+def test_a_loop_and_the_last_segment_are_not_worked_out_again():
+    """A loop's iterations are; of what has effects there is one run."""
+
+    def f(params, x):
+        x = stacked(params[:4], x[None])[None] * x
+        x = jax.lax.scan(lambda x, w: (layer(w, x), None), x, params)[0]
+        return stacked(params[:4], x)
+
+    arrays = jnp.asarray(PARAMS, jnp.float32), jnp.asarray(X[:2], jnp.float32)
+    reading = trace(f, arrays, {}, composites.Default(), -1, False).reading
+    found = segments(reading.steps, reading)
+    assert tuple(i for s in found for i in s.items) == reading.steps
+    (alone,) = [s for s in found if any(i.role == "control" for i in s.items)]
+    assert len(alone.items) == 1 and not alone.again
+    assert not found[-1].again
+    assert sum(s.again for s in found) >= 2

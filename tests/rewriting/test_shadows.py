@@ -433,3 +433,23 @@ def test_identity_with_an_epsilon_is_the_same_beside_a_value():
     explain = jaxlrp.lrp(jax.nn.gelu, composite, target="all")
     np.testing.assert_allclose(pull(y), explain(x), rtol=1e-5)
     np.testing.assert_allclose(pull(y), x * y / (x + 0.1), rtol=1e-5)
+
+
+def test_a_carry_that_a_layer_reads_and_that_leaves_as_a_constant():
+    def scanned(x):
+        step = lambda h, _: (jnp.full(6, 0.5), h @ U)  # noqa: E731
+        return lax.scan(step, x[0], None, length=3)[1].sum(0)
+
+    def decided(x):
+        def step(carry):
+            i, h, total = carry
+            return i + 1, jnp.full(6, 0.5), total + h @ U
+
+        start = (0, x[0], jnp.zeros(5))
+        return lax.while_loop(lambda c: c[0] < 3, step, start)[2]
+
+    for rule, share in RULES.values():
+        for f in (scanned, decided):
+            relevance = jaxlrp.lrp(f, on_layers(rule), target="all")(X)
+            assert_close(relevance[0], back(X[0] @ U, U, share), tolerance=1e-6)
+            np.testing.assert_array_equal(relevance[1:], np.zeros((2, 6)))

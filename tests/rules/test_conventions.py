@@ -1,5 +1,7 @@
 """The conventions on which libraries differ: stabilisers, and what biases do."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,6 +45,7 @@ FORMS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("form", FORMS)
 def test_forms_of_the_stabiliser(form):
     stabilised = FORMS[form]
@@ -51,6 +54,7 @@ def test_forms_of_the_stabiliser(form):
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("form", FORMS)
 def test_an_output_of_zero_hands_on_what_the_stabiliser_says(form):
     """`z = 0` of contributions 1 and -1: `R / s(0)` times each."""
@@ -67,6 +71,23 @@ def test_relative_epsilon_is_an_option_of_every_rule():
     u = R / (p + scale)
     expected = plus(X) * (plus(W).T @ u) + minus(X) * (minus(W).T @ u)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_relative_epsilon_is_that_of_each_example():
+    """One whose numbers are large does not stabilise another one's."""
+    x, r = np.stack([X, 1000.0 * X]), np.stack([R, R])
+    rule = rules.Epsilon(0.5, relative=True)
+    with jax.enable_x64(True):
+        _, pull = jaxlrp.relprop(
+            lambda x: x @ W.T + B, jnp.asarray(x), composite=composites.Uniform(rule)
+        )
+        found = pull(jnp.asarray(r))
+        f = lambda x: x @ W.T + B  # noqa: E731
+        whole = jaxlrp.lrp(f, composites.Uniform(rule), target="all")(jnp.asarray(x))
+    for one, part, with_value in zip(x, found, whole, strict=True):
+        np.testing.assert_allclose(part, explain(rule, one), rtol=1e-12)
+        value = explain(rule, one, r=W @ one + B)
+        np.testing.assert_allclose(with_value, value, rtol=1e-12)
 
 
 def test_unknown_conventions_are_named():
@@ -136,6 +157,7 @@ KINDS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("bias", rules.BIASES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_bias_does(kind, bias):
@@ -143,6 +165,7 @@ def test_what_a_bias_does(kind, bias):
     np.testing.assert_allclose(explain(rule), expected(rule), rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("bias", ["absorb", "whole", "ignore"])
 def test_unsplit_z_plus(bias):
     rule = rules.ZPlus(split=False, bias=bias)
@@ -160,6 +183,23 @@ def test_what_is_handed_back_makes_the_rule_conserve(kind):
         y, pull = jaxlrp.relprop(lambda x: conv(x, w) + b, x, composite=composite)
         r = draw(*y.shape, seed=3)
         np.testing.assert_allclose(pull(r).sum(), r.sum(), rtol=1e-10)
+
+
+def test_what_a_stabiliser_keeps_is_handed_back_whatever_its_form():
+    """Large epsilons, on outputs of both signs."""
+    b = np.array([0.3, 0.9])
+    sizes = itertools.product(("epsilon", "alpha-beta", "w-square"), FORMS, (0.5, 4.0))
+    for kind, form, size in sizes:
+        rule = KINDS[kind](bias="share", epsilon=size, stabiliser=form)
+        wanted = np.zeros(len(X))
+        for contributions, changed, factor in parts(rule, b=b):
+            total, part = contributions.sum(1), factor * R
+            s = FORMS[form](total + changed, size)
+            wanted += contributions.T @ (part / s)
+            wanted += (part * (1 - total / s)).sum() / len(X)
+        found = explain(rule, b=b)
+        np.testing.assert_allclose(found, wanted, rtol=1e-9)
+        np.testing.assert_allclose(found.sum(), R.sum(), rtol=1e-9)
 
 
 def test_alpha_beta_conserves_where_one_sign_is_missing_if_it_hands_back():
@@ -180,8 +220,10 @@ def test_a_mean_without_bias_takes_the_options():
 
 
 def test_alpha_and_beta_must_differ_by_one():
-    with pytest.raises(ValueError, match=r"alpha, beta: got 2.0 and 0.5, expected"):
-        rules.AlphaBeta(2.0, 0.5)
+    for alpha, beta in ((2.0, 0.5), (1.0, 0.5)):
+        message = rf"alpha, beta: got {alpha} and {beta}, expected"
+        with pytest.raises(ValueError, match=message):
+            rules.AlphaBeta(alpha, beta)
     jax.vmap(lambda a: explain_traced(rules.AlphaBeta(a, a - 1)))(jnp.array([1.0, 2.0]))
 
 
@@ -206,3 +248,50 @@ def test_numbers_and_flags_are_checked_where_they_are_given():
     assert (axes.alpha, axes.beta, axes.epsilon) == (0, 0, 0)
     paths = [jax.tree_util.keystr(p) for p, _ in jax.tree.leaves_with_path(axes)]
     assert paths == [".epsilon", ".alpha", ".beta"]
+
+
+def test_biases_of_wide_layers():
+    """Parts of the sum are differences there: the formulas are the same."""
+    rng = np.random.default_rng(0)
+    x, w, r = rng.normal(size=70), rng.normal(size=(3, 70)), rng.normal(size=3)
+    b = np.array([0.5, -0.4, 40.0])
+    for kind, bias in itertools.product(("alpha-beta", "z-plus"), rules.BIASES):
+        for x_ in (x, np.abs(x)):
+            rule = KINDS[kind](bias=bias)
+            found = explain(rule, x_, w, b, r)
+            wanted = expected(rule, x_, w, b, r)
+            np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-9)
+
+
+def test_an_average_with_a_negative_factor_is_a_layer_of_such_weights():
+    x = jnp.asarray(X)
+    for rule in (rules.Gamma(0.5), rules.ZPlus(), rules.AlphaBeta()):
+        with jax.enable_x64(True):
+            average = composites.AttnLRP().on("average", rule)
+            found = jaxlrp.lrp(lambda x: -x.mean(), average, target="all")(x)
+            w, r = np.full((1, 4), -0.25), np.array([-X.mean()])
+            layer = explain(rule, w=w, b=np.zeros(1), r=r)
+        np.testing.assert_allclose(found, layer, rtol=1e-6)
+
+
+def test_a_bias_that_turns_the_sign_of_an_output():
+    b = np.array([-9.0, 9.0])
+    assert (np.sign(W @ X + b) == -np.sign(W @ X)).all()
+    for kind, bias in itertools.product(KINDS, ("absorb", "whole", "absolute")):
+        rule = KINDS[kind](bias=bias)
+        found, wanted = explain(rule, b=b), expected(rule, b=b)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-9)
+
+
+def test_what_a_layer_is_subtracted_from_is_its_bias():
+    x, b = jnp.asarray(X), jnp.asarray(B)
+    for kind, bias in itertools.product(KINDS, ("absorb", "ignore", "absolute")):
+        rule = KINDS[kind](bias=bias)
+        with jax.enable_x64(True):
+            w = jnp.asarray(W, jnp.float64)
+            f = lambda x, w=w: b.astype(x.dtype) - w @ x  # noqa: E731
+            _, pull = jaxlrp.relprop(
+                f, x.astype(float), composite=composites.Uniform(rule)
+            )
+            found = pull(jnp.asarray(R))
+        np.testing.assert_allclose(found, expected(rule, w=-W), rtol=1e-5, atol=1e-9)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 
 import jax
@@ -271,6 +272,7 @@ def test_every_rule_equals_its_formula_on_a_dense_matrix(layer):
         assert error < 1e-7, rule
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("layer", LAYERS)
 def test_layer_with_its_affine_chain_is_one_step(layer):
     with jax.enable_x64(True):
@@ -398,6 +400,7 @@ def test_relative_epsilon_is_in_units_of_the_layer():
         np.testing.assert_allclose(share(1e3), share(1.0), rtol=1e-9)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("rule", [rules.Epsilon(0.1), rules.Gamma(0.5), rules.Flat()])
 def test_weights_can_be_what_is_explained(rule):
     """With the input held, the weights are the signal and the input the kernel."""
@@ -446,6 +449,7 @@ SETTING_A = [
 ]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("rule", "bias", "expected"), SETTING_A)
 @pytest.mark.parametrize("scale", [None, (0.5, 2.0)])
 def test_dense_layer_has_the_published_relevance(rule, bias, expected, scale):
@@ -508,6 +512,7 @@ def test_padded_convolution_has_the_published_relevance(rule, expected):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("composite", [composites.AttnLRP(), composites.Epsilon()])
 def test_residual_sum_is_shared_in_proportion(composite):
     a, b = jnp.array((3.0, -1.0, 0.5)), jnp.array((-1.0, 0.5, 0.25))
@@ -594,6 +599,7 @@ def test_without_a_bias_relevance_is_conserved(rule):
     np.testing.assert_allclose(found[rule].sum(), r.sum(), rtol=1e-5)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("rule", RULES)
 def test_relevance_is_linear_in_what_arrives(rule):
     with jax.enable_x64(True):
@@ -615,6 +621,7 @@ def test_generalised_gamma_drops_relevance_of_exact_zeros():
     assert pull(jnp.ones(1)).tolist() == [0.0, 0.0]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("rule", RULES)
 def test_zero_input_and_zero_weights_give_finite_relevance(rule):
     composite = composites.Uniform(RULES[rule][0])
@@ -771,6 +778,7 @@ def on_dense(rule):
     return composites.Default().on("dense", rule)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("bias", "in_sum"),
     [("ignore", 0.0), ("absorb", 3.0 + 0.5 * 3.0), ("whole", 3.0)],
@@ -803,6 +811,7 @@ def test_a_relu_behind_a_layer_is_the_same_whether_it_is_watched_or_not(key, rel
     assert total == pytest.approx(float(audit.total_in), rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("bias", [-16.0, -48.0, -160.0])
 def test_a_bias_has_its_part_where_no_input_contributes_to_it(bias):
     params = {"w": jnp.ones((64, 1)), "b": jnp.array([bias])}
@@ -837,3 +846,60 @@ def test_a_small_part_beside_a_large_bias_is_exact_in_single_precision():
     y = 1.0 + p + n
     expected = np.tile([2 * y * (p / 32) / (p + 1.0), -y / 32], 32)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_what_is_no_relu_hands_on_relevance_of_negative_outputs():
+    """Behind a layer as a ReLU is: `|z|`, `min(z, 0)`, a leaky ReLU, a clip."""
+    readers = {
+        "abs": (jnp.abs, np.abs),
+        "minimum": (lambda z: jnp.minimum(z, 0.0), lambda z: np.minimum(z, 0)),
+        "leaky": (jax.nn.leaky_relu, lambda z: np.where(z > 0, z, 0.01 * z)),
+        "clip": (lambda z: jnp.clip(z, -9.0, 9.0), lambda z: z),
+        "relu": (jax.nn.relu, plus),
+    }
+    with jax.enable_x64(True):
+        w, b = draw(6, 8), draw(8)
+        x = jnp.abs(draw(6, seed=1))
+        m = np.asarray(w).T
+        z = m @ np.asarray(x) + np.asarray(b)
+        assert (z < -0.1).sum() > 1 and (z > 0.1).sum() > 1
+        for key in ("epsilon large", "generalised gamma", "alpha-beta"):
+            rule, formula = RULES[key]
+            for phi, written in readers.values():
+                f = lambda x, phi=phi: phi(x @ w + b)  # noqa: E731
+                found = jaxlrp.lrp(f, on_dense(rule), target="all")(x)
+                wanted = formula(m, np.asarray(b), np.asarray(x), written(z))
+                np.testing.assert_allclose(found, wanted, rtol=1e-9)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("relu", [jax.nn.relu, lambda x: jnp.maximum(x, 0)])
+def test_a_filter_in_front_of_a_relu_counts_no_relevance_below_zero(relu):
+    """`R = 3, 0, 2, 0`: what is multiplied by the large negative outputs is not it."""
+    w = jnp.array([[3.0, -10.0, 2.0, -8.0]])
+    composite = on_dense(rules.TopK(rules.Epsilon(0.0), 0.5))
+    found = jaxlrp.lrp(lambda x: relu(x @ w), composite, target="all")(jnp.ones(1))
+    np.testing.assert_allclose(found, [5.0], rtol=1e-6)
+
+
+def test_rounding_of_one_signed_sums_gets_nothing_whatever_the_target():
+    """Of each output all contributions have one sign; the other part is nobody's."""
+    x = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, 96), jnp.float32)
+    w = np.random.default_rng(1).uniform(0.5, 1.5, (96, 4))
+    scale = np.array([0.3, 0.7, 1.1, 1.3])  # folded into the weights: it rounds
+    for form, signs, b in itertools.product(
+        ("sign", "clip", "zeros"), ([1, 1, 1, 1], [-1] * 4, [1, -1, 1, -1]), (0.0, -3.0)
+    ):
+        composite = on_dense(rules.AlphaBeta(2.0, 1.0, stabiliser=form))
+        weights = jnp.asarray(w * signs, jnp.float32)
+        f = lambda x, w=weights, b=b: x @ w * jnp.float32(scale) + b  # noqa: E731
+        m, v = np.asarray(weights * scale, np.float64).T, np.asarray(x, np.float64)
+        z = m @ v
+        # A negative bias stands in the negative part.
+        below = z + b * (z < 0)
+        factor = np.where(z > 0, 2.0, -1.0) * (z + b) / below
+        wanted = factor @ m * v
+        for target in ("all", lambda out: out):
+            found = jaxlrp.lrp(f, composite, target=target)(x)
+            close = 1e-3 * np.abs(wanted).max()
+            np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=close)

@@ -47,6 +47,7 @@ SUMS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", SUMS)
 def test_conventions_of_a_residual_sum(name):
     rule, (a, b) = SUMS[name]
@@ -68,6 +69,7 @@ def test_an_operand_that_is_added_twice_gets_both_parts():
     np.testing.assert_allclose(found, R, rtol=1e-6)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_rescaled_sum_of_low_precision(dtype):
     (found,) = pull(
@@ -132,6 +134,7 @@ AVERAGES = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", AVERAGES)
 def test_conventions_of_an_average(name):
     rule, expected = AVERAGES[name]
@@ -249,6 +252,7 @@ ACTIVATIONS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_rectifiers_of_the_gradient_methods(name):
     rule, formula = ACTIVATIONS[name]
@@ -322,6 +326,7 @@ def rms_norm(x):
 NORMS = {"layer": layer_norm, "fast": fast_norm, "rms": rms_norm}
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
 def test_identity_on_a_whole_norm(norm):
     """The weights behind it belong to it, wherever the fast one has its reshape."""
@@ -362,6 +367,7 @@ def test_mean_that_is_read_elsewhere_too():
     np.testing.assert_allclose(found, R, rtol=1e-6)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("masked", [False, True])
 def test_identity_on_softmax(masked):
     def f(x):
@@ -373,6 +379,7 @@ def test_identity_on_softmax(masked):
     np.testing.assert_allclose(found, seed, rtol=1e-6)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("f", [jax.nn.log_softmax, jax.nn.logsumexp])
 def test_pieces_of_a_softmax_keep_their_derivative(f):
     """The identity is one on a whole softmax; a logarithm of it has another shape."""
@@ -407,6 +414,7 @@ def test_conventions_of_a_batch_norm():
         np.testing.assert_allclose(found, expected, rtol=1e-5, err_msg=str(rule))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("bias", [False, True])
 def test_batch_norm_behind_a_layer_leaves_it_its_own_bias(bias):
     with jax.enable_x64(True):
@@ -444,6 +452,7 @@ def test_batch_norm_is_told_from_a_bias_and_a_scale():
 # ---- the filter ----------------------------------------------------------------------
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("inner", [rules.LRP0(), rules.Epsilon(0.0), rules.Flat(0.0)])
 def test_only_the_largest_relevances_pass(inner):
     with jax.enable_x64(True):
@@ -576,6 +585,7 @@ class Evenly(rules.RelevanceRule):
         return tuple(jnp.full(x.shape, parts / x.size) for x in operation.xs)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("role", "f"),
     [
@@ -594,3 +604,20 @@ def test_a_users_rule_suits_any_role(role, f):
     if role != "softmax":  # in pieces, each of which is shared out
         np.testing.assert_allclose(found, np.full(3, np.size(out) / 3), rtol=1e-6)
     assert np.isfinite(found).all()
+
+
+def test_a_masked_score_has_no_relevance_beside_it():
+    """It is minus infinite and receives nothing: zero, and not NaN."""
+    mask = jnp.array([0.0, -jnp.inf, 0.0])
+    composite = composites.AttnLRP().on("shift", rules.Absolute())
+    explain = jaxlrp.lrp(lambda x: jax.nn.softmax(x + mask), composite, target=0)
+    assert np.isfinite(explain(jnp.array([1.0, 2.0, -1.0]))).all()
+
+
+def test_padding_is_no_tie_of_a_zero():
+    """The window's maximum is zero, as the padding would be."""
+    pool = lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (3,), (3,), [(1, 1)])  # noqa: E731
+    x = jnp.array([0.0, -1.0, 0.0, 0.0])
+    composite = on("selection", rules.WinnerTakesAll(ties="share"))
+    _, relevance = jaxlrp.relprop(pool, x, composite=composite)
+    np.testing.assert_allclose(relevance(jnp.array([2.0, 3.0])), [2.0, 0.0, 1.5, 1.5])
