@@ -30,7 +30,7 @@ FLOORS = {
     "rewriting": ("_rewriting", "_bounds"),
     "reading": ("_reading",),
     "program": ("_program",),
-    "operations": ("_operations", "_compat", "_warn", "_targets", "_sizes"),
+    "operations": ("_operations", "_compat", "_warn", "_targets", "_sizes", "_files"),
 }
 """From the top to the bottom: modules, or packages with all that is in them."""
 
