@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from jaxlrp import _files
+from jaxlrp._arguments import flag
 
 __all__ = [
     "Heatmap",
@@ -153,6 +154,7 @@ def heatmap(
       >>> print(jaxlrp.text.page(picture)[:15])
       <!doctype html>
     """
+    flag("numbers", numbers)
     rows = _rows(tokens, relevances)
     if labels is None:
         labels = [""] * len(rows)
@@ -202,6 +204,7 @@ def pairs(
       >>> picture.scale, picture.margin
       (0.5, 0.6)
     """
+    flag("numbers", numbers)
     _check_tokens("first", first)
     _check_tokens("second", second)
     values = _finite("matrix", matrix)
