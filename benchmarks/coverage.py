@@ -29,6 +29,7 @@ from jax.extend import core
 
 import jaxlrp
 from benchmarks import gradient_ratio
+from jaxlrp import _files
 from jaxlrp.primitives import Kind, lookup
 
 ROOT = Path(__file__).parents[1]
@@ -453,7 +454,7 @@ def _table(lines: Sequence[Sequence[str]]) -> str:
 
 def write(rows: Sequence[Row], page: Path = PAGE) -> None:
     """Writes the page."""
-    page.write_text(render(rows))
+    _files.write(page, render(rows).encode())
 
 
 # ---- the command -----------------------------------------------------------------

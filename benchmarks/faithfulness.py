@@ -36,7 +36,7 @@ from jax import Array
 
 import jaxlrp
 from benchmarks import gradient_ratio, trained
-from jaxlrp import attribution, compat, composites, evaluation, rules
+from jaxlrp import _files, attribution, compat, composites, evaluation, rules
 from jaxlrp.composites import Composite
 
 ROOT = Path(__file__).parents[1]
@@ -600,7 +600,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if options.page:
         records = json.loads(options.record.read_text())
-        gradient_ratio.write_whole(options.out, render(records).encode())
+        _files.write(options.out, render(records).encode(), folders=True)
         return
     kept = json.loads(options.record.read_text()) if options.record.exists() else []
     records = {record["task"]: record for record in kept}
@@ -612,7 +612,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         inorder = [records[task] for task in choices if task in records]
         gradient_ratio.write(options.record, inorder)
         if len(inorder) == len(choices):
-            gradient_ratio.write_whole(options.out, render(inorder).encode())
+            _files.write(options.out, render(inorder).encode(), folders=True)
 
 
 if __name__ == "__main__":

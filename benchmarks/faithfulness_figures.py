@@ -30,11 +30,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 import jaxlrp
-from benchmarks import faithfulness, gradient_ratio, trained
+from benchmarks import faithfulness, trained
 from benchmarks.faithfulness import Method, Setting
 from examples import digits_figures
 from examples.digits_figures import DIVERGING, STYLE, png
-from jaxlrp import attribution, composites, evaluation
+from jaxlrp import _files, attribution, composites, evaluation
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 LARGEST = 250_000
@@ -724,7 +724,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         figure = PICTURES[name](records, options.trained)
         path = options.out / f"faithfulness_{name}.png"
         content = small(figure)
-        gradient_ratio.write_whole(path, content)
+        _files.write(path, content, folders=True)
         seconds = time.perf_counter() - start
         print(f"{path}: {len(content) / 1e3:.0f} kB, {seconds:.0f} s", flush=True)
 

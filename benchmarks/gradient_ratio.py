@@ -25,7 +25,7 @@ import jax
 
 import jaxlrp
 from benchmarks import hlo
-from jaxlrp import composites, rules
+from jaxlrp import _files, composites, rules
 from tests.models.usual import MODELS, Network
 
 COMPOSITES: dict[str, Any] = {
@@ -263,18 +263,8 @@ def environment(rounds: int, tiny: bool) -> dict[str, Any]:
 
 def write(path: Path, record: Any) -> None:
     """Writes what JSON can hold."""
-    write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """The file is there whole or as it was before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    content = (json.dumps(record, indent=1) + "\n").encode()
+    _files.write(path, content, folders=True)
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import gradient_ratio, performance_figure, performance_limits
+from benchmarks import performance_figure, performance_limits
 from benchmarks.performance_limits import CHECKS, Check, of_cost
+from jaxlrp import _files
 
 Record = Mapping[str, Any]
 PEERS = "peers"
@@ -330,6 +331,6 @@ def write(records: Sequence[Record], page: Path) -> None:
     picture = page.parent / "images" / "performance.png"
     drawn = performance_figure.draw(records)
     if drawn is not None:
-        gradient_ratio.write_whole(picture, drawn)
+        _files.write(picture, drawn, folders=True)
     path = None if drawn is None else f"images/{picture.name}"
-    gradient_ratio.write_whole(page, render(records, path).encode())
+    _files.write(page, render(records, path).encode(), folders=True)

@@ -26,7 +26,7 @@ from flax import serialization
 from jax import Array
 from sklearn.datasets import load_digits
 
-from benchmarks import gradient_ratio
+from jaxlrp import _files
 from tests.models.architectures import transformers
 from tests.models.architectures.transformers import Language, Stack, Text, Vision
 
@@ -238,7 +238,7 @@ def trained(name: str, seed: int, folder: Path = KEPT) -> Any:
         zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
         return serialization.from_bytes(zeros, path.read_bytes())
     params = jax.device_get(train(task, seed))
-    gradient_ratio.write_whole(path, serialization.to_bytes(params))
+    _files.write(path, serialization.to_bytes(params), folders=True)
     return params
 
 

@@ -30,7 +30,10 @@ FLOORS = {
     "rewriting": ("_rewriting", "_bounds"),
     "reading": ("_reading",),
     "program": ("_program",),
-    "operations": ("_operations", "_compat", "_warn", "_targets", "_sizes"),
+    "operations": (
+        *("_operations", "_compat", "_warn", "_targets", "_sizes", "_files"),
+        "_arguments",
+    ),
 }
 """From the top to the bottom: modules, or packages with all that is in them."""
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxlrp
-from jaxlrp import composites, rules
+from jaxlrp import _files, composites, rules
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Rule
 
@@ -389,11 +389,11 @@ def main(arguments: list[str] | None = None) -> int:
         if page != new:
             print(f"{PAGE.name} is out of date: run python docs/generate_rules.py")
         return int(page != new)
-    PAGE.write_text(new)
+    _files.write(PAGE, new.encode())
     if not options.tables:
         from rules_picture import picture  # trains a network, which takes a while
 
-        PICTURE.write_bytes(picture())
+        _files.write(PICTURE, picture())
     return 0
 
 

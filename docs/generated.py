@@ -7,6 +7,8 @@ import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
+from jaxlrp import _files
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in markdown."""
@@ -20,7 +22,7 @@ def write_or_check(page: pathlib.Path, render: Callable[[], str]) -> int:
     parser.add_argument("--check", action="store_true", help="compare, do not write")
     text = render()
     if not parser.parse_args().check:
-        page.write_text(text)
+        _files.write(page, text.encode())
         return 0
     if page.read_text() == text:
         return 0

@@ -35,7 +35,7 @@ from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 import jaxlrp
-from jaxlrp import composites, rules
+from jaxlrp import _files, composites, rules
 
 if not __package__:  # run as a script: `examples` is found from the root
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -320,16 +320,6 @@ def measure_cost(
 # Writing
 
 
-def write(path: Path, content: bytes) -> None:
-    """All of the file or nothing: a reader never meets half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def npz(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
@@ -425,7 +415,7 @@ def run(options: Options) -> digits_report.Results:
         "report.html": page.encode(),
     }
     for name, content in products.items():
-        write(options.out / name, content)
+        _files.write(options.out / name, content)
         print(f"wrote {options.out / name} ({len(content) / 1e6:.1f} MB)")
     print(f"finished in {time.perf_counter() - start:.0f} s")
     print("pretrained networks, on photographs, letters and words: make real")

@@ -36,7 +36,7 @@ from matplotlib.figure import Figure
 
 import jaxlrp
 from examples import digits, digits_figures
-from jaxlrp import composites, rules
+from jaxlrp import _files, composites, rules
 
 GAMMAS = np.geomspace(1e-3, 1e2, 24)
 FLIPS = np.arange(0, digits.PIXELS + 1, 4)
@@ -182,7 +182,7 @@ def run(options: Options) -> Results:
         f"measured in {sweeping:.1f} s with compilation"
     )
     print(table(results))
-    digits.write(options.out / "gamma_sweep.png", picture(results))
+    _files.write(options.out / "gamma_sweep.png", picture(results))
     seconds = time.perf_counter() - start
     print(f"wrote {options.out / 'gamma_sweep.png'}, finished in {seconds:.0f} s")
     return results

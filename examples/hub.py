@@ -39,9 +39,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import jaxlrp
-from examples.digits import write
 from examples.digits_figures import DIVERGING, STYLE, png
-from jaxlrp import composites, text
+from jaxlrp import _files, composites, text
 
 NAMES = {
     "vit": "google/vit-base-patch16-224",
@@ -283,7 +282,7 @@ def save_vit(folder: Path) -> None:
     wanted = {"size": {"height": 32, "width": 32}} | dict.fromkeys(
         ("image_mean", "image_std"), [0.5, 0.5, 0.5]
     )
-    (folder / "preprocessor_config.json").write_text(json.dumps(wanted))
+    _files.write(folder / "preprocessor_config.json", json.dumps(wanted).encode())
 
 
 def save_bert(folder: Path) -> None:
@@ -291,7 +290,8 @@ def save_bert(folder: Path) -> None:
     words = f"{QUESTION} {CONTEXT}".lower().replace("?", " ?").replace(".", " .")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     vocabulary = folder / "vocab.txt"
-    vocabulary.write_text("\n".join([*special, *sorted(set(words.split()))]))
+    lines = "\n".join([*special, *sorted(set(words.split()))])
+    _files.write(vocabulary, lines.encode())
     tokenizer = transformers.BertTokenizerFast(vocab_file=str(vocabulary))
     tokenizer.save_pretrained(folder)
     config = transformers.BertConfig(**_TINY, vocab_size=len(tokenizer))
@@ -373,7 +373,7 @@ def run(kind: str, name: str, options: Options) -> float:
     )
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"hub_{kind}{'.html' if task.tokens else '.png'}"
-    write(path, show(kind, task, scores, relevance))
+    _files.write(path, show(kind, task, scores, relevance))
     print(f"wrote {path}")
     return rest
 

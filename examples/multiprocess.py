@@ -38,7 +38,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from sklearn.datasets import load_digits
 
 import jaxlrp
-from jaxlrp import composites
+from jaxlrp import _files, composites
 
 CLASSES = 10
 COMPOSITE = composites.EpsilonPlusFlat()
@@ -213,13 +213,7 @@ def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """All of the file or nothing: a reader never meets half of it."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(buffer.getvalue())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    _files.write(path, buffer.getvalue(), folders=True)
 
 
 def run_process(options: Options) -> None:

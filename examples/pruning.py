@@ -40,7 +40,7 @@ from matplotlib.figure import Figure
 
 import jaxlrp
 from examples import digits, digits_figures
-from jaxlrp import composites
+from jaxlrp import _files, composites
 
 Params = Any
 
@@ -300,7 +300,7 @@ def run(options: Options) -> dict[str, dict[str, np.ndarray]]:
         for name in ("weights", "filters")
     }
     print(f"accuracy in %, mean of {options.networks} networks\n{table(results)}")
-    digits.write(options.out / "pruning.png", picture(results))
+    _files.write(options.out / "pruning.png", picture(results))
     seconds = time.perf_counter() - start
     print(f"wrote {options.out / 'pruning.png'}, finished in {seconds:.0f} s")
     return results

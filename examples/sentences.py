@@ -32,10 +32,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from examples import sentences_model, sentences_report
-from examples.digits import npz, write
+from examples.digits import npz
 from examples.sentences_model import PAD, Loaded, Params
 from examples.sentences_report import Explained, Measured
-from jaxlrp import composites, similarity
+from jaxlrp import _files, composites, similarity
 
 PAIRS = (
     ("A man is eating food.", "A man eats a piece of bread."),
@@ -251,7 +251,7 @@ def run(options: Options) -> dict[str, Measured]:
         "sentences.npz": npz(sentences_report.arrays(explained)),
     }
     for name, content in products.items():
-        write(options.out / name, content)
+        _files.write(options.out / name, content)
         print(f"wrote {options.out / name} ({len(content) / 1e6:.1f} MB)")
     print(f"finished in {time.perf_counter() - start:.0f} s")
     return measured

@@ -31,7 +31,7 @@ from jaxlrp._rewriting.backward import Traced, backward, seed
 from jaxlrp._rewriting.evaluate import Run
 from jaxlrp._rewriting.layers import one_sided
 from jaxlrp._sizes import LIMIT, ratio
-from jaxlrp._trace import ArgNums, as_array, as_composite, is_array, trace
+from jaxlrp._trace import ArgNums, as_array, checked, is_array, trace
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Detach, Flat, Norm, Pass, Rescaled, Rule, Taylor, ZBox
 
@@ -300,8 +300,7 @@ def auditor(
     has_aux: bool,
 ) -> Callable[[tuple, dict], tuple[Audit, Traced]]:
     """`audit` on packed arguments, with the program that was audited."""
-    rules = as_composite(composite)
-    _targets.check(target)
+    rules = checked(f, composite, argnums, target, has_aux)
     known: dict[Any, _Prepared] = {}
 
     def look(args: tuple, kwargs: dict) -> tuple[Audit, Traced]:
@@ -380,7 +379,7 @@ def _prepare(
     has_aux: bool,
     target: Any,
 ) -> _Prepared:
-    plain = callable(target)
+    plain = _targets.is_plain(target)
     traced = trace(f, args, kwargs, rules, argnums, has_aux, plain, by_scope=True)
     traced = dataclasses.replace(traced, inputs=())
     loops: list[_Observed] = []
@@ -465,7 +464,10 @@ def _measure(
     once = backward(traced, run, [(zero,) * n for n in sizes])
     multipliers, plain = seed(target, traced.out_tree, once.outs)
     leaves, collected = once.relevance(multipliers, plain)
-    seeds = plain or [y * c for y, c in zip(once.outs, multipliers, strict=True)]
+    seeds = [y * c for y, c in zip(once.outs, multipliers, strict=True)]
+    if plain is not None:  # where a callable says it the multiplier is zero
+        triples = zip(once.outs, multipliers, plain, strict=True)
+        seeds = [jnp.where(c == 0, 0, y) * c + r for y, c, r in triples]
 
     def total(r: Array) -> list[Array]:
         r = r.astype(wide)

@@ -36,6 +36,8 @@ def warn_outside(reading: Reading, inputs: Sequence[Any], composite: Composite) 
     if not boxed or not all(map(_compat.is_known, known)):
         return
     signals = [step.signals[0] for step, _ in boxed]
+    for signal, (_, rule) in zip(signals, boxed, strict=True):
+        rule.check_shapes(signal.aval.shape)
     env = Environment(reading)
     env.values.update(zip(reading.program.inputs, inputs, strict=True))
     for step in _needed(reading, signals):

@@ -13,6 +13,7 @@ from jax import Array
 from jax.extend.core import Primitive
 
 from jaxlrp import _compat, _operations
+from jaxlrp._arguments import function
 from jaxlrp.errors import RuleError
 from jaxlrp.primitives import Entry, Kind, enter_primitive
 
@@ -31,15 +32,55 @@ def route(y: Array, surrogates: Sequence[Array], scales: Sequence[Array]) -> Arr
     Returns:
       `y`.
 
+    Raises:
+      TypeError: for surrogates or scales that are no sequences of arrays.
+      ValueError: for another number of scales than of surrogates, or shapes that do not
+        fit.
+
     Examples:
       >>> import jax.numpy as jnp, jaxlrp
       >>> def halve(x):
       ...     y = 3.0 * x
       ...     return jaxlrp.route(y, [y], [jnp.full_like(y, 0.5)])
     """
-    hs = tuple(surrogates)
-    aux = tuple(jnp.broadcast_to(jnp.asarray(s), y.shape) for s in scales)
+    y = _array("y", y)
+    hs, factors = _arrays("surrogates", surrogates), _arrays("scales", scales)
+    if len(hs) != len(factors):
+        raise ValueError(
+            f"scales: got {len(factors)} of them, expected {len(hs)}, one for each "
+            f"surrogate"
+        )
+    for i, h in enumerate(hs):
+        if h.shape != y.shape:
+            raise ValueError(
+                f"surrogates[{i}]: got shape {h.shape}, expected that of y, {y.shape}"
+            )
+    for i, s in enumerate(factors):
+        if len(s.shape) > y.ndim or not all(
+            m in (1, n) for m, n in zip(s.shape[::-1], y.shape[::-1], strict=False)
+        ):
+            raise ValueError(
+                f"scales[{i}]: got shape {s.shape}, expected one that broadcasts to "
+                f"that of y, {y.shape}"
+            )
+    aux = tuple(jnp.broadcast_to(s, y.shape) for s in factors)
     return _operations.route(_given_scales, y, hs, aux)
+
+
+def _arrays(name: str, given: Any) -> tuple[Array, ...]:
+    """A sequence of arrays; one array is none."""
+    if not isinstance(given, tuple | list):
+        raise TypeError(
+            f"{name}: got {type(given).__name__}, expected a tuple or list of arrays"
+        )
+    return tuple(_array(f"{name}[{i}]", one) for i, one in enumerate(given))
+
+
+def _array(name: str, given: Any) -> Array:
+    try:
+        return jnp.asarray(given)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: got {given!r}, expected an array") from None
 
 
 def _given_scales(y: Array, aux: Any) -> tuple[Array, ...]:
@@ -61,7 +102,7 @@ def register_rule(primitive: Primitive) -> Callable[[Callable], Callable]:
       It is traced: `jit`, `vmap`, `scan` apply.
 
     Raises:
-      TypeError: if `primitive` is not one.
+      TypeError: if `primitive` is not one; by the decorator, for what is no function.
 
     Examples:
       >>> import jax.numpy as jnp, jaxlrp
@@ -77,6 +118,8 @@ def register_rule(primitive: Primitive) -> Callable[[Callable], Callable]:
         )
 
     def decorate(rule: Callable) -> Callable:
+        function("rule", rule)
+
         def adapted(
             bind: Callable, active: Any, operands: Any, shadows: Any, params: dict
         ) -> Any:
@@ -195,7 +238,7 @@ class custom_lrp:  # noqa: N801 - a decorator, in the shape of jax.custom_vjp
     """
 
     def __init__(self, fun: Callable[..., Any]):
-        self.fun = fun
+        self.fun = function("fun", fun)
         self.rule: tuple[Callable, Callable] | None = None
         functools.update_wrapper(self, fun)
 
@@ -211,7 +254,7 @@ class custom_lrp:  # noqa: N801 - a decorator, in the shape of jax.custom_vjp
           relprop: `relprop(residuals, R_out)` returns a tuple with the relevance of
             each argument, in its structure and shapes; None for one without any.
         """
-        self.rule = (forward, relprop)
+        self.rule = (function("forward", forward), function("relprop", relprop))
 
     def __call__(self, *args: Any) -> Any:
         if self.rule is None:

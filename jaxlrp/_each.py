@@ -11,7 +11,7 @@ from jax import Array, lax
 from jaxlrp import _targets
 from jaxlrp._rewriting.backward import backward, seed
 from jaxlrp._rewriting.environment import Run
-from jaxlrp._trace import ArgNums, as_composite, numbers, policy, positive, trace, wraps
+from jaxlrp._trace import ArgNums, checked, policy, positive, trace, wraps
 from jaxlrp.composites import Composite
 
 
@@ -61,16 +61,14 @@ def lrp_each(
       >>> jaxlrp.lrp_each(f)(jnp.array([1.0, 2.0])).round(3).tolist()
       [[1.0, 4.0], [2.0, 2.0]]
     """
-    rules = as_composite(composite)
-    _targets.check(target)
-    numbers(argnums)
+    rules = checked(f, composite, argnums, target, has_aux)
     chunk = positive("chunk", chunk)
     checkpoints = positive("checkpoints", checkpoints)
     run = Run(rules, checkpoints=checkpoints, remat=policy(remat))
 
     @wraps(f)
     def explained(*args: Any, **kwargs: Any) -> Any:
-        plain = callable(target)
+        plain = _targets.is_plain(target)
         traced = trace(f, args, kwargs, rules, argnums, has_aux, plain)
         once = backward(traced, run)
         count = _rows(once.outs)

@@ -19,7 +19,7 @@ from jaxlrp._rewriting.capture import ask, backward_at
 from jaxlrp._rewriting.difference import difference
 from jaxlrp._rewriting.evaluate import Run
 from jaxlrp._sizes import warn_large
-from jaxlrp._trace import ArgNums, as_composite, numbers, policy, positive, trace, wraps
+from jaxlrp._trace import ArgNums, checked, policy, positive, trace, wraps
 from jaxlrp.composites import Composite, Proportional
 
 
@@ -89,11 +89,7 @@ def _explainer(
     remat: Any,
 ) -> Callable[[tuple, dict], Any]:
     """`value_and_lrp` on packed arguments; what can be checked at once is."""
-    rules = as_composite(composite)
-    _targets.check(target)
-    numbers(argnums)
-    if not callable(f):
-        raise TypeError(f"f: got {f!r}, expected a function")
+    rules = checked(f, composite, argnums, target, has_aux)
     patterns = _patterns(capture)
     masks = _conditions(conditions)
     checkpoints = positive("checkpoints", checkpoints)
@@ -112,7 +108,7 @@ def _explainer(
             rules,
             argnums,
             has_aux,
-            shadow_outputs=callable(target),
+            shadow_outputs=_targets.is_plain(target),
             keep=not asked,
         )
         once, captured = backward_at(traced, run, ask(traced, patterns, masks))
@@ -368,7 +364,7 @@ def relprop(
       >>> jax.vmap(pull)(jnp.diag(out)).shape
       (2, 2)
     """
-    rules = as_composite(composite)
+    rules = checked(f, composite, argnums)
     checkpoints = positive("checkpoints", checkpoints)
     run = Run(rules, checkpoints=checkpoints, remat=policy(remat))
     traced = trace(f, primals, {}, rules, argnums, False, shadow_outputs=True)

@@ -17,8 +17,8 @@ from jaxlrp._rewriting.backward import Traced, backward, seed
 from jaxlrp._rewriting.evaluate import Run
 from jaxlrp._trace import (
     ArgNums,
-    as_composite,
     as_positions,
+    checked,
     is_array,
     numbers,
     trace,
@@ -78,16 +78,14 @@ def parameter_relevance(
       >>> given["w"].round(3).tolist(), given["b"].round(3).tolist()
       ([[1.0, 0.0], [4.0, 0.0]], [1.0, 0.0])
     """
-    rules = as_composite(composite)
-    _targets.check(target)
-    numbers(argnums)
+    rules = checked(f, composite, argnums, target, has_aux)
     if isinstance(params, tuple | list):
         raise TypeError(f"params: got {params!r}, expected an int")
     numbers(params, "params")
 
     @wraps(f)
     def relevances(*args: Any, **kwargs: Any) -> Any:
-        plain = callable(target)
+        plain = _targets.is_plain(target)
         (position,) = as_positions(params, len(args), "params")
         traced = trace(f, args, kwargs, rules, argnums, has_aux, plain)
         if any(_argument(traced, i) == position for i in traced.attributed):

@@ -11,7 +11,7 @@ from jaxlrp._program.program import Equation
 from jaxlrp._reading.amplifies import in_recurrences, in_words, reason
 from jaxlrp._reading.facts import is_real
 from jaxlrp._reading.steps import Reading, Step
-from jaxlrp._trace import ArgNums, as_composite, trace
+from jaxlrp._trace import ArgNums, checked, trace
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Rule
 
@@ -172,7 +172,7 @@ def plan(
       >>> [row.role for row in plan.rows], plan.coverage
       (['dense', 'activation'], 1.0)
     """
-    rules = as_composite(composite)
+    rules = checked(f, composite, argnums, has_aux=has_aux)
 
     def of(*args: Any, **kwargs: Any) -> Plan:
         traced = trace(

@@ -89,10 +89,8 @@ def warn_large(
     if not all(map(_at_hand, known)) or _is_gradient(composite):
         return False
     size = sum(map(_size, relevances))
-    if plain is not None:
-        whole = sum(map(_size, plain))
-    else:
-        whole = sum(map(_size, map(_product, outs, multipliers)))
+    whole = sum(map(_size, plain or ()))
+    whole += sum(map(_size, map(_product, outs, multipliers)))
     times = ratio(size, whole)
     if times <= LIMIT:
         return False

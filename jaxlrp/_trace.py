@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxlrp import _arguments, _targets
 from jaxlrp._bounds import warn_outside
 from jaxlrp._reading.facts import is_real
 from jaxlrp._reading.read import read
@@ -39,6 +40,21 @@ def as_composite(composite: Any) -> Composite:
     elif callable(composite):
         hint = "; was it meant to be called?"
     raise TypeError(f"composite: got {composite!r}, expected a Composite or None{hint}")
+
+
+def checked(
+    f: Any,
+    composite: Any,
+    argnums: Any,
+    target: Any = "all",
+    has_aux: Any = False,
+) -> Composite:
+    """What transformations have in common, checked before `f` is called."""
+    _arguments.function("f", f)
+    _arguments.flag("has_aux", has_aux)
+    _targets.check(target)
+    numbers(argnums)
+    return as_composite(composite)
 
 
 def trace(
@@ -85,10 +101,10 @@ def trace(
         call_args, call_kwargs = refill(arrays)
         result = f(*call_args, **call_kwargs)
         out, aux = split_aux(result, has_aux)
-        out_leaves, out_tree = jax.tree.flatten(out)
+        out_leaves, out_tree = jax.tree.flatten(as_output(out))
         aux_arrays, restore_aux = arrays_of(aux)
         out_trees[:] = [out_tree, restore_aux, len(out_leaves)]
-        return [jnp.asarray(v) for v in (*out_leaves, *aux_arrays)]
+        return [*out_leaves, *map(jnp.asarray, aux_arrays)]
 
     jaxpr = jax.make_jaxpr(flat)(*inputs)
     out_tree, restore_aux, n_out = out_trees
@@ -187,7 +203,32 @@ def numbers(argnums: ArgNums, name: str = "argnums") -> tuple[int, ...]:
 
 
 def is_array(leaf: Any) -> bool:
-    return isinstance(leaf, Array | np.ndarray | jax.ShapeDtypeStruct)
+    """Is it an array that JAX knows? NumPy's of objects and of text are none."""
+    if isinstance(leaf, np.ndarray):
+        return _is_known(leaf.dtype)
+    return isinstance(leaf, Array | jax.ShapeDtypeStruct)
+
+
+def _is_known(dtype: Any) -> bool:
+    """Does JAX have numbers of this dtype?"""
+    return jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_)
+
+
+def as_output(out: Any) -> Any:
+    """What a function returned, as arrays."""
+
+    def leaf(path: Any, value: Any) -> Array:
+        try:
+            return jnp.asarray(value)
+        except (TypeError, ValueError):
+            where = jax.tree_util.keystr(path)
+            raise TypeError(
+                f"f: its output{where} is {value!r} of type {type(value).__name__}, "
+                f"expected an array; with has_aux=True what else f returns may be "
+                f"anything"
+            ) from None
+
+    return jax.tree_util.tree_map_with_path(leaf, out)
 
 
 def as_array(leaf: Any) -> Any:
@@ -197,10 +238,12 @@ def as_array(leaf: Any) -> Any:
 def _check_attributed(path: Any, leaf: Any) -> None:
     """An attributed leaf must be an array, of any dtype."""
     name = leaf_name(path)
-    if not is_array(leaf) and not isinstance(leaf, float | np.generic):
+    is_number = isinstance(leaf, np.generic) and _is_known(leaf.dtype)
+    if not is_array(leaf) and not is_number and not isinstance(leaf, float):
+        dtype = f" and dtype {leaf.dtype}" if isinstance(leaf, np.ndarray) else ""
         raise TypeError(
-            f"{name} is attributed: got {leaf!r} of type {type(leaf).__name__}, "
-            f"expected an array"
+            f"{name} is attributed: got {leaf!r} of type {type(leaf).__name__}{dtype}, "
+            f"expected an array of numbers"
         )
 
 

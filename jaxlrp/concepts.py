@@ -21,11 +21,13 @@ import numpy as np
 from jax import Array, lax
 
 from jaxlrp import _compat, _targets
+from jaxlrp._arguments import axis as axis_number
+from jaxlrp._arguments import function, text
 from jaxlrp._reading.sites import Site, find_sites, select
 from jaxlrp._rewriting.backward import Traced, seed
 from jaxlrp._rewriting.capture import Question, backward_at
 from jaxlrp._rewriting.environment import Run
-from jaxlrp._trace import ArgNums, as_composite, numbers, trace, wraps
+from jaxlrp._trace import ArgNums, checked, trace, wraps
 from jaxlrp.composites import Composite
 
 __all__ = [
@@ -131,7 +133,9 @@ def channel_relevance(
       >>> relevance(jnp.array([[1.0, 2.0], [3.0, 4.0]])).round().astype(int).tolist()
       [[2, 4], [6, 8]]
     """
-    if reduce not in REDUCTIONS:
+    text("site", site, _NAME)
+    _check_axes(axis=axis, examples=examples)
+    if not isinstance(reduce, str) or reduce not in REDUCTIONS:
         raise ValueError(
             f"reduce: got {reduce!r}, expected one of {', '.join(REDUCTIONS)}"
         )
@@ -193,6 +197,8 @@ def heatmaps(
       >>> parts(jnp.array([3.0, 4.0])).round().astype(int).tolist()
       [[3, 4], [0, 8]]
     """
+    text("site", site, _NAME)
+    _check_axes(axis=axis)
     start = _starter(f, composite, argnums, target)
     _check_chunk(chunk)
 
@@ -268,6 +274,9 @@ def attribution_graph(
       >>> graph(jnp.array([[1.0, 2.0]])).round().astype(int).tolist()
       [[[3, 6], [0, 12]]]
     """
+    text("upper", upper, _NAME)
+    text("lower", lower, _NAME)
+    _check_axes(upper_axis=upper_axis, lower_axis=lower_axis, examples=examples)
     start = _starter(f, composite, argnums, target)
     _check_chunk(chunk)
 
@@ -338,6 +347,9 @@ def maximise(
     """
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise ValueError(f"top: got {top!r}, expected a positive int")
+    function("scores", scores)
+    if not isinstance(batches, Iterable):
+        raise TypeError(f"batches: got {batches!r}, expected an iterable of batches")
     best: Highest | None = None
     count = 0
     for batch in batches:
@@ -414,16 +426,24 @@ def _starter(
     has_aux: bool = False,
 ) -> Callable[[tuple, dict], _Asked]:
     """From packed arguments to what can be asked; checks at once what can be."""
-    rules = as_composite(composite)
-    _targets.check(target)
-    numbers(argnums)
+    rules = checked(f, composite, argnums, target, has_aux)
 
     def start(args: tuple, kwargs: dict) -> _Asked:
-        plain = callable(target)
+        plain = _targets.is_plain(target)
         traced = trace(f, args, kwargs, rules, argnums, has_aux, plain, keep=False)
         return _Asked(traced, rules, target)
 
     return start
+
+
+_NAME = "the name of a value, or a pattern, a str"
+
+
+def _check_axes(**axes: Any) -> None:
+    """Each is an int; where examples are along no axis that is None."""
+    for name, given in axes.items():
+        if given is not None or name != "examples":
+            axis_number(name, given)
 
 
 def _check_chunk(chunk: Any) -> None:
@@ -454,7 +474,12 @@ def _channels(
 
 def _indices(channels: Any, size: int, argument: str) -> Array:
     """Channels as indices from 0, checked where they are known."""
-    indices = jnp.asarray(channels)
+    try:
+        indices = jnp.asarray(channels)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(
+            f"{argument}: got {channels!r}, expected a sequence of ints"
+        ) from None
     if indices.ndim != 1 or not jnp.issubdtype(indices.dtype, jnp.integer):
         raise ValueError(f"{argument}: got {channels!r}, expected a sequence of ints")
     if _compat.is_known(indices):

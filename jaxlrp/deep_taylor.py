@@ -17,12 +17,13 @@ Taylor decomposition"; Sixt and Landgraf 2022 on what it does not justify.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxlrp import rules
+from jaxlrp import _arguments, rules
 from jaxlrp.rules import Rule
 
 
@@ -59,7 +60,8 @@ def root_points(
       (`w_i v_i = 0`) the step is infinite or NaN, and `inside` is False.
 
     Raises:
-      TypeError: for a rule that has no root.
+      TypeError: for a rule that has no root, and for what is no array of real numbers.
+      ValueError: for shapes that are not those of a dense layer.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -69,6 +71,9 @@ def root_points(
       >>> roots.points.tolist(), (roots.points @ w).tolist()
       ([[2.0, -1.0]], [[0.0]])
     """
+    _check_layer(x, kernel, bias)
+    _check_rule(rule, x)
+    x, kernel, bias = jnp.asarray(x), jnp.asarray(kernel), jnp.asarray(bias)
     x = x[..., None, :]  # a root for each neuron
     w = kernel.T
     v = _direction(rule, x, w)
@@ -90,8 +95,49 @@ def shares(roots: Roots, x: Array, kernel: Array, bias: Array | float = 0.0) -> 
     Returns:
       Float[Array, "*batch out in"]; each neuron's shares add up to one.
     """
+    if not isinstance(roots, Roots):
+        raise TypeError(f"roots: got {roots!r}, expected what root_points returns")
+    _check_layer(x, kernel, bias)
+    x, kernel, bias = jnp.asarray(x), jnp.asarray(kernel), jnp.asarray(bias)
+    expected = (*x.shape[:-1], kernel.shape[1], kernel.shape[0])
+    if roots.points.shape != expected:
+        raise ValueError(
+            f"roots: got points of shape {roots.points.shape}, expected {expected}, of "
+            f"this layer and input"
+        )
     z = x @ kernel + bias
     return (x[..., None, :] - roots.points) * kernel.T / z[..., None]
+
+
+def _check_layer(x: Any, kernel: Any, bias: Any) -> None:
+    """Raises for what is no dense layer with its input."""
+    for name, given in (("x", x), ("kernel", kernel), ("bias", bias)):
+        _arguments.number(name, given, "a layer", known=False)
+    shape, weights = jnp.shape(x), jnp.shape(kernel)
+    if len(weights) != 2:
+        raise ValueError(f"kernel: got shape {weights}, expected (in, out)")
+    if not shape or shape[-1] != weights[0]:
+        raise ValueError(
+            f"x: got shape {shape}, expected (*batch, {weights[0]}) for a kernel of "
+            f"shape {weights}"
+        )
+    if jnp.shape(bias) not in ((), (1,), (weights[1],)):
+        raise ValueError(
+            f"bias: got shape {jnp.shape(bias)}, expected ({weights[1]},) for a kernel "
+            f"of shape {weights}"
+        )
+
+
+def _check_rule(rule: Any, x: Any) -> None:
+    """Raises for a rule without a root, or a box of another shape than the input's."""
+    known = (rules.WSquare, rules.ZPlus, rules.ZBox, rules.LRP0, rules.Gamma)
+    if not isinstance(rule, known):
+        raise TypeError(
+            f"rule: got {rule!r}, expected one with a root point: WSquare, ZPlus, "
+            f"ZBox, LRP0 or Gamma"
+        )
+    if isinstance(rule, rules.ZBox):
+        rule.check_shapes(jnp.shape(x))
 
 
 def _direction(rule: Rule, x: Array, w: Array) -> Array:
@@ -104,12 +150,8 @@ def _direction(rule: Rule, x: Array, w: Array) -> Array:
         return jnp.where(w > 0, x - rule.low, x - rule.high)
     if isinstance(rule, rules.LRP0):
         return jnp.broadcast_to(x, jnp.broadcast_shapes(x.shape, w.shape))
-    if isinstance(rule, rules.Gamma):
-        return x * (1 + rule.gamma * (w >= 0))
-    raise TypeError(
-        f"rule: got {rule!r}, expected one with a root point: WSquare, ZPlus, ZBox, "
-        f"LRP0 or Gamma"
-    )
+    assert isinstance(rule, rules.Gamma)
+    return x * (1 + rule.gamma * (w >= 0))
 
 
 def _inside(rule: Rule, points: Array) -> Array:

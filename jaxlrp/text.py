@@ -13,10 +13,12 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from jaxlrp import _files
+from jaxlrp._arguments import flag
 
 __all__ = [
     "Heatmap",
@@ -152,6 +154,7 @@ def heatmap(
       >>> print(jaxlrp.text.page(picture)[:15])
       <!doctype html>
     """
+    flag("numbers", numbers)
     rows = _rows(tokens, relevances)
     if labels is None:
         labels = [""] * len(rows)
@@ -201,6 +204,7 @@ def pairs(
       >>> picture.scale, picture.margin
       (0.5, 0.6)
     """
+    flag("numbers", numbers)
     _check_tokens("first", first)
     _check_tokens("second", second)
     values = _finite("matrix", matrix)
@@ -438,20 +442,22 @@ def save(
 ) -> None:
     """Writes `page` to a file: all of it or nothing.
 
+    Several threads and processes may write the same file: one of them is the last. A
+    file that is there keeps its mode, and a link stays one: the file that it points to
+    is written.
+
     Args:
       path: the file.
       *pictures: from `heatmap` and `pairs`.
       title: of the page.
+
+    Raises:
+      TypeError: for anything that is not a picture, or a path that is none.
+      OSError: for a path that is no regular file, as a folder, a pipe or a device.
     """
-    target = Path(path)
     # Half of a surrogate pair, which a slow tokenizer may leave, has no bytes.
     content = page(*pictures, title=title).encode("utf-8", "xmlcharrefreplace")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    _files.write(path, content)
 
 
 def figure(*pictures: Heatmap | Pairs) -> Any:

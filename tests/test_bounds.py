@@ -45,7 +45,7 @@ def test_bounds_by_element():
 
 def test_bounds_that_are_the_wrong_way_round():
     with pytest.warns(BoundsWarning, match="low is above high by up to 3"):
-        jaxlrp.lrp(f, boxed(2.0, -1.0))(X)
+        jaxlrp.lrp(f, boxed(jnp.array(2.0), -1.0))(X)
 
 
 @pytest.mark.parametrize("explain", ["lrp", "value_and_lrp", "audit", "relprop"])

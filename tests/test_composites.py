@@ -247,7 +247,7 @@ def test_last_line_that_matches_wins():
     [
         ({"scope": "middle"}, ["LRP0", "Gamma"], ["LRP0"]),
         ({"scope": "*d*"}, ["LRP0", "Gamma"], ["Gamma"]),
-        ({"scope": "nowhere"}, ["LRP0", "LRP0"], ["LRP0"]),
+        ({"scope": "h*d"}, ["LRP0", "LRP0"], ["Gamma"]),
         ({"first": True}, ["Gamma", "LRP0"], ["LRP0"]),
         ({"first": True, "scope": "middle"}, ["LRP0", "LRP0"], ["LRP0"]),
         ({"primitive": "dot_general"}, ["LRP0", "LRP0"], ["Gamma"]),

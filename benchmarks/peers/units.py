@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from benchmarks import faithfulness, gradient_ratio
+from benchmarks import faithfulness
 from benchmarks.faithfulness import Method, Setting
-from jaxlrp import evaluation
+from jaxlrp import _files, evaluation
 
 KEPT = faithfulness.ROOT / "out" / "peers"
 """Where relevances are kept: an array for each method, (example, *units)."""
@@ -111,6 +111,6 @@ def keep(
             content, allow_pickle=False, **{k: v[seed] for k, v in relevances.items()}
         )
         path = folder / f"{network}-{seed}.npz"
-        gradient_ratio.write_whole(path, content.getvalue())
+        _files.write(path, content.getvalue(), folders=True)
         paths.append(path)
     return paths

@@ -33,7 +33,7 @@ from benchmarks.real import (
 )
 from benchmarks.real.sequences import Setting
 from examples import letters, photographs, smollm
-from jaxlrp import composites
+from jaxlrp import _files, composites
 
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "out" / "real.json"
@@ -162,7 +162,7 @@ def replaced(
 
 
 def write_page(record: page.Record, path: Path) -> None:
-    gradient_ratio.write_whole(path, page.render(record).encode())
+    _files.write(path, page.render(record).encode(), folders=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -19,11 +19,10 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from benchmarks import gradient_ratio
 from benchmarks.real import images
 from benchmarks.real.images import Method, Network
 from examples import efficientnet, photographs
-from jaxlrp import attribution, composites
+from jaxlrp import _files, attribution, composites
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -157,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         content = picture(network, pixels(), classes, METHODS)
         if len(content) > LARGEST:
             raise ValueError(f"{name}: got {len(content)} bytes, at most {LARGEST}")
-        gradient_ratio.write_whole(options.out / name, content)
+        _files.write(options.out / name, content, folders=True)
         print(options.out / name, flush=True)
 
 

@@ -42,12 +42,11 @@ import numpy as np
 from jax import Array
 
 import jaxlrp
-from benchmarks import gradient_ratio
 from benchmarks.real.quick import quick
 from examples import efficientnet, photographs
 from examples.efficientnet import HIGH, LOW, SIZE
 from examples.photographs import Photograph
-from jaxlrp import attribution, compat, composites, evaluation, rules
+from jaxlrp import _files, attribution, compat, composites, evaluation, rules
 from jaxlrp.composites import Composite
 from jaxlrp.evaluation import baselines
 
@@ -521,7 +520,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = measure(network, explain, images, pairs, given)
         rows.append(row(method, found, images.groups))
         print(table(rows[-1:]).splitlines()[-1], flush=True)
-        gradient_ratio.write_whole(options.record, json.dumps(rows, indent=1).encode())
+        _files.write(options.record, json.dumps(rows, indent=1).encode(), folders=True)
     print(f"\n{table(rows)}")
 
 

@@ -43,6 +43,7 @@ from jaxlrp._reading.steps import Held, Reading, Step, Unit
 from jaxlrp._reading.sums import claim_sums
 from jaxlrp._reading.symbols import claim_symbols, symbols_of
 from jaxlrp.composites import Composite
+from jaxlrp.composites._base import GROUPS
 from jaxlrp.errors import UnexplainedPrimitiveError
 from jaxlrp.primitives import Entry, Kind, lookup
 
@@ -106,8 +107,8 @@ def read(
         tuple(shadow_outputs and r for r in relevant),
         context,
     )
-    if strict:
-        _check_scopes(composite, reading)
+    _check_scopes(composite, reading)
+    _check_depths(composite, reading)
     return reading
 
 
@@ -139,6 +140,38 @@ def _check_scopes(composite: Composite, reading: Reading) -> None:
                 f"scope: {pattern!r} of composite {composite.name!r} matches none of "
                 f"the {len(scopes)} scopes of f; the nearest: {names}"
             )
+
+
+def _check_depths(composite: Composite, reading: Reading) -> None:
+    """Raises for a line whose depths begin beyond the last step of its roles.
+
+    Of a schedule, in which a line begins where another one ends, a network may be too
+    shallow for the last ones.
+    """
+    lines = [a for a in composite.assignments if a.depth is not None and a.depth[0]]
+    if not lines:
+        return
+    found = set(_depths(reading))
+    stops = {a.depth[1] for a in composite.assignments if a.depth is not None}
+    for line in lines:
+        assert line.depth is not None and line.depth[0] is not None
+        roles = GROUPS.get(line.role, (line.role,))
+        own = [depth for role, depth in found if role in roles]
+        if own and max(own) < line.depth[0] and line.depth[0] not in stops:
+            raise ValueError(
+                f"depth: {line.depth} of composite {composite.name!r} matches none of "
+                f"the steps of f with the role {line.role!r}: before the last of them "
+                f"lie {max(own)} layers"
+            )
+
+
+def _depths(reading: Reading) -> Iterator[tuple[str, int]]:
+    """The role of each step and how many layers lie before it."""
+    for step in reading.steps:
+        known = [reading.facts[v].depth for v in step.signals if v in reading.facts]
+        yield step.role, max(known, default=0)
+        for body in step.bodies:
+            yield from _depths(body)
 
 
 def _scopes(reading: Reading) -> Iterator[str]:

@@ -127,7 +127,6 @@ def _relevance(x: Array, c: Array | None, r: Array | None) -> Array:
 def seed(target: Any, out_tree: Any, outs: list[Array]) -> tuple[list, list | None]:
     """The target as (multipliers of the outputs, relevances of shadows or None)."""
     out = jax.tree.unflatten(out_tree, outs)
-    if callable(target):
-        plain = jax.tree.leaves(_targets.relevance(target, out))
-        return [jnp.zeros_like(y) for y in outs], plain
-    return jax.tree.leaves(_targets.multiplier(target, out)), None
+    multipliers, beside = _targets.seed(target, out)
+    plain = None if beside is None else jax.tree.leaves(beside)
+    return jax.tree.leaves(multipliers), plain

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxlrp import _targets
 from jaxlrp._reading.facts import is_real
-from jaxlrp._rewriting.backward import Traced, seed
+from jaxlrp._rewriting.backward import Traced
 from jaxlrp._rewriting.quotients import evaluate
 
 
@@ -51,8 +52,8 @@ def difference(
         return [outs[i] for i in real], outs
 
     _, pull, outs = jax.vjp(forward, attributed, has_aux=True)
-    multipliers, given = seed(target, traced.out_tree, outs[:n_out])
-    seeds = multipliers if given is None else given
+    out = jax.tree.unflatten(traced.out_tree, outs[:n_out])
+    seeds = jax.tree.leaves(_targets.weights(target, out))
     (cs,) = pull([seeds[i].astype(outs[i].dtype) for i in real])
     relevance = [
         ((x - x0) * c).astype(x.dtype)

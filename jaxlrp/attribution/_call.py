@@ -83,10 +83,7 @@ def wrapped(
     explain: Callable[[Call], tuple[Any, Any]],
 ) -> Callable[..., Any]:
     """`method` for results in any form."""
-    if not callable(f):
-        raise TypeError(f"f: got {f!r}, expected a function")
-    _targets.check(target)
-    _trace.numbers(argnums)
+    _trace.checked(f, None, argnums, target, has_aux)
 
     @_trace.wraps(f)
     def attribution(*args: Any, **kwargs: Any) -> Any:
@@ -122,7 +119,7 @@ def bind(
     def output(xs: list[Any]) -> tuple[Any, Any]:
         args, kwargs = arguments(xs)
         out, aux = _trace.split_aux(f(*args, **kwargs), has_aux)
-        return jax.tree.map(jnp.asarray, out), aux
+        return _trace.as_output(out), aux
 
     single = not isinstance(argnums, tuple | list)
     restore = _trace.restorer(args, positions, single)
@@ -146,10 +143,7 @@ def floats(out: Any) -> list[Array]:
 def seed(target: Any, out: Any) -> list[Array]:
     """The cotangents of the output's floating-point leaves: one at the target."""
     real = floats(out)
-    if callable(target):
-        whole = _targets.relevance(target, out)
-    else:
-        whole = _targets.multiplier(target, out)
+    whole = _targets.weights(target, out)
     seeds = [s for s in jax.tree.leaves(whole) if is_real(s.aval)]
     return [s.astype(y.dtype) for s, y in zip(seeds, real, strict=True)]
 
@@ -159,9 +153,13 @@ def fixed(target: Any, out: Any) -> Any:
     if callable(target):
         at_input = _targets.relevance(target, out)
         return lambda _: at_input
+    divided = _targets.split(target, out)
+    if divided is not None:
+        pairs, restore = divided
+        return restore([None if t is None else fixed(t, o) for t, o in pairs])
     if isinstance(target, str) and target == "max":
         (leaf,) = _targets._single(target, out)
-        return jnp.argmax(leaf, axis=-1).astype(jnp.int32) if leaf.ndim else target
+        return _targets.highest(leaf) if leaf.ndim else target
     inner = getattr(target, "target", None)
     if dataclasses.is_dataclass(target) and isinstance(inner, str):
         return dataclasses.replace(target, target=fixed(inner, out))  # type: ignore

@@ -52,9 +52,7 @@ def own(
 
     def multipliers(outs: list[Array]) -> list[Array]:
         out = jax.tree.unflatten(traced.out_tree, outs)
-        if callable(target):
-            return jax.tree.leaves(_targets.relevance(target, out))
-        return jax.tree.leaves(_targets.multiplier(target, out))
+        return jax.tree.leaves(_targets.weights(target, out))
 
     return capture.values_and_gradients(traced, sites, multipliers)
 
@@ -74,9 +72,7 @@ def relevances(
     """Relevances at sites by name, from a relevance of one at the target."""
 
     def ones(out: Any) -> Any:
-        if callable(target):
-            return target(out)
-        return _targets.multiplier(target, out)
+        return _targets.weights(target, out)
 
     of_ones = functools.partial(seed, ones, traced.out_tree)
     return capture.relevances(traced, composite, sites, of_ones)[1]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxlrp import composites
+from jaxlrp._arguments import flag
 from jaxlrp._reading.sites import MAP
 from jaxlrp._trace import ArgNums, as_composite
 from jaxlrp.attribution import _attention, _call, _intermediate
@@ -195,6 +196,7 @@ def gradient_attention_rollout(
       >>> [round(float(a), 2) for a in rollout(x)]  # the score is the mean of x[:, 0]
       [0.5, 0.5, 0.0]
     """
+    flag("normalise", normalise)
     _attention.check_head_axis(head_axis)
 
     def explain(call: Call) -> tuple[Array, Any]:
@@ -268,6 +270,8 @@ def transformer_attribution(
       >>> [round(float(a), 2) for a in explain(x)]
       [1.0, 1.5, 0.0]
     """
+    flag("weighted", weighted)
+    flag("normalise", normalise)
     _attention.check_head_axis(head_axis)
     rules = composites.AttnLRP() if composite is None else as_composite(composite)
 

@@ -93,7 +93,7 @@ def _with(
     _targets.check(target)
 
     def ones(out: Any) -> Any:
-        return target(out) if callable(target) else _targets.multiplier(target, out)
+        return _targets.weights(target, out)
 
     propagate = lrp(f, composite, argnums=argnums, target=ones, has_aux=has_aux)
 

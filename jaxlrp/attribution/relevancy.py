@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from jaxlrp._arguments import flag
 from jaxlrp._reading.sites import MAP, Site, matches
 from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _attention, _call, _intermediate
@@ -93,6 +94,7 @@ def attention_relevancy(
     """
     _attention.check_head_axis(head_axis)
     _check_streams(streams)
+    flag("normalise", normalise)
 
     def explain(call: Call) -> tuple[Any, Any]:
         traced, sites = _intermediate.find(call, maps, "maps", argnums, None)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxlrp._arguments import flag
 from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _call, _checks
 from jaxlrp.attribution._call import Call, Explainer
@@ -86,6 +87,7 @@ def smoothgrad(
     """
     _checks.check_key(key)
     _checks.natural("samples", samples)
+    flag("relative", relative)
     _checks.natural("chunk", chunk)
     _checks.check_batch_ndim(batch_ndim)
     if statistic not in _STATISTICS:

@@ -157,6 +157,11 @@ def _examples(
             f"shape {x.shape}"
         )
     examples = x.shape[: x.ndim - len(window)]
+    if any(w > n for w, n in zip(window, x.shape[len(examples) :], strict=True)):
+        raise ValueError(
+            f"window: got {window}, expected at most {x.shape[len(examples) :]}, the "
+            f"size of the last axes of {name} of shape {x.shape}"
+        )
     for y in _call.floats(out):
         if y.shape[: len(examples)] != examples:
             raise ValueError(

@@ -8,8 +8,10 @@ import fnmatch
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxlrp import rules
+from jaxlrp._arguments import flag, text
 from jaxlrp.primitives import entries
 from jaxlrp.rules import Rule
 
@@ -147,13 +149,20 @@ class Assignment:
     residual: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.role not in GROUPS and self.role not in ALLOWED:
-            known = ", ".join([*GROUPS, *ALLOWED])
-            raise ValueError(f"role: got {self.role!r}, expected one of {known}")
+        known = (*GROUPS, *ALLOWED)
+        if not isinstance(self.role, str) or self.role not in known:
+            names = ", ".join(known)
+            raise ValueError(f"role: got {self.role!r}, expected one of {names}")
+        flag("first", self.first)
+        if self.scope is not None:
+            text("scope", self.scope, "a glob, a str, or None")
+        if self.primitive is not None:
+            text("primitive", self.primitive, "the name of a primitive, or None")
         if self.depth is not None:
             _check_depth(self.depth)
         for name in ("activated", "recurrent", "residual"):
-            if (value := getattr(self, name)) not in (None, True, False):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, bool | np.bool_):
                 raise ValueError(f"{name}: got {value!r}, expected True, False or None")
 
     def matches(self, place: Place) -> bool:
@@ -268,8 +277,6 @@ class Composite:
           ValueError: for an unknown role or primitive, or a depth that is not a pair.
           TypeError: for a rule that makes no sense for that role.
         """
-        if primitive is not None:
-            _check_primitive(primitive)
         line = Assignment(
             role,
             rule,
@@ -281,17 +288,23 @@ class Composite:
             recurrent,
             residual,
         )
+        if primitive is not None:
+            _check_primitive(primitive)
         inner = rule.rule if isinstance(rule, rules.TopK) else rule
+        given: Any = rule
+        hint = "; was it meant to be called?" if isinstance(given, type) else ""
         for one in GROUPS.get(role, (role,)):
             if not all(_suits(r, one) for r in (rule, inner)):
                 names = ", ".join(sorted(r.__name__ for r in ALLOWED[one]))
                 raise TypeError(
                     f"rule: got {rule!r} for role {one!r}, which takes one of {names}"
+                    f"{hint}"
                 )
         if jax.tree_util.all_leaves([rule]):
             raise TypeError(
-                f"rule: got {rule!r}, which is not a pytree: decorate "
-                f"{type(rule).__name__} with jax.tree_util.register_dataclass"
+                f"rule: got {rule!r}, which is not a pytree: make "
+                f"{type(rule).__name__} a frozen dataclass, and decorate it with "
+                f"jax.tree_util.register_dataclass"
             )
         return dataclasses.replace(self, assignments=(*self.assignments, line))
 
@@ -319,12 +332,12 @@ class Composite:
           >>> jaxlrp.lrp(f, attn.hold("mix"), target="all")(x).round(2).tolist()
           [3.0, 6.0]
         """
-        if not isinstance(scope, str):
-            raise TypeError(f"scope: got {scope!r}, expected a glob, a str")
+        text("scope", scope, "a glob, a str")
         return dataclasses.replace(self, constants=(*self.constants, scope))
 
     def named(self, name: str) -> Composite:
         """The same composite under another name."""
+        text("name", name)
         return dataclasses.replace(self, name=name)
 
     def select(self, place: Place) -> int | None:

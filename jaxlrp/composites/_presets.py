@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jaxlrp import rules
+from jaxlrp._arguments import flag
 from jaxlrp.composites._base import Composite
 from jaxlrp.rules import Rule
 
@@ -233,6 +234,7 @@ def EpsilonGammaBox(  # noqa: N802
       >>> composite.rule(place) == rules.GeneralizedGamma(0.25)
       True
     """
+    flag("generalized", generalized)
     chosen = rules.GeneralizedGamma if generalized else rules.Gamma
     composite = _epsilon_with("EpsilonGammaBox", chosen(gamma), epsilon)
     box = rules.ZBox(low, high)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jaxlrp import rules
+from jaxlrp._arguments import flag
 from jaxlrp.composites._base import Composite
 
 
@@ -74,6 +75,7 @@ def CPLRP(*, hold_gates: bool = False) -> Composite:  # noqa: N802
       >>> bool(jnp.allclose(explain(x), jax.nn.softmax(x) * x))
       True
     """
+    flag("hold_gates", hold_gates)
     return (
         Composite("CPLRP")
         .on("layer", rules.LRP0())
@@ -176,6 +178,7 @@ def DynamicLRP(  # noqa: N802
 
     Source: dynamicLRP (arXiv:2512.07010).
     """
+    flag("softmax", softmax)
     layer: Any = rules.Epsilon(epsilon, bias="absolute")
     if gamma is not None:
         layer = rules.GeneralizedGamma(gamma, epsilon=epsilon, bias="absolute")

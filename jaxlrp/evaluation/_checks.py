@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxlrp import _compat
+
 NUMBERS = int | float | np.generic | np.ndarray | Array
 
 
@@ -62,6 +64,34 @@ def stack_of(name: str, given: Any, shape: tuple[int, ...], of: str) -> Array:
             f"{('number', *shape)}"
         )
     return value
+
+
+def class_(name: str, given: Any, scalar: bool = True) -> None:
+    """A class, an integer that may be traced, or an array of them."""
+    is_integer = isinstance(given, int | np.integer) and not isinstance(given, bool)
+    if not is_integer:
+        dtype = getattr(given, "dtype", None)
+        is_array = isinstance(given, np.ndarray | Array)
+        is_integer = is_array and jnp.issubdtype(dtype, jnp.integer)
+    if not is_integer:
+        raise TypeError(f"{name}: got {given!r}, expected a class, an int")
+    if scalar and np.ndim(given):
+        raise ValueError(
+            f"{name}: got shape {np.shape(given)}, expected one class: measures are of "
+            f"one example, and jax.vmap makes them of many"
+        )
+
+
+def index(name: str, given: Any, classes: int) -> Array:
+    """Classes of so many as indices from 0, checked where they are known."""
+    if _compat.is_known(given):
+        known = np.asarray(given)
+        if known.size and (known.min() < -classes or known.max() >= classes):
+            raise ValueError(
+                f"{name}: got {given!r}, expected classes in [{-classes}, {classes})"
+            )
+    place = jnp.asarray(given).astype(jnp.int32)
+    return jnp.where(place < 0, place + classes, place)
 
 
 def pair(a: Any, b: Any) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from jaxlrp._arguments import flag
 from jaxlrp.evaluation import _checks
 from jaxlrp.evaluation.curves import ranks
 
@@ -249,6 +250,7 @@ def average_precision(relevance: Any, mask: Any, *, both: bool = False) -> Array
       >>> round(float(evaluation.average_precision(relevance, mask)), 4)
       0.8333
     """
+    flag("both", both)
     values, inside = _both(relevance, mask)
     whole, of_interest = values, inside
     if both:

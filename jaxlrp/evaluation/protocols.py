@@ -23,6 +23,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from jaxlrp._arguments import flag
 from jaxlrp.attribution import _checks as checks
 from jaxlrp.evaluation import _checks, baselines, curves, units
 from jaxlrp.evaluation.curves import Baseline, Steps
@@ -90,6 +91,7 @@ def dynamiclrp(
       >>> float(result["abpc"])
       3.75
     """
+    flag("magnitude", magnitude)
     image, (height, width) = _image(x, channel_axis)
     values = _checks.real("relevance", relevance)
     values = _pixels(jnp.abs(values) if magnitude else values, channel_axis)

@@ -219,6 +219,7 @@ def random_logit(
     checks.check_key(key)
     checks.natural("classes", classes, least=2)
     own = _classes("target", target)
+    _checks.index("target", own, classes)
     step = jax.random.randint(key, own.shape, 1, classes)
     swapped = logit_swap(
         explain,

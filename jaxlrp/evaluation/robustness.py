@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxlrp._arguments import flag
 from jaxlrp.attribution import _checks as checks
 from jaxlrp.evaluation import _checks, units
 from jaxlrp.evaluation._chunks import map_over
@@ -159,6 +160,7 @@ def max_sensitivity(
       >>> round(float(most), 4)
       0.2828
     """
+    flag("relative", relative)
     base, points = _around(explain, x, near, chunk)
 
     def moved(point: Array) -> Array:
@@ -270,6 +272,7 @@ def infidelity(
     """
     _checks.function("score", score)
     checks.natural("chunk", chunk)
+    flag("scaled", scaled)
     value = _floating(x)
     given = _checks.real("attribution", attribution)
     if given.shape != value.shape:

@@ -20,10 +20,14 @@ def logit(f: Callable[[Any], Array], target: Any) -> Score:
 
     Args:
       f: from one example to the scores of the classes, along the last axis.
-      target: the class, an int or an integer scalar; it may be traced.
+      target: the class, an int or an integer scalar; it may be traced. -1 is the last.
 
     Returns:
       A function of `x`.
+
+    Raises:
+      TypeError: for a target that is no integer.
+      ValueError: when it is called, for a class that `f` does not have, if it is known.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -32,7 +36,8 @@ def logit(f: Callable[[Any], Array], target: Any) -> Score:
       3.0
     """
     _checks.function("f", f)
-    return lambda x: _at(f(x), target)
+    _checks.class_("target", target)
+    return lambda x: _at(_scores(f(x)), target)
 
 
 def probability(f: Callable[[Any], Array], target: Any) -> Score:
@@ -52,7 +57,8 @@ def probability(f: Callable[[Any], Array], target: Any) -> Score:
       0.5
     """
     _checks.function("f", f)
-    return lambda x: _at(jax.nn.softmax(f(x)), target)
+    _checks.class_("target", target)
+    return lambda x: _at(jax.nn.softmax(_scores(f(x))), target)
 
 
 def accuracy(f: Callable[[Any], Array], target: Any) -> Score:
@@ -74,18 +80,33 @@ def accuracy(f: Callable[[Any], Array], target: Any) -> Score:
       1.0
     """
     _checks.function("f", f)
-    return lambda x: (jnp.argmax(f(x), -1) == target).astype(jnp.float32)
+    _checks.class_("target", target)
+
+    def score(x: Array) -> Array:
+        out = _scores(f(x))
+        best = jnp.argmax(out, -1) == _checks.index("target", target, out.size)
+        return best.astype(jnp.float32)
+
+    return score
 
 
 KINDS = {"logit": logit, "probability": probability, "accuracy": accuracy}
 """Scores by name."""
 
 
-def _at(out: Any, target: Any) -> Array:
+def _scores(out: Any) -> Array:
+    """The output of one example, a score for each class."""
     value = _checks.array("f: its output", out)
     if value.ndim != 1:
         raise ValueError(
             f"f: its output has shape {value.shape}, expected (classes,): measures are "
             f"of one example, and jax.vmap makes them of many"
         )
-    return jnp.take(value, jnp.asarray(target), axis=0)
+    if not value.size:
+        raise ValueError("f: its output has shape (0,), expected at least one class")
+    return value
+
+
+def _at(scores: Array, target: Any) -> Array:
+    index = _checks.index("target", target, scores.size)
+    return jnp.take(scores, index, axis=0)

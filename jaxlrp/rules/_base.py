@@ -10,8 +10,10 @@ from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from jaxlrp import _arguments
 from jaxlrp._operations import held_constant
 
 T = TypeVar("T")
@@ -294,6 +296,8 @@ class Rule:
 
     def __repr__(self) -> str:
         """Options are shown after the rest, unless they have their default."""
+        if not dataclasses.is_dataclass(self):
+            return object.__repr__(self)
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         shown = [
             f"{f.name}={getattr(self, f.name)!r}"
@@ -407,6 +411,20 @@ def rule(cls: type[T]) -> type[T]:
     return frozen
 
 
+def check_number(
+    rule: Any, name: str, least: float = -math.inf, optional: bool = False
+) -> None:
+    """Refuses what is no real number, or a known one that is none of these.
+
+    Raises:
+      TypeError: for what is no number.
+      ValueError: for a number of Python or NumPy that is not finite, or too small.
+    """
+    value = getattr(rule, name)
+    if not (optional and value is None):
+        _arguments.number(name, value, type(rule).__name__, least=least)
+
+
 def check_option(rule: Any, name: str, allowed: tuple[Any, ...]) -> None:
     """Refuses a choice that does not exist.
 
@@ -414,9 +432,16 @@ def check_option(rule: Any, name: str, allowed: tuple[Any, ...]) -> None:
       ValueError: naming the option and the choices.
     """
     value = getattr(rule, name)
-    if value not in allowed:
+    if not any(_is_same(value, choice) for choice in allowed):
         choices = ", ".join(map(repr, allowed))
         raise ValueError(
             f"{name}: got {value!r} for {type(rule).__name__}, expected one of "
             f"{choices}"
         )
+
+
+def _is_same(value: Any, choice: Any) -> bool:
+    """Equal and of one type: 1 is not True, and an array is neither."""
+    if isinstance(choice, bool):
+        return isinstance(value, bool | np.bool_) and bool(value) is choice
+    return type(value) is type(choice) and value == choice

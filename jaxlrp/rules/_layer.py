@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxlrp._arguments import known_numbers
 from jaxlrp._operations import denominator, held_constant
 from jaxlrp.rules._base import (
     STABILISERS,
@@ -21,6 +22,7 @@ from jaxlrp.rules._base import (
     Rule,
     Share,
     Total,
+    check_number,
     check_option,
     negative,
     option,
@@ -142,11 +144,7 @@ class Stabilised(LayerRule):
     def __post_init__(self) -> None:
         check_option(self, "stabiliser", STABILISERS)
         check_option(self, "relative", (True, False))
-        if isinstance(self.epsilon, int | float) and self.epsilon < 0:
-            raise ValueError(
-                f"epsilon: got {self.epsilon!r} for {type(self).__name__}, expected "
-                f"zero or a positive number"
-            )
+        check_number(self, "epsilon", least=0)
 
     def _share(
         self, layer: Layer, surrogate: Array, z: Array, part: Any = 1.0
@@ -318,6 +316,10 @@ class Gamma(Biased):
 
     gamma: Any = 0.25
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "gamma", least=0)
+
     def shares(self, layer: Layer) -> tuple[Share, ...]:
         gamma = jnp.asarray(self.gamma, layer.y.dtype)
         h = layer.weighted(layer.x, lambda w: w + gamma * positive(w))
@@ -352,6 +354,10 @@ class GeneralizedGamma(Biased):
     """
 
     gamma: Any = 0.25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "gamma", least=0)
 
     @property
     def compares_parts(self) -> bool:
@@ -416,7 +422,7 @@ class AlphaBeta(Biased):
     Source: Bach et al. 2015, equation 60; `bias="whole"` is iNNvestigate's.
 
     Raises:
-      ValueError: if `alpha - beta` is known and not 1.
+      ValueError: if `alpha - beta` is known and not 1, or one of them is negative.
     """
 
     alpha: Any = 2.0
@@ -424,9 +430,12 @@ class AlphaBeta(Biased):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not all(isinstance(v, int | float) for v in (self.alpha, self.beta)):
+        check_number(self, "alpha", least=0)
+        check_number(self, "beta", least=0)
+        alpha, beta = map(known_numbers, (self.alpha, self.beta))
+        if alpha is None or beta is None:
             return
-        if abs(self.alpha - self.beta - 1) > 1e-6:
+        if (abs(alpha - beta - 1) > 1e-6).any():
             raise ValueError(
                 f"alpha, beta: got {self.alpha!r} and {self.beta!r}, expected "
                 f"alpha - beta = 1, or relevance would not be conserved"
@@ -482,6 +491,10 @@ class ZPlus(Biased):
 
     epsilon: Any = 1e-6
     split: bool = static(default=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_option(self, "split", (True, False))
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
         if self.split:
@@ -589,12 +602,41 @@ class ZBox(Stabilised):
     low: Any = 0.0
     high: Any = 1.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "low")
+        check_number(self, "high")
+        low, high = map(known_numbers, (self.low, self.high))
+        if low is None or high is None:
+            return
+        if _broadcast(low.shape, high.shape) is None:
+            raise ValueError(
+                f"low, high: got shapes {low.shape} and {high.shape} for ZBox, "
+                f"expected two that broadcast"
+            )
+        if (low > high).any():
+            raise ValueError(
+                f"low, high: got {self.low!r} and {self.high!r} for ZBox, expected "
+                f"low <= high"
+            )
+
     @property
     def needs_shadow(self) -> bool:
         """A zero input has its share."""
         return True
 
+    def check_shapes(self, shape: tuple[int, ...]) -> None:
+        """Raises where a bound does not broadcast to the layer's input."""
+        for name in ("low", "high"):
+            own = jnp.shape(getattr(self, name))
+            if own and _broadcast(own, shape) != shape:
+                raise ValueError(
+                    f"{name}: got shape {own} for ZBox, expected one that broadcasts "
+                    f"to that of the layer's input, {shape}"
+                )
+
     def shares(self, layer: Layer) -> tuple[Share, ...]:
+        self.check_shapes(layer.x.shape)
         x, shadow = layer.x, _shadow(layer)
         low, high = (self._inside(layer, bound) for bound in (self.low, self.high))
         if low is not None and high is not None:
@@ -623,6 +665,14 @@ class ZBox(Stabilised):
         return None if layer.in_kernel is None else layer.in_kernel(bound)
 
 
+def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape that two broadcast to, or None."""
+    try:
+        return jnp.broadcast_shapes(a, b)
+    except ValueError:
+        return None
+
+
 @rule
 class TopK(Rule):
     """A filter before a layer's rule: only the largest relevances are propagated.
@@ -637,9 +687,11 @@ class TopK(Rule):
     keep: Any = 0.5
 
     def __post_init__(self) -> None:
-        if isinstance(self.rule, TopK):
+        if isinstance(self.rule, TopK) or not isinstance(self.rule, Rule):
             raise TypeError(f"rule: got {self.rule!r}, expected a layer's rule")
-        if isinstance(self.keep, int | float) and not 0 < self.keep <= 1:
+        check_number(self, "keep")
+        keep = known_numbers(self.keep)
+        if keep is not None and not ((keep > 0) & (keep <= 1)).all():
             raise ValueError(
                 f"keep: got {self.keep!r} for TopK, expected a fraction in (0, 1]"
             )

@@ -15,6 +15,7 @@ from jaxlrp.rules._base import (
     Operation,
     RelevanceRule,
     Rule,
+    check_number,
     check_option,
     option,
     rule,
@@ -41,6 +42,9 @@ class Pass(Rule):
     epsilon: Any = None
     exactness: ClassVar[Exactness] = "exact"
 
+    def __post_init__(self) -> None:
+        check_number(self, "epsilon", least=0, optional=True)
+
     def relevances(self, operation: Operation, R: Array) -> Relevances:  # noqa: N803
         return tuple(unbroadcast(R, x.shape) for x in operation.xs)
 
@@ -63,6 +67,8 @@ class Taylor(Rule):
 
     def __post_init__(self) -> None:
         check_option(self, "stabiliser", STABILISERS)
+        check_number(self, "epsilon", least=0)
+        check_number(self, "root", optional=True)
 
     @property
     def needs_shadow(self) -> bool:
@@ -132,6 +138,9 @@ class BetaSmooth(RelevanceRule):
     beta: Any = 10.0
     exactness: ClassVar[Exactness] = "Taylor"
 
+    def __post_init__(self) -> None:
+        check_number(self, "beta", least=0)
+
     def relevances(self, operation: Operation, R: Array) -> Relevances:  # noqa: N803
         return tuple(jax.nn.sigmoid(self.beta * x) * R for x in operation.xs)
 
@@ -151,6 +160,7 @@ class Rescaled(RelevanceRule):
 
     def __post_init__(self) -> None:
         check_option(self, "stabiliser", STABILISERS)
+        check_number(self, "epsilon", least=0)
 
     def relevances(self, operation: Operation, R: Array) -> Relevances:  # noqa: N803
         z = denominator(operation.y, self.epsilon, (), self.stabiliser)
@@ -182,6 +192,9 @@ class Detach(Rule):
 
     mean: bool = static(default=False)
     exactness: ClassVar[Exactness] = "none"
+
+    def __post_init__(self) -> None:
+        check_option(self, "mean", (True, False))
 
 
 @rule
@@ -215,6 +228,7 @@ class UniformSplit(Rule):
     def __post_init__(self) -> None:
         check_option(self, "stabiliser", STABILISERS)
         check_option(self, "pairwise", (True, False))
+        check_number(self, "epsilon", least=0, optional=True)
 
     def relevances(self, operation: Operation, R: Array) -> Relevances:  # noqa: N803
         n = len(operation.xs) + len(operation.constants)
@@ -238,6 +252,10 @@ class SignalTakesAll(Rule):
 
     activations: bool = static(default=False)
     coefficients: bool = static(default=False)
+
+    def __post_init__(self) -> None:
+        check_option(self, "activations", (True, False))
+        check_option(self, "coefficients", (True, False))
 
 
 @rule

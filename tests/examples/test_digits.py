@@ -145,20 +145,6 @@ def test_the_same_seed_gives_the_same_network():
     np.testing.assert_array_equal(*runs)
 
 
-def test_write_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
-    path = tmp_path / "report.html"
-    digits.write(path, b"first")
-
-    def fail(*_):
-        raise OSError("no space")
-
-    monkeypatch.setattr(digits.os, "replace", fail)
-    with pytest.raises(OSError, match="no space"):
-        digits.write(path, b"second")
-    assert path.read_bytes() == b"first"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_panel_without_errors_shows_the_least_certain_image(products):
     """An accuracy of 100 % must not break the report."""
     _, results = products
