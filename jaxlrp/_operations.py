@@ -47,7 +47,8 @@ def stabilise(z: Array, epsilon: Any, form: str = "sign") -> Array:
     if isinstance(epsilon, float | int):
         step = lax.full_like(z, max(epsilon, tiny))
     else:
-        step = jnp.maximum(jnp.asarray(epsilon, z.dtype), tiny)
+        real = jnp.finfo(z.dtype).dtype  # a complex maximum has no derivative
+        step = jnp.maximum(jnp.asarray(epsilon, real), tiny)
         step = lax.full_like(z, 0) + step  # with the sharding of z
     if form == "plain":
         return z + step
@@ -59,7 +60,7 @@ def stabilise(z: Array, epsilon: Any, form: str = "sign") -> Array:
         above = lax.ge(z, lax.full_like(z, 0))
         signed = lax.select(above, step, lax.neg(step))
     if form == "clip":
-        return jnp.where(jnp.abs(z) < step, signed, z)
+        return jnp.where(jnp.abs(z) < _real(step), signed, z)
     return lax.add(z, signed)
 
 
@@ -83,11 +84,23 @@ def wide(x: Array) -> Array:
 
 
 def narrow(c: Array, dtype: Any) -> Array:
-    """A multiplier in its value's dtype; float16 would overflow at 65,504."""
+    """A multiplier in its value's dtype; float16 would overflow at 65,504.
+
+    Relevance is real: of a multiplier of a real value the real part is all there is.
+    """
     most = float(jnp.finfo(dtype).max)
+    if not jnp.issubdtype(dtype, jnp.complexfloating):
+        c = _real(c)
     if most < float(jnp.finfo(c.dtype).max):
-        c = jnp.clip(c, -most, most)
+        c = _bounded(c, most)
     return lax.convert_element_type(c, dtype)
+
+
+def _bounded(x: Array, most: float) -> Array:
+    """At most `most` in size; of a complex number either part."""
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        return lax.complex(*(jnp.clip(p, -most, most) for p in (x.real, x.imag)))
+    return jnp.clip(x, -most, most)
 
 
 def route(scales: Callable[..., Sequence[Array]], y: Array, hs: Any, aux: Any) -> Array:
@@ -319,8 +332,13 @@ def _secant_slope(y: Array, x: Array, slope: Array, epsilon: Any) -> Array:
     quotient = wide(y) / lax.select(at_zero, lax.full_like(base, 1), base)
     # Infinite it would be NaN where no relevance arrives.
     most = float(jnp.finfo(quotient.dtype).max)
-    quotient = jnp.clip(quotient, -most, most)
-    return lax.select(at_zero, wide(limit), quotient)
+    quotient = _bounded(quotient, most)
+    if jnp.issubdtype(quotient.dtype, jnp.complexfloating):
+        # Infinities of complex numbers have no quotient.
+        quotient = jnp.where(jnp.isinf(y), most, quotient)
+    # `abs` makes a real number of a complex one, which its quotient with that is not.
+    limit = lax.convert_element_type(wide(limit), quotient.dtype)
+    return lax.select(at_zero, limit, quotient)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
