@@ -30,6 +30,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
 from jaxlrp import _compat
 
@@ -196,10 +197,31 @@ def hold(f: Callable[..., Any], xs: Any, held: Any) -> Any:
     return f(xs, held)
 
 
-@hold.defjvp
+@functools.partial(hold.defjvp, symbolic_zeros=True)
 def _(f, primals, tangents):
     xs, held = primals
-    return jax.jvp(lambda xs: f(xs, held), (xs,), (tangents[0],))
+    leaves, tree = jax.tree.flatten(xs)
+    given = jax.tree.leaves(tangents[0])
+    moved = [i for i, t in enumerate(given) if not isinstance(t, SymbolicZero)]
+
+    def of_moved(moving: Sequence[Any]) -> Any:
+        full = list(leaves)
+        for i, x in zip(moved, moving, strict=True):
+            full[i] = x
+        return f(jax.tree.unflatten(tree, full), held)
+
+    if not moved:
+        # No array of zeros: `jax.checkpoint` would take it for a tangent that is known
+        # in the forward pass, where what follows it has no derivative.
+        y = f(xs, held)
+        return y, jax.tree.map(_no_tangent, y)
+    return jax.jvp(
+        of_moved, ([leaves[i] for i in moved],), ([given[i] for i in moved],)
+    )
+
+
+def _no_tangent(x: Any) -> Any:
+    return zero_from_primal(x, symbolic_zeros=True)
 
 
 def held_constant(x: Any) -> Any:
@@ -216,9 +238,11 @@ def in_place_of(value: Array, x: Array) -> Array:
     return value
 
 
-@in_place_of.defjvp
+@functools.partial(in_place_of.defjvp, symbolic_zeros=True)
 def _(primals, tangents):
     value, x = primals
+    if isinstance(tangents[1], SymbolicZero):
+        return value, _no_tangent(value)
     ratio = jnp.where(x == 0, 0, value / jnp.where(x == 0, 1, x))
     return value, ratio * tangents[1]
 
