@@ -30,6 +30,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
 from jaxlrp import _compat
 
@@ -47,7 +48,8 @@ def stabilise(z: Array, epsilon: Any, form: str = "sign") -> Array:
     if isinstance(epsilon, float | int):
         step = lax.full_like(z, max(epsilon, tiny))
     else:
-        step = jnp.maximum(jnp.asarray(epsilon, z.dtype), tiny)
+        real = jnp.finfo(z.dtype).dtype  # a complex maximum has no derivative
+        step = jnp.maximum(jnp.asarray(epsilon, real), tiny)
         step = lax.full_like(z, 0) + step  # with the sharding of z
     if form == "plain":
         return z + step
@@ -59,7 +61,7 @@ def stabilise(z: Array, epsilon: Any, form: str = "sign") -> Array:
         above = lax.ge(z, lax.full_like(z, 0))
         signed = lax.select(above, step, lax.neg(step))
     if form == "clip":
-        return jnp.where(jnp.abs(z) < step, signed, z)
+        return jnp.where(jnp.abs(z) < _real(step), signed, z)
     return lax.add(z, signed)
 
 
@@ -83,11 +85,23 @@ def wide(x: Array) -> Array:
 
 
 def narrow(c: Array, dtype: Any) -> Array:
-    """A multiplier in its value's dtype; float16 would overflow at 65,504."""
+    """A multiplier in its value's dtype; float16 would overflow at 65,504.
+
+    Relevance is real: of a multiplier of a real value the real part is all there is.
+    """
     most = float(jnp.finfo(dtype).max)
+    if not jnp.issubdtype(dtype, jnp.complexfloating):
+        c = _real(c)
     if most < float(jnp.finfo(c.dtype).max):
-        c = jnp.clip(c, -most, most)
+        c = _bounded(c, most)
     return lax.convert_element_type(c, dtype)
+
+
+def _bounded(x: Array, most: float) -> Array:
+    """At most `most` in size; of a complex number either part."""
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        return lax.complex(*(jnp.clip(p, -most, most) for p in (x.real, x.imag)))
+    return jnp.clip(x, -most, most)
 
 
 def route(scales: Callable[..., Sequence[Array]], y: Array, hs: Any, aux: Any) -> Array:
@@ -183,10 +197,31 @@ def hold(f: Callable[..., Any], xs: Any, held: Any) -> Any:
     return f(xs, held)
 
 
-@hold.defjvp
+@functools.partial(hold.defjvp, symbolic_zeros=True)
 def _(f, primals, tangents):
     xs, held = primals
-    return jax.jvp(lambda xs: f(xs, held), (xs,), (tangents[0],))
+    leaves, tree = jax.tree.flatten(xs)
+    given = jax.tree.leaves(tangents[0])
+    moved = [i for i, t in enumerate(given) if not isinstance(t, SymbolicZero)]
+
+    def of_moved(moving: Sequence[Any]) -> Any:
+        full = list(leaves)
+        for i, x in zip(moved, moving, strict=True):
+            full[i] = x
+        return f(jax.tree.unflatten(tree, full), held)
+
+    if not moved:
+        # No array of zeros: `jax.checkpoint` would take it for a tangent that is known
+        # in the forward pass, where what follows it has no derivative.
+        y = f(xs, held)
+        return y, jax.tree.map(_no_tangent, y)
+    return jax.jvp(
+        of_moved, ([leaves[i] for i in moved],), ([given[i] for i in moved],)
+    )
+
+
+def _no_tangent(x: Any) -> Any:
+    return zero_from_primal(x, symbolic_zeros=True)
 
 
 def held_constant(x: Any) -> Any:
@@ -203,9 +238,11 @@ def in_place_of(value: Array, x: Array) -> Array:
     return value
 
 
-@in_place_of.defjvp
+@functools.partial(in_place_of.defjvp, symbolic_zeros=True)
 def _(primals, tangents):
     value, x = primals
+    if isinstance(tangents[1], SymbolicZero):
+        return value, _no_tangent(value)
     ratio = jnp.where(x == 0, 0, value / jnp.where(x == 0, 1, x))
     return value, ratio * tangents[1]
 
@@ -319,8 +356,13 @@ def _secant_slope(y: Array, x: Array, slope: Array, epsilon: Any) -> Array:
     quotient = wide(y) / lax.select(at_zero, lax.full_like(base, 1), base)
     # Infinite it would be NaN where no relevance arrives.
     most = float(jnp.finfo(quotient.dtype).max)
-    quotient = jnp.clip(quotient, -most, most)
-    return lax.select(at_zero, wide(limit), quotient)
+    quotient = _bounded(quotient, most)
+    if jnp.issubdtype(quotient.dtype, jnp.complexfloating):
+        # Infinities of complex numbers have no quotient.
+        quotient = jnp.where(jnp.isinf(y), most, quotient)
+    # `abs` makes a real number of a complex one, which its quotient with that is not.
+    limit = lax.convert_element_type(wide(limit), quotient.dtype)
+    return lax.select(at_zero, limit, quotient)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -255,6 +255,10 @@ def _block(
     steps = reading.steps[start:stop]
     numbers: dict[Value, int] = {}
     made: set[Value] = set()
+    # What a step makes on the way to its results stays inside of it. Another step may
+    # read the same value, from whoever has it as a result.
+    left: set[Value] = set()
+    read: set[Value] = set()
     form: list[Hashable] = []
 
     def number(atom: Any) -> Hashable:
@@ -266,6 +270,8 @@ def _block(
         return numbers[atom]
 
     for kind, step in zip(kinds[start:stop], steps, strict=True):
+        read.update(v for v in step.reads if v not in left)
+        left.update(step.outputs)
         form.append(kind)
         for equation in step.origin:
             form.append(tuple(map(number, equation.inputs)))
@@ -280,9 +286,10 @@ def _block(
         v for step in steps for v in step.outputs if last.get(v, -1) >= stop
     )
     form.append(tuple(map(number, outputs)))
+    inputs = tuple(v for v in numbers if v in read)
+    form.append(tuple(map(number, inputs)))
     scopes = [reading.program.inner_scope(s.main).split("/") for s in steps]
     scope = "/".join(os.path.commonprefix(scopes))
-    inputs = tuple(v for v in numbers if v not in made)
     return Block(steps, inputs, outputs, scope, scope, tuple(form))
 
 

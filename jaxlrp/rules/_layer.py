@@ -292,8 +292,8 @@ class Absolute(Stabilised):
         return [jnp.sign(x) * passed for x in total.parts]
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
-        kernel = None if layer.kernel is None else jnp.abs(layer.kernel)
-        h = layer.linear(jnp.abs(layer.x), kernel)
+        kernel = None if layer.kernel is None else _size(layer.kernel)
+        h = layer.linear(_size(layer.x), kernel)
         return (self._share(layer, h, h),)
 
     def relevances(self, operation: Operation, R: Array) -> tuple[Array, ...]:  # noqa: N803
@@ -302,6 +302,11 @@ class Absolute(Stabilised):
         total = functools.reduce(jnp.add, sizes)
         share = R / denominator(total, self.epsilon, (), self.stabiliser)
         return tuple(unbroadcast(jnp.abs(x) * share, x.shape) for x in operation.xs)
+
+
+def _size(x: Array) -> Array:
+    """`|x|`, in the dtype of `x` even where that is complex."""
+    return jnp.abs(x).astype(x.dtype)
 
 
 @rule

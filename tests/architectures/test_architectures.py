@@ -91,6 +91,18 @@ def test_relevance_of_reduced_size_is_accounted_for(name):
     assert abs(audit.residual) <= TOLERANCE * abs(audit.total_out)
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_relevance_is_the_same_compiled_and_as_called(name):
+    """Compiled, equal stretches are one function; called, each step is on its own."""
+    apply, params, inputs = ARCHITECTURES[name].small()
+    explain = jaxlrp.lrp(apply, target=ARCHITECTURES[name].target)
+    expected, found = explain(params, inputs), jax.jit(explain)(params, inputs)
+    for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        # In float32, in another order.
+        size = float(np.abs(other).max())
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * size)
+
+
 def test_every_architecture_says_where_relevance_goes():
     assert all(name == a.name for name, a in ARCHITECTURES.items())
     assert all(a.note.endswith(".") for a in ARCHITECTURES.values())

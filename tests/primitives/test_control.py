@@ -137,3 +137,54 @@ def test_remat_keeps_its_policy():
 
     program = jax.make_jaxpr(jaxlrp.lrp(f, composites.Epsilon(0.1), target="all"))(X)
     assert "kept_by_name" in str(program) and "policy=None" not in str(program)
+
+
+DETACHING = {
+    "attention's weights": (
+        lambda x: jnp.tanh(jax.nn.softmax(x @ W)) + x,
+        composites.CPLRP(),
+    ),
+    "dynamicLRP": (
+        lambda x: jnp.tanh(jax.nn.softmax(x @ W)) + x,
+        composites.DynamicLRP(),
+    ),
+    "a norm and its mean": (
+        lambda x: jnp.tanh((x - x.mean(-1, keepdims=True)) / (x.std() + 1)) @ W + x,
+        composites.AttnLRP().on("normaliser", rules.Detach(mean=True)),
+    ),
+    "activations": (
+        lambda x: jax.nn.gelu(jnp.tanh(x @ W) @ W) + x,
+        composites.Epsilon().on("activation", rules.Detach()),
+    ),
+    "a scope": (
+        lambda x: jnp.tanh(jax.named_call(step, name="held")(x) * W[:3]) + x,
+        composites.AttnLRP().hold("held"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DETACHING)
+@pytest.mark.parametrize(
+    "again",
+    [
+        jax.checkpoint,
+        functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.dots_saveable),
+        lambda f: (
+            lambda x: lax.scan(
+                lambda h, _: (jax.checkpoint(f)(h), None), x, None, length=1
+            )[0]
+        ),
+        lambda f: f,
+    ],
+    ids=["checkpoint", "policy", "scan", "remat"],
+)
+def test_what_is_detached_may_be_recomputed(name, again):
+    """Relevance and its gradient, called and compiled."""
+    f, composite = DETACHING[name]
+    plain = jaxlrp.lrp(f, composite, target="all")
+    remat = again(f) is f
+    explain = jaxlrp.lrp(again(f), composite, target="all", remat=remat)
+    for of in (lambda e: e, lambda e: jax.grad(lambda x: (e(x) ** 2).sum())):
+        expected = of(plain)(X)
+        for found in (of(explain)(X), jax.jit(of(explain))(X)):
+            np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-5)

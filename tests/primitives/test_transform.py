@@ -46,6 +46,80 @@ def test_spectral_convolution_under_the_default():
     np.testing.assert_allclose(found.sum(), f(X).sum(), rtol=1e-2)
 
 
+COMPLEX = jnp.array([1 + 1j, 2 - 1j, 0.3j, 1.0])
+OF_COMPLEX = {
+    "square": lambda z: z**2,
+    "power": lambda z: z**2.5,
+    "reciprocal": lambda z: 1 / z,
+    "exp": jnp.exp,
+    "expm1": jnp.expm1,
+    "log": jnp.log,
+    "log1p": jnp.log1p,
+    "tanh": jnp.tanh,
+    "logistic": jax.nn.sigmoid,
+    "sqrt": jnp.sqrt,
+    "sine": jnp.sin,
+    "cosine": jnp.cos,
+    "size of exp": lambda z: jnp.abs(jnp.exp(z)) * (1 + 1j),
+    "chosen": lambda z: jnp.where(jnp.array([1, 0, 1, 1]) > 0, jnp.exp(z), 0),
+    "modReLU": lambda z: jax.nn.relu(jnp.abs(z) - 0.1) * z / jnp.abs(z),
+}
+
+
+@pytest.mark.parametrize("name", OF_COMPLEX)
+@pytest.mark.parametrize(
+    "composite", [None, composites.AttnLRP(), composites.Epsilon(), composites.CPLRP()]
+)
+def test_functions_of_complex_numbers_hand_relevance_on(name, composite):
+    """`R = Re(z c_z)`, and the secant's multiplier is `y / z`."""
+    f = OF_COMPLEX[name]
+    for part in (jnp.real, jnp.imag):
+
+        def network(x, part=part):
+            return part(f(x * COMPLEX))
+
+        explain = jaxlrp.lrp(network, composite, target="all")
+        expected = network(X[0])
+        np.testing.assert_allclose(explain(X[0]), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_a_spectrum_squared_adds_up(x64):
+    with jax.enable_x64(x64):
+        x = jnp.asarray(np.asarray(X[0]), float)
+        f = lambda x: jnp.fft.irfft(jnp.fft.rfft(x) ** 2)  # noqa: E731
+        found = jax.jit(jaxlrp.lrp(f, target="all"))(x)
+        assert found.dtype == x.dtype
+        np.testing.assert_allclose(found.sum(), f(x).sum(), rtol=1e-4)
+
+
+def test_where_a_complex_number_is_zero_its_function_has_its_derivative():
+    f = lambda x: jnp.real(jnp.expm1(x * COMPLEX) * (2 - 1j))  # noqa: E731
+    explain = jaxlrp.lrp(f, target="all")
+    x = jnp.array([0.0, 0.5, 0.0, 1.0])
+    np.testing.assert_allclose(explain(x).sum(), f(x).sum(), rtol=1e-5)
+    # A derivative of the relevance there is that of the function.
+    slope = jax.grad(lambda x: explain(x).sum())(x)
+    expected = jax.grad(lambda x: f(x).sum())(x)
+    np.testing.assert_allclose(slope, expected, rtol=1e-4)
+
+
+def test_no_relevance_arrives_at_a_complex_overflow():
+    x = jnp.array([1.0, 200.0])
+    f = lambda x: jnp.where(x < 100, jnp.real(jnp.exp(x * (1 + 0j))), 0.0)  # noqa: E731
+    found = jaxlrp.lrp(f, target="all")(x)
+    np.testing.assert_allclose(found, [np.e, 0.0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("add", [jnp.sum, jnp.mean])
+def test_sums_of_complex_numbers_by_size(add):
+    """As dynamicLRP shares all sums: `|z_k|` of the sum of those."""
+    f = lambda x: jnp.real(add(x * COMPLEX * (1 - 2j)))  # noqa: E731
+    found = jaxlrp.lrp(f, composites.DynamicLRP(), target="all")(X[0])
+    size = np.abs(X[0] * COMPLEX)
+    np.testing.assert_allclose(found, f(X[0]) * size / size.sum(), rtol=1e-4)
+
+
 DECOMPOSITIONS = {
     "cholesky": lambda x: jnp.linalg.cholesky(x @ x.T + 4 * jnp.eye(4)),
     "eigh": lambda x: jnp.linalg.eigvalsh(x + x.T),

@@ -340,3 +340,107 @@ def test_stretches_of_which_other_things_are_known_are_not_one():
                 assert len(blocks_of(f, X, composite=composite)) == count
                 explain = jaxlrp.lrp(f, composite, target="all")
                 np.testing.assert_allclose(jax.jit(explain)(X), explain(X), rtol=1e-9)
+
+
+# ---- what a stretch reads ------------------------------------------------------------
+
+
+def grid(table, x):
+    """Features at the corners of a cell, as a hash grid looks them up."""
+    low = jnp.floor(x * 8)
+    within = x * 8 - low
+    total = 0.0
+    for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        cell = (low + jnp.array(corner)).astype(jnp.uint32)
+        place = (cell[..., 0] + 3 * cell[..., 1]) % 16
+        weights = jnp.where(jnp.array(corner), within, 1 - within)
+        total = total + jnp.prod(weights, -1) * table[place]
+    return total
+
+
+MAPS = (
+    jnp.tanh,
+    jax.nn.relu,
+    jax.nn.gelu,
+    jax.nn.softmax,
+    lambda a: a - jnp.floor(a),
+    lambda a: 1 - a,
+    lambda a: jnp.exp(-a * a),
+    lambda a: jnp.roll(a, 1, -1),
+    lambda a: a[:, jnp.floor(jnp.abs(a[0])).astype(int) % 4],
+    lambda a: (a - a.mean()) * jax.lax.rsqrt(a.var() + 1e-5),
+)
+PAIRS = (
+    jnp.add,
+    jnp.subtract,
+    jnp.multiply,
+    jnp.maximum,
+    lambda a, b: a / (1 + jnp.abs(b)),
+    lambda a, b: jnp.where(a > b, a, 1 - b),
+    lambda a, b: jax.nn.softmax(a @ b.T / 2) @ b,
+)
+
+
+def repeated(seed):
+    """A random stretch, several times; all of them read what was made before."""
+    draw = np.random.default_rng(seed)
+    chosen = [
+        (draw.random(), draw.choice(MAPS), draw.choice(PAIRS), draw.random(2))
+        for _ in range(draw.integers(8, 20))
+    ]
+    times = int(draw.integers(3, 6))
+    masks = draw.random((times, 3, 4)) < 0.5
+    params = draw.normal(size=(times, 4, 4)) / 2
+
+    def stretch(values, kept, weights, mask):
+        values = list(values)
+        for kind, of_one, of_two, places in chosen:
+            i, j = (int(place * len(values)) for place in places)
+            own = kept[i % len(kept)]
+            if kind < 0.1:
+                values.append(values[i] @ weights)
+            elif kind < 0.25:
+                values.append(jnp.where(mask, own, 1 - own))
+            elif kind < 0.4:
+                values.append(of_one(own * jnp.where(mask, 1.0, 2.0)))
+            elif kind < 0.45:
+                values.append(own * values[j])
+            elif kind < 0.7:
+                values.append(of_one(values[i]))
+            else:
+                values.append(of_two(values[i], values[j]))
+        return sum(values[len(kept) :]) / len(values)  # nothing of it is unused
+
+    def f(params, x):
+        kept = [x, x - jnp.floor(x), 1 - x]
+        total = y = x
+        for weights, mask in zip(params, masks, strict=True):
+            y = stretch([*kept, y], kept, weights, mask)
+            total = total + y
+        return total
+
+    return f, (params, draw.normal(size=(3, 4)))
+
+
+def assert_compiled_is_as_called(f, args, composite=None):
+    explain = functools.partial(jaxlrp.lrp, f, composite, target="all")
+    with jax.enable_x64():
+        expected = explain()(*args)
+        size = float(jnp.abs(expected).max())
+        for remat in (False, True):
+            found = jax.jit(explain(remat=remat))(*args)
+            np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9 * size)
+
+
+def test_a_stretch_reads_what_another_step_of_it_makes_for_itself():
+    x = jnp.array([[0.1, 0.7], [0.4, 0.2], [0.9, 0.3]])
+    assert blocks_of(grid, jnp.arange(16.0), x)
+    assert_compiled_is_as_called(grid, (jnp.arange(16.0), x))
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_repeated_stretches_are_compiled_as_they_are_called(seed):
+    with jax.enable_x64():
+        f, args = repeated(seed)
+    composite = [*COMPOSITES, composites.CPLRP()][seed % 7]
+    assert_compiled_is_as_called(f, args, composite)
