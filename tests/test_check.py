@@ -431,3 +431,11 @@ def test_amplification_of_low_precision_does_not_overflow():
     relevance = jnp.full(100_000, 60_000.0, jnp.float16)
     found = jaxlrp.amplification(relevance, jnp.array(6.0, jnp.float16))
     assert float(found) == pytest.approx(1e9, rel=1e-3)
+
+
+def test_of_a_single_example_there_is_nothing_to_choose():
+    for f in (lambda x: (x @ W)[:, 0], lambda x: (x @ W)[:, None] * jnp.ones((7, 1))):
+        assert "class axis" in jaxlrp.check(f)(X).kinds
+        assert "class axis" not in jaxlrp.check(f)(X[:1]).kinds
+    # A single place for each is none to add up.
+    assert "class axis" not in jaxlrp.check(lambda x: (x @ W)[:, None])(X).kinds

@@ -201,7 +201,7 @@ def tried(
     if code in (3, 4, 5):  # an error of its own, of usage, nothing to run
         raise RuntimeError(f"{mutation}: pytest ended with {code}\n{printed}")
     if code is None:
-        return Verdict(mutation, True, "too slow", seconds)
+        return Verdict(mutation, False, "too slow to tell, see --limit", seconds)
     lines = [
         line for line in printed.splitlines() if line.startswith(("FAILED", "ERR"))
     ]
@@ -237,7 +237,7 @@ def run(
             finally:
                 trees.put(tree)
             say(f"{verdict.name:10} {verdict.seconds:5.1f} s  {verdict.mutation}")
-            if verdict.noticed:
+            if verdict.how:
                 say(f"{'':20}{verdict.how}")
             return verdict
 

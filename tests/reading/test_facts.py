@@ -312,6 +312,19 @@ def test_recurrent_layer_keeps_its_input_layered():
     assert [f.layered for f in outputs(f, X)] == [True, True]
 
 
+def test_what_the_input_makes_by_a_number_of_steps_is_cut():
+    def f(x):
+        def loop(bound, by):
+            step = lambda c: (c[0] + 1.0, c[1] * by)  # noqa: E731
+            return lax.while_loop(lambda c: c[0] < bound, step, (0.0, jnp.ones(4)))[1]
+
+        return loop(x.sum(), 2.0), loop(3.0, 2.0), loop(3.0, x[0])
+
+    decided, constant, active = outputs(f, X)
+    assert decided.cut and not decided.active
+    assert not constant.cut and active.active
+
+
 def test_branches_are_joined():
     def f(x, i):
         return lax.switch(i, [lambda x: x @ X, jnp.abs, jnp.zeros_like], x)

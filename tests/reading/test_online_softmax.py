@@ -175,6 +175,13 @@ def escapes(s):
     return e / e.sum(-1, keepdims=True) + top
 
 
+def one_of_two_escapes(s):
+    """The larger one is made of it, too."""
+    first, last = (part.max(-1, keepdims=True) for part in (s[:, :2], s[:, 2:]))
+    e = jnp.exp(s - jnp.maximum(first, last))
+    return e / e.sum(-1, keepdims=True) + first
+
+
 def undivided(s):
     return jnp.exp(s - jnp.maximum(s.max(-1, keepdims=True), 0.3))
 
@@ -209,6 +216,7 @@ def cancels(s):
     [
         (cancels, True),
         (escapes, False),
+        (one_of_two_escapes, False),
         (undivided, False),
         (beside_a_constant, False),
         (of_another_axis, False),

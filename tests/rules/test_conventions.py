@@ -265,7 +265,8 @@ def test_biases_of_wide_layers():
 
 def test_an_average_with_a_negative_factor_is_a_layer_of_such_weights():
     x = jnp.asarray(X)
-    for rule in (rules.Gamma(0.5), rules.ZPlus(), rules.AlphaBeta()):
+    for kind in ("gamma", "generalised gamma", "z-plus", "alpha-beta"):
+        rule = KINDS[kind]()
         with jax.enable_x64(True):
             average = composites.AttnLRP().on("average", rule)
             found = jaxlrp.lrp(lambda x: -x.mean(), average, target="all")(x)

@@ -621,3 +621,11 @@ def test_padding_is_no_tie_of_a_zero():
     composite = on("selection", rules.WinnerTakesAll(ties="share"))
     _, relevance = jaxlrp.relprop(pool, x, composite=composite)
     np.testing.assert_allclose(relevance(jnp.array([2.0, 3.0])), [2.0, 0.0, 1.5, 1.5])
+
+
+def test_a_fraction_of_the_relevances_is_rounded_up_and_at_least_one():
+    w = jnp.array([[1.0, -2.0, 4.0, 8.0]])
+    for keep, kept in ((0.01, 8.0), (0.25, 8.0), (0.3, 12.0), (0.7, 10.0), (1.0, 11.0)):
+        composite = on("dense", rules.TopK(rules.Epsilon(0.0), keep))
+        found = jaxlrp.lrp(lambda x: x @ w, composite, target="all")(jnp.ones(1))
+        np.testing.assert_allclose(found, [kept], rtol=1e-6)
