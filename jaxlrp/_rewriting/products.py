@@ -65,12 +65,25 @@ def product(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         return plain(step, rule, env, run)
     if isinstance(rule, rules.Detach):
         return detached(step, env)
+    if step.weights:
+        return [_weighted(step, env)], [None]
     (y,) = bind(step.main, env.read)
     count = _degree(step, env)
     if not isinstance(rule, rules.UniformSplit) or rule.epsilon is None:
         return [divided(y, count)], [None]
     part = functools.partial(_part_of, rule.stabiliser)
     return [route(part, y, (y,), (rule.epsilon, count))], [None]
+
+
+def _weighted(step: Step, env: Environment) -> Any:
+    """A mix of values by weights: of what it gets the weights have half, as factors."""
+    inputs = step.main.inputs
+    operands = [
+        divided(env.read(v), 2) if i in step.weights else env.read(v)
+        for i, v in enumerate(inputs)
+    ]
+    (y,) = step.main.bound()(*operands)
+    return y
 
 
 def _part_of(form: str, y: Array, aux: Any) -> tuple[Array]:
