@@ -433,6 +433,8 @@ def _written(
             return Type(made.kind, origins, along or frozenset(), exps)
     if made.role == "dot" or made.kind == "level":
         exps = exps | {equation}
+    if made.kind == "level" and entry.kind is Kind.CALL:
+        sheet.solved.update(exps)
     if kinds[0] in ("argument", "exponent") and made.kind in ("weight", "factor"):
         sheet.pinned.update(exps)
         exps = exps | {equation}
@@ -454,13 +456,23 @@ def _written(
                 )
     if made.role:
         sheet.roles[equation] = made, exps
+    if made.kind in ("part", "share", "average"):
+        return Type(made.kind, exps=exps)  # its maxima cancel
     return Type(made.kind, origins, along or frozenset(), exps)
 
 
 def _in_common(operands: Sequence[Type]) -> Origins:
-    """The exponentials that are in all operands that have any."""
+    """The exponentials that are in all operands that have any.
+
+    In two passes over the scores each has exponentials of its own, of one maximum.
+    """
     sets = [t.exps for t in operands if t.exps]
-    return sets[0].intersection(*sets[1:]) if sets else NONE
+    if not sets:
+        return NONE
+    maxima = [t.origins for t in operands if t.exps]
+    if maxima[0].intersection(*maxima[1:]):
+        return sets[0].union(*sets[1:])
+    return sets[0].intersection(*sets[1:])
 
 
 def _numerator(
@@ -492,7 +504,8 @@ def _begun(
     if entry.exponential_less:
         sheet.roles[equation] = Made("less", "weight"), one
         return Type("less", exps=one)
-    if _adds_logarithms(equation):
+    several = len(moving) == 2 and not rooted.are_one(equation.inputs)
+    if several and _adds_logarithms(equation):
         sheet.solved.update(one)
         sheet.roles[equation] = Made("level", "weight"), one
         return Type("level", exps=one)
@@ -500,7 +513,7 @@ def _begun(
         return Type("level", exps=one)
     if entry.kind is Kind.SELECTION and (entry.candidates or entry.bounds):
         return Type("maximum", one, everywhere)
-    if entry.bounds and len(moving) == 2 and not rooted.are_one(equation.inputs):
+    if entry.bounds and several:
         sheet.running.add(equation)
         return Type("maximum", one, everywhere)
     return PLAIN
@@ -613,6 +626,8 @@ def _made(
             return made
         role = "dot" if "constant" in kinds else "weight"
         return Made("total", role, made.kind != "factor")
+    if _adds_logarithms(equation):
+        return Made("level", "weight") if own <= {"level", "argument"} else None
     if entry.kind is not Kind.ELEMENTWISE:
         return None
     if len(kinds) == 1:
