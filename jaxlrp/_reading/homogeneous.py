@@ -10,9 +10,10 @@ value has a type, which says of what degree it is:
   weights multiply; these are of degree one. An `inverse` is one over a total.
 - a `part` is a weight over a total: a softmax; a `share` one total over another, what a
   step of an online softmax multiplies by; an `average` a mix over a total. These are of
-  degree zero.
+  degree zero. By a `peak`, their largest, weights may be divided before.
 - a `level` is the logarithm of a total, as of logsumexp; a `normal` is a score minus a
-  level, of which an exponential is a part. `less` is an exponential minus one.
+  level, of which an exponential is a part, and a `gap` one level minus another, of
+  which it is a share. `less` is an exponential minus one, and `fall` minus a level.
 - a `maximum` may be subtracted from scores, which makes the `argument` of an
   exponential, or from another maximum (`exponent`, whose exponential is a `factor`).
 
@@ -179,7 +180,8 @@ def _may_be_exponential(equation: Equation) -> bool:
     entry = lookup(equation.primitive)
     if entry is None:
         return False
-    return entry.exponential or entry.raises or _adds_logarithms(equation)
+    exponential = entry.exponential or entry.exponential_less or entry.raises
+    return exponential or _adds_logarithms(equation)
 
 
 def _spread(members: set[Equation], groups: set[Origins]) -> None:
@@ -239,8 +241,9 @@ def _typed(
             results = [_of_equation(equation, operands, facts, rooted, sheet)]
             results *= len(equation.outputs)
         for v, result in zip(equation.outputs, results, strict=True):
-            plain = result.kind == "plain"
-            types[v] = CONSTANT if plain and not facts[v].active else result
+            still = result.kind == "plain" and not facts[v].active
+            result = result if is_real(v.aval) and not still else CONSTANT
+            types[v] = result
             if result.kind == "maximum" and not bodies:
                 sheet.maxima[v] = result.origins
             if result.origins:
@@ -342,8 +345,9 @@ def _join(types: Sequence[Type], sheet: _Sheet) -> Type:
     origins, exps = _of_all(types)
     along = frozenset[int]().union(*(t.along for t in types))
     kind = _common({t.kind for t in types} - {"constant"})
-    if kind is None:
+    if kind is None or "plain" in {t.kind for t in types}:
         sheet.escaped.update(origins)
+    if kind is None:
         return PLAIN
     return Type(kind, origins, along, exps) if kind else CONSTANT
 
@@ -354,6 +358,8 @@ def _common(kinds: set[str]) -> str | None:
         return "mix" if "mix" in kinds else "total"
     if kinds in ({"level", "plain"}, {"level", "argument"}):
         return "level"  # a score is a level of its own
+    if kinds == {"maximum", "plain"}:
+        return "maximum"  # and the largest of its kind
     if len(kinds) > 1:
         return "murky" if "murky" in kinds and "plain" not in kinds else None
     return next(iter(kinds), "")
@@ -438,7 +444,7 @@ def _written(
     if kinds[0] in ("argument", "exponent") and made.kind in ("weight", "factor"):
         sheet.pinned.update(exps)
         exps = exps | {equation}
-    if kinds == ["normal"] and made.kind == "part":
+    if kinds[0] in ("normal", "gap") and entry.exponential:
         sheet.levels.update(exps)
     if made.kind in ("part", "share", "average") or entry.logarithm:
         common = _in_common(operands)
@@ -475,9 +481,7 @@ def _in_common(operands: Sequence[Type]) -> Origins:
     return sets[0].intersection(*sets[1:])
 
 
-def _numerator(
-    entry: Entry, kinds: Sequence[str], operands: Sequence[Type]
-) -> Origins:
+def _numerator(entry: Entry, kinds: Sequence[str], operands: Sequence[Type]) -> Origins:
     """The exponentials in what is divided."""
     if not (entry.is_quotient or "inverse" in kinds):
         return NONE
@@ -511,7 +515,7 @@ def _begun(
         return Type("level", exps=one)
     if entry.kind is Kind.TAYLOR and entry.logarithm:
         return Type("level", exps=one)
-    if entry.kind is Kind.SELECTION and (entry.candidates or entry.bounds):
+    if entry.kind is Kind.SELECTION:
         return Type("maximum", one, everywhere)
     if entry.bounds and several:
         sheet.running.add(equation)
@@ -602,7 +606,7 @@ def _along(
 
 
 def _is_real(equation: Equation) -> bool:
-    return all(is_real(v.aval) for v in equation.outputs)
+    return any(is_real(v.aval) for v in equation.outputs)
 
 
 # ---- kinds -------------------------------------------------------------------------
@@ -653,14 +657,14 @@ def _arithmetic(kind: str) -> str:
 
 
 def _of_level(kind: str) -> str:
-    return "level" if kind in ("level", "normal", "fall") else ""
+    return "level" if kind in ("level", "normal", "gap", "fall") else ""
 
 
 def _selected(entry: Entry, own: set[str]) -> Made | None:
     if own <= {"maximum", "level"}:
         return Made("maximum")
     if own <= set(_PURE):  # the largest weight is of their degree
-        kind = "total" if entry.candidates or entry.bounds else "weight"
+        kind = "peak" if entry.candidates or entry.bounds else "weight"
         return Made(kind, cancels=False)
     return None
 
@@ -677,7 +681,7 @@ def _summed(own: set[str]) -> Made | None:
 def _of_one_operand(equation: Equation, entry: Entry, kind: str) -> Made | None:
     if entry.exponential:
         made = {"argument": "weight", "exponent": "factor", "normal": "part"}
-        made |= {"level": "total", "fall": "inverse"}
+        made |= {"level": "total", "fall": "inverse", "gap": "share"}
         return Made(made[kind], "weight") if kind in made else None
     if entry.logarithm:
         return Made("level", "weight") if kind == "total" else None
@@ -696,7 +700,9 @@ def _power(equation: Equation, kinds: Sequence[str]) -> Made | None:
     exponent = equation.inputs[1]
     if kinds[1] != "constant" or not isinstance(exponent, Literal):
         return None
-    return _raised(kinds[0], float(exponent.val)) if np.ndim(exponent.val) == 0 else None
+    return (
+        _raised(kinds[0], float(exponent.val)) if np.ndim(exponent.val) == 0 else None
+    )
 
 
 def _raised(kind: str, degree: float) -> Made | None:
@@ -737,7 +743,9 @@ def _sum(equation: Equation, kinds: Sequence[str]) -> Made | None:
     if "plain" in others:
         return None
     if own == {"less"}:
-        (other,) = [v for v, k in zip(equation.inputs, kinds, strict=True) if k != "less"]
+        (other,) = [
+            v for v, k in zip(equation.inputs, kinds, strict=True) if k != "less"
+        ]
         one = isinstance(other, Literal) and bool(np.all(np.asarray(other.val) == 1))
         return Made("weight", "weight") if one else None
     if own in ({"argument"}, {"normal"}, {"level"}):
@@ -768,7 +776,7 @@ def _difference(kinds: Sequence[str]) -> Made | None:
             return Made("exponent", "argument")
         return Made("argument", "argument") if above in (*_SCORES, "level") else None
     if below == "level":
-        made = Made("normal", "level")
+        made = Made("gap" if above == "level" else "normal", "level")
         return made if above in (*_SCORES, "level", "maximum") else None
     if above in ("argument", "normal", "level") and below in _STILL:
         return Made(above, _arithmetic(above))
@@ -816,7 +824,9 @@ def _times(first: str, second: str) -> Made | None:
     if first in _PURE and second == "factor":
         return Made(first, "weight")
     if first in _PURE and second in ("weight", "total"):
-        return Made("total" if "total" in (first, second) else "weight", "weight", False)
+        return Made(
+            "total" if "total" in (first, second) else "weight", "weight", False
+        )
     if first in _PURE and second == "share":
         return Made(first, "weight")
     if first in _PURE and second == "plain":
@@ -837,6 +847,8 @@ def _quotient(kinds: Sequence[str]) -> Made | None:
             return Made("average", "joint", weights=(1,))
         steady = "factor" not in kinds
         return Made(made[above], "weight", steady) if above in made else None
+    if below == "peak" and above in _PURE:  # as if a maximum had been subtracted
+        return Made(above, "weight", False)
     if below == "inverse" and above in _STILL:
         return Made("total", "weight")
     if below == "constant" and above in ("mix", "average"):

@@ -17,6 +17,8 @@ COMPOSITES = (
     composites.CPLRP(),
     composites.EpsilonPlus(),
 )
+ROUNDED, EPSILON = 1e-9, 1e-5
+"""EpsilonPlus' stabiliser is 1e-6, whatever the size of what it is added to."""
 EXAMPLES = 2
 CASES = [(g, s) for g, group in GROUPS.items() for s in group.spellings]
 
@@ -53,16 +55,22 @@ def explained(f, group, composite, mapped):
 def expected(group):
     with jax.enable_x64(True):
         f = GROUPS[group].reference
-        return [explained(f, group, c, False) for c in COMPOSITES]
+        return [
+            None if c.name in GROUPS[group].but else explained(f, group, c, False)
+            for c in COMPOSITES
+        ]
 
 
 @pytest.mark.parametrize("mapped", [False, True], ids=["alone", "vmap"])
-@pytest.mark.parametrize(("group", "spelling"), CASES, ids="-".join)
+@pytest.mark.parametrize(("group", "spelling"), CASES, ids=str)
 def test_relevance_does_not_depend_on_the_spelling(group, spelling, mapped):
     f = GROUPS[group].spellings[spelling]
     for composite, wanted in zip(COMPOSITES, expected(group), strict=True):
+        if wanted is None:
+            continue
         found = explained(f, group, composite, mapped)
-        tolerance = 1e-8 * np.abs(wanted).max()
+        precision = EPSILON if composite.name == "EpsilonPlus" else ROUNDED
+        tolerance = precision * np.abs(wanted).max()
         message = f"{group}, {spelling}, {composite.name}"
         np.testing.assert_allclose(
             found, wanted, rtol=0, atol=tolerance, err_msg=message
