@@ -249,7 +249,7 @@ def _warn_independent(
 
 
 def _warn_unread(reading: Reading) -> None:
-    """Warns of each line that divides exponentials by something unknown made of them."""
+    """Warns of lines that divide exponentials by something unknown made of them."""
     for line in dict.fromkeys(step.main.line for step in unread_steps(reading)):
         warn(
             f"at {line} an exponential is divided by something made of it that is not "

@@ -349,7 +349,7 @@ def pairwise_maximum(s):
     return e / (e[0] + e[1] + e[2] + e[3] + e[4])
 
 
-# ---- softmax that is divided last, or within ------------------------------------------
+# ---- softmax that is divided last, or within ---------------------------------------
 
 
 def divided_last(s, v):

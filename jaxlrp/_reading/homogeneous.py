@@ -78,8 +78,8 @@ class Made(NamedTuple):
 
     Attributes:
       kind: of the result.
-      role: what the equation is: arithmetic of weights (`weight`; `dot`, where constants
-        are mixed by them), of a `mix` or an `average`, of a `level`, a difference
+      role: what the equation is: arithmetic of weights (`weight`; `dot`, of constants
+        that they mix), of a `mix` or an `average`, of a `level`, a difference
         (`argument`), a `joint` of a mix and weights, or nothing that has a role.
       cancels: do maxima that cancel in the operands cancel in the result?
       weights: of a joint, the positions of the weights.
@@ -619,7 +619,10 @@ def _made(
     own = {kind for kind in kinds if kind not in _UNTYPED}
     if entry.kind is Kind.STRUCTURAL or entry.selects:
         kind = None if "plain" in kinds and own != {"level"} else _common(own)
-        return kind and Made(kind, _arithmetic(kind) if entry.selects else "") or None
+        if not kind:
+            return None
+        within = kind in (*_PURE, "inverse") and len(equation.outputs) == 1
+        return Made(kind, _arithmetic(kind) if entry.selects or within else "")
     if entry.kind is Kind.SELECTION:
         return _selected(entry, own) if "plain" not in kinds else None
     if entry.kind is Kind.LINEAR:
@@ -674,7 +677,7 @@ def _summed(own: set[str]) -> Made | None:
     if own <= set(_PURE):
         return Made("total", "weight", "factor" not in own)
     if own in ({"mix"}, {"average"}):
-        return Made(*own)
+        return Made(next(iter(own)))
     return None
 
 
@@ -749,7 +752,8 @@ def _sum(equation: Equation, kinds: Sequence[str]) -> Made | None:
         one = isinstance(other, Literal) and bool(np.all(np.asarray(other.val) == 1))
         return Made("weight", "weight") if one else None
     if own in ({"argument"}, {"normal"}, {"level"}):
-        return Made(*own, _arithmetic(*own))
+        (kind,) = own
+        return Made(kind, _arithmetic(kind))
     if own == {"level", "maximum"}:
         return Made("level", "level")
     if own == {"average"} and "constant" not in others:

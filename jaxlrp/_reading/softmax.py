@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jaxlrp._program.program import Value, aval_of
+from jaxlrp._program.program import Equation, Value, aval_of
 from jaxlrp._reading.claims import Claims
 from jaxlrp._reading.context import Joint, Softmaxes
 from jaxlrp._reading.facts import facts_of
@@ -45,7 +45,7 @@ def claim_softmax(
 
 
 def _joint(
-    index: int, joints: Mapping[object, Joint], claims: Claims
+    index: int, joints: Mapping[Equation, Joint], claims: Claims
 ) -> dict[int, Step]:
     """A product or quotient of a mix of values and weights."""
     equation = claims.program.equations[index]

@@ -9,6 +9,7 @@ import pytest
 
 import jaxlrp
 from jaxlrp import composites
+from jaxlrp.errors import UnreadSoftmaxWarning
 from tests.spellings import GROUPS
 
 COMPOSITES = (
@@ -30,7 +31,7 @@ def in_float64():
 
 
 def arguments(group):
-    """Features behind a layer's weights, whose relevance depends on the layer's rule."""
+    """Weights of layers, of scores and of values, and what they are made of."""
     draw = np.random.default_rng(0).normal
     first, *others = GROUPS[group].shapes
     x = draw(size=(EXAMPLES, 4))
@@ -75,3 +76,54 @@ def test_relevance_does_not_depend_on_the_spelling(group, spelling, mapped):
         np.testing.assert_allclose(
             found, wanted, rtol=0, atol=tolerance, err_msg=message
         )
+
+
+def seg(s):
+    """The issue's example: attention over the edges that lead to one node."""
+    ids = jnp.zeros(3, int)
+    e = jnp.exp(s - jax.ops.segment_max(s, ids, 1)[ids])
+    return e / jax.ops.segment_sum(e, ids, 1)[ids]
+
+
+def test_no_relevance_is_divided_by_the_distance_to_the_maximum():
+    v, s = jnp.array([1.0, -2.0, 0.5]), jnp.array([1.0, 1.0001, -3.0])
+    found = jaxlrp.lrp(lambda s: seg(s) @ v, composites.AttnLRP(), target="all")(s)
+    np.testing.assert_allclose(found, [0.7387, -0.7478, -0.0270], atol=5e-5)
+
+
+def test_an_exponential_of_a_difference_to_the_maximum_keeps_its_derivative():
+    """Also where nothing divides: at the maximum its argument is zero."""
+    s = jnp.array([1.0, 1.0 + 1e-9, -3.0])
+    f = lambda s: jnp.exp(s - s.max()) * jnp.arange(3.0)  # noqa: E731
+    found = jaxlrp.lrp(f, composites.AttnLRP(), target="all")(s)
+    assert np.abs(found).max() < 10
+
+
+def odd(s):
+    e = jnp.exp(s - s.max())
+    return e / (e.sum() + s.sum() ** 2)
+
+
+def test_what_is_no_softmax_is_warned_of_by_its_line():
+    s = jnp.array([1.0, 2.0, -3.0])
+    with pytest.warns(UnreadSoftmaxWarning, match=r"test_spellings\.py:\d+.*\(odd\)"):
+        found = jaxlrp.lrp(odd, composites.AttnLRP(), target="all")(s)
+    assert np.isfinite(found).all()
+    plan = jaxlrp.plan(odd, composites.AttnLRP())(s)
+    assert [row.primitives for row in plan.rows if row.unread] == [("div",)]
+    assert "not read as softmax" in str(plan)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: jnp.exp(x) / (1 + jnp.exp(x)),
+        lambda x: (jnp.exp(x) - jnp.exp(-x)) / (jnp.exp(x) + jnp.exp(-x)),
+        lambda x: jnp.log(jnp.exp(x) + jnp.exp(-x)),
+        lambda x: jnp.logaddexp(x, 0.0),
+    ],
+)
+def test_functions_of_each_element_are_no_softmax(f):
+    plan = jaxlrp.plan(f, composites.AttnLRP())(jnp.ones((2, 3)))
+    assert "softmax" not in [row.role for row in plan.rows]
+    assert not any(row.unread for row in plan.rows)
