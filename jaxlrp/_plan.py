@@ -45,6 +45,7 @@ class Row:
       shape: the shape and dtype of its result.
       depth: how many loops or branches it lies in.
       amplifies: why relevance may grow in it, in words, or nothing.
+      unread: does it divide an exponential by something made of it, and is no softmax?
     """
 
     primitives: tuple[str, ...]
@@ -57,6 +58,7 @@ class Row:
     shape: str
     depth: int
     amplifies: str = ""
+    unread: bool = False
 
     def kin(self) -> object:
         """Neighbouring rows with the same kin are shown as one; a layer never is."""
@@ -142,7 +144,11 @@ class Plan:
         for row in self.amplifying:
             places.setdefault(row.amplifies, []).append(row.line)
         notes = [f"  {note}" for note in in_words(places)]
-        return ["may amplify relevance:", *notes] if notes else []
+        amplifying = ["may amplify relevance:", *notes] if notes else []
+        lines = dict.fromkeys(row.line for row in self.rows if row.unread)
+        head = "exponentials divided by something made of them, not read as softmax:"
+        unread = [head, *(f"  at {line}" for line in lines)] if lines else []
+        return [*amplifying, *unread]
 
 
 def plan(
@@ -230,6 +236,7 @@ def _single_rows(
             ", ".join(v.aval.str_short() for v in step.outputs),
             depth,
             reason(step, rule, reading, id(step) in recurrent),
+            step.unread and bool(step.signals),
         )
 
 

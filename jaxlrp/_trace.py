@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,12 +17,12 @@ from jaxlrp import _arguments, _targets
 from jaxlrp._bounds import warn_outside
 from jaxlrp._reading.facts import is_real
 from jaxlrp._reading.read import read
-from jaxlrp._reading.steps import Reading
+from jaxlrp._reading.steps import Reading, Step
 from jaxlrp._rewriting.backward import Traced
 from jaxlrp._rewriting.difference import leaf_name
 from jaxlrp._warn import warn
 from jaxlrp.composites import Composite, Default
-from jaxlrp.errors import IndependentArgumentWarning
+from jaxlrp.errors import IndependentArgumentWarning, UnreadSoftmaxWarning
 from jaxlrp.rules import Rule
 
 ArgNums = int | Sequence[int]
@@ -129,6 +129,7 @@ def trace(
         )
     _warn_independent(reading, n_out, positions, attributed, traced, leaves)
     if strict:
+        _warn_unread(reading)
         warn_outside(reading, inputs, composite)
     restore = restorer(args, positions, not isinstance(argnums, tuple | list))
     return Traced(
@@ -288,6 +289,31 @@ def _warn_independent(
                 f"carries relevance; its relevance is zero",
                 IndependentArgumentWarning,
             )
+
+
+def _warn_unread(reading: Reading) -> None:
+    """Warns of lines that divide exponentials by something unknown made of them."""
+    for line in dict.fromkeys(step.main.line for step in unread_steps(reading)):
+        warn(
+            f"at {line} an exponential is divided by something made of it that is not "
+            f"read as a softmax; the divisor is held constant. {UNREAD}",
+            UnreadSoftmaxWarning,
+        )
+
+
+UNREAD = (
+    "If it is a softmax, jax.nn.softmax says so; if the divisor is meant to be a "
+    "constant, jax.lax.stop_gradient does"
+)
+
+
+def unread_steps(reading: Reading) -> Iterator[Step]:
+    """Quotients of exponentials that are no softmax and that relevance passes."""
+    for step in reading.steps:
+        if step.unread and step.signals:
+            yield step
+        for body in step.bodies:
+            yield from unread_steps(body)
 
 
 def _reached(reading: Reading, n_out: int) -> set[Any]:

@@ -19,6 +19,13 @@ class IndependentArgumentWarning(UserWarning):
     """The output does not depend on an attributed argument; its relevance is zero."""
 
 
+class UnreadSoftmaxWarning(UserWarning):
+    """An exponential is divided by something made of it, and is not read as a softmax.
+
+    The divisor is held constant, which is not what softmax's relevance is.
+    """
+
+
 class BoundsWarning(UserWarning):
     """The bounds of a z-box rule do not contain the data."""
 

@@ -148,10 +148,13 @@ class Entry:
       power: given the parameters, the power that it takes its operand to.
       by_result: its derivative is computed from its result, which a gradient keeps.
       exponential: an exponential that softmax is made of.
+      exponential_less: an exponential minus one.
+      raises: the first operand to the power of the second, which makes an exponential
+        of that where the first is a constant.
       selects: chooses between cases by a predicate, its first operand.
       subtracts: the second operand from the first.
       negates: flips the sign.
-      bounds: bounds one operand by the other, as `max`.
+      bounds: bounds one operand by the other, as `max`, or the elements by each other.
       picks: is one of its operands, by value, as `max`: a selection where several are
         active.
       held: given the parameters and which operands are active: those of them that count
@@ -206,6 +209,8 @@ class Entry:
     power: Callable[[Params], int] | None = None
     by_result: bool = False
     exponential: bool = False
+    exponential_less: bool = False
+    raises: bool = False
     selects: bool = False
     subtracts: bool = False
     negates: bool = False

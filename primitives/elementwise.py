@@ -161,10 +161,16 @@ enter(
 )
 enter(
     "pow",
-    _elementwise(nonnegative=first_nonnegative, root=always, held=argument(0)),
+    _elementwise(
+        nonnegative=first_nonnegative, root=always, held=argument(0), raises=True
+    ),
 )
 enter("log log2", _elementwise(logarithm=True))
-enter("tanh expm1", _elementwise(nonnegative=first_nonnegative, by_result=True))
+enter("tanh", _elementwise(nonnegative=first_nonnegative, by_result=True))
+enter(
+    "expm1",
+    _elementwise(nonnegative=first_nonnegative, by_result=True, exponential_less=True),
+)
 enter("erf asinh atan sinh log1p", _elementwise(nonnegative=first_nonnegative))
 enter("sin tan", _elementwise())
 enter(

@@ -211,4 +211,4 @@ enter(
         form=_multiplied,
     ),
 )
-enter("scatter-min scatter-max", Entry(Kind.SELECTION))
+enter("scatter-min scatter-max", Entry(Kind.SELECTION, bounds=True))

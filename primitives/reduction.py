@@ -200,7 +200,11 @@ enter(
 )
 enter(
     "cumlogsumexp",
-    Entry(Kind.TAYLOR, reason="softmax times the input, as in log-softmax"),
+    Entry(
+        Kind.TAYLOR,
+        logarithm=True,
+        reason="softmax times the input, as in log-softmax",
+    ),
 )
 ANY = "of sums, products, maxima and minima; of another function, the gradient"
 enter(

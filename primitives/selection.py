@@ -66,9 +66,10 @@ enter(
     Entry(Kind.SELECTION, nonnegative=all_nonnegative, candidates=_reduced),
 )
 enter(
-    "cummax cummin sort top_k approx_top_k",
-    Entry(Kind.SELECTION, nonnegative=all_nonnegative),
+    "cummax cummin",
+    Entry(Kind.SELECTION, nonnegative=all_nonnegative, bounds=True),
 )
+enter("sort top_k approx_top_k", Entry(Kind.SELECTION, nonnegative=all_nonnegative))
 # Sums of a pooling's backward pass: the second operand says which element is meant.
 enter(
     "select_and_scatter_add select_and_gather_add",

@@ -29,18 +29,48 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True)
-class Findings:
-    """What walks over the whole program have found, its bodies included.
+class Joint:
+    """A product or quotient of a mix of values and of weights.
+
+    Attributes:
+      role: of the products that made the mix.
+      weights: the positions of the weights.
+      gate: do weights count as gates there?
+    """
+
+    role: str
+    weights: tuple[int, ...]
+    gate: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Softmaxes:
+    """What is known of the softmaxes of a program and of its bodies.
 
     Attributes:
       maxima: running maxima, which are constants.
-      roles: the roles of the equations around them.
-      coefficients: for products of a state space, the position of the coefficient.
-      recurrent: the layers that lie in a recurrence.
+      roles: by equation.
+      joints: by equation; these have no other role.
+      unread: divisions of an exponential by something made of it that are no softmax.
     """
 
     maxima: frozenset[Value] = frozenset()
     roles: Mapping[Equation, str] = dataclasses.field(default_factory=dict)
+    joints: Mapping[Equation, Joint] = dataclasses.field(default_factory=dict)
+    unread: frozenset[Equation] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What walks over the whole program have found, its bodies included.
+
+    Attributes:
+      softmaxes: their equations, and maxima that are constants.
+      coefficients: for products of a state space, the position of the coefficient.
+      recurrent: the layers that lie in a recurrence.
+    """
+
+    softmaxes: Softmaxes = Softmaxes()
     coefficients: Mapping[Equation, int] = dataclasses.field(default_factory=dict)
     recurrent: frozenset[Equation] = frozenset()
 
@@ -67,7 +97,7 @@ class Context:
     def found(self, **findings: Any) -> Context:
         """The same with more findings. Of these, facts depend on the maxima alone."""
         more = dataclasses.replace(self.findings, **findings)
-        same = more.maxima == self.findings.maxima
+        same = more.softmaxes.maxima == self.findings.softmaxes.maxima
         return Context(self.options, more, self.programs, self.facts if same else {})
 
     def program(self, jaxpr: Any, scope: str) -> Program:

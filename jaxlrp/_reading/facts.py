@@ -143,7 +143,7 @@ def _analyse(
     program: Program, inputs: Sequence[Facts], context: Context
 ) -> dict[Value, Facts]:
     """One pass forwards."""
-    maxima = context.findings.maxima
+    maxima = context.findings.softmaxes.maxima
     facts: dict[Value, Facts] = dict(zip(program.inputs, inputs, strict=True))
     for value, _ in program.constants:
         facts[value] = Facts(varies=all_axes(value.aval))

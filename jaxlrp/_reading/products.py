@@ -64,7 +64,7 @@ def with_gates(
         held = _activation_gates(step, units, claims)
     elif step.role == "bilinear" and not _sums(step.main, claims):
         held = gates(step.main, claims)  # a product in all but name
-    return dataclasses.replace(step, form=Held(held))
+    return dataclasses.replace(step, form=Held(held, weights=step.weights))
 
 
 def _sums(equation: Equation, claims: Claims) -> bool:
@@ -136,7 +136,7 @@ def _splits(step: Step, rule: Rule | None) -> bool:
     """Does a product of two signals share its relevance evenly?"""
     if step.role not in ("product", "bilinear") or len(step.main.inputs) != 2:
         return False
-    if step.main.opaque or len(step.outputs) != 1:
+    if step.main.opaque or step.weights or len(step.outputs) != 1:
         return False
     if isinstance(rule, rules.SignalTakesAll):
         return not step.held

@@ -7,8 +7,8 @@ composite's assignment that applies. It is pure and abstract: no array is touche
 
 Roles are claimed in the order in which `_claim` calls the modules of the constructs.
 docs/design.md says what each looks for, and why it comes where it does. What a walk
-over the whole program has to find comes before: running maxima, and, where a composite
-asks for these, the coefficients of state spaces and the layers in a recurrence.
+over the whole program has to find comes before: softmaxes, and, where a composite asks
+for these, the coefficients of state spaces and the layers in a recurrence.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from jaxlrp._reading.claims import Claims, held_operands
 from jaxlrp._reading.context import Context, Options
 from jaxlrp._reading.facts import Facts, analyse, facts_of, input_facts, is_constant
 from jaxlrp._reading.finish import finish
+from jaxlrp._reading.homogeneous import find_softmaxes
 from jaxlrp._reading.layers import claim_layers
 from jaxlrp._reading.norms import claim_batch_norms, claim_norms
-from jaxlrp._reading.online_softmax import find_running
 from jaxlrp._reading.products import (
     gates,
     hold_gates,
@@ -89,8 +89,8 @@ def read(
     inputs = [
         input_facts(v.aval, a) for v, a in zip(program.inputs, active, strict=True)
     ]
-    running = find_running(program, inputs, context)
-    context = context.found(maxima=running.maxima, roles=running.roles)
+    softmaxes = find_softmaxes(program, inputs, context)
+    context = context.found(softmaxes=softmaxes)
     coefficients, recurrent = {}, frozenset()
     if _asks_for_coefficients(composite):
         coefficients = find_coefficients(program, inputs, context)
@@ -237,18 +237,16 @@ def _claim(
         if isinstance(v, Value):
             uses.setdefault(v, []).append(-1)  # an output is a use
     producer = {v: i for i, e in enumerate(program.equations) for v in e.outputs}
-    findings = context.findings
+    findings, softmaxes = context.findings, context.findings.softmaxes
     claims = Claims(program, facts, uses, producer, {}, findings.recurrent)
     for i, equation in enumerate(program.equations):
         if _refusal(equation, facts):
             claims.role[i] = "unexplained"
-        is_maximum = not findings.maxima.isdisjoint(equation.outputs)
+        is_maximum = not softmaxes.maxima.isdisjoint(equation.outputs)
         if is_maximum or is_constant(equation.scope, composite.constants):
             claims.role[i] = "constant"
-        elif equation in findings.roles:
-            claims.role[i] = findings.roles[equation]
     units = claim_symbols(claims)
-    units |= claim_softmax(claims, composite)
+    units |= claim_softmax(claims, softmaxes, composite)
     units |= claim_norms(claims, composite)
     units |= claim_layers(claims, composite)
     units |= claim_batch_norms(claims, composite)
@@ -263,9 +261,9 @@ def _claim(
             step = _single(i, equation, claims, composite)
         if step is not None:
             step = _select(step, activated, composite, claims)
-            steps.append(
-                with_gates(step, units, composite, findings.coefficients, claims)
-            )
+            step = with_gates(step, units, composite, findings.coefficients, claims)
+            unread = not softmaxes.unread.isdisjoint(step.equations)
+            steps.append(dataclasses.replace(step, unread=unread))
     return with_factors(steps, composite)
 
 

@@ -108,10 +108,13 @@ class Held:
       positions: which, under `Detach` (normaliser, quotient) or `SignalTakesAll`
         (products).
       factors: of a product, of how many factors each operand is one, if of several.
+      weights: which are weights of a softmax that meet a mix of values, not values. The
+        mix takes all, and the weights get beside it what a product gives a factor.
     """
 
     positions: tuple[int, ...] = ()
     factors: tuple[int, ...] = ()
+    weights: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +171,7 @@ class Step:
       kept_on: the result is a factor of a product whose reverse pass keeps it.
       constant: its results count as constants, though the input is in them.
       residual: a sum of a value and of what is made of it.
+      unread: divides an exponential by something made of it, and is no softmax.
     """
 
     role: str
@@ -181,6 +185,7 @@ class Step:
     kept_on: bool = False
     constant: bool = False
     residual: bool = False
+    unread: bool = False
 
     @property
     def layer(self) -> LayerForm | None:
@@ -221,6 +226,11 @@ class Step:
     def factors(self) -> tuple[int, ...]:
         """Of how many factors each operand of a product is one, if of several."""
         return self.form.factors if isinstance(self.form, Held) else ()
+
+    @property
+    def weights(self) -> tuple[int, ...]:
+        """The operands that are weights of a softmax beside a mix of values."""
+        return self.form.weights if isinstance(self.form, Held) else ()
 
     @property
     def columns(self) -> tuple[int, ...]:

@@ -65,6 +65,8 @@ def product(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         return plain(step, rule, env, run)
     if isinstance(rule, rules.Detach):
         return detached(step, env)
+    if step.weights:
+        return [_weighted(step, env)], [None]
     if step.factors:
         return _of_many(step, env), [None]
     (y,) = bind(step.main, env.read)
@@ -83,6 +85,17 @@ def _of_many(step: Step, env: Environment) -> list[Any]:
         for v, count in zip(step.main.inputs, step.factors, strict=True)
     ]
     return step.main.bound()(*operands)
+
+
+def _weighted(step: Step, env: Environment) -> Any:
+    """A mix of values by weights: of what it gets the weights have half, as factors."""
+    inputs = step.main.inputs
+    operands = [
+        divided(env.read(v), 2) if i in step.weights else env.read(v)
+        for i, v in enumerate(inputs)
+    ]
+    (y,) = step.main.bound()(*operands)
+    return y
 
 
 def _part_of(form: str, y: Array, aux: Any) -> tuple[Array]:

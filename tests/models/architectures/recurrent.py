@@ -207,8 +207,8 @@ GATES = (
     "keep their part."
 )
 EXPONENTIAL = (
-    f"{GATES} The largest exponent is subtracted and divided out again: the divisor is "
-    "held, and relevance of the exponents is that of an activation."
+    f"{GATES} Averages weighted by exponentials are softmax, *Taylor*; the largest "
+    "exponent is subtracted and cancels. mLSTM's divisor is bounded, and held."
 )
 
 ARCHITECTURES = (
