@@ -54,6 +54,11 @@ def _reciprocal(params: Params) -> bool:
     return params["y"] < 0
 
 
+def _is_one(params: Params) -> bool:
+    """`x**0`"""
+    return params["y"] == 0
+
+
 def _cases_nonnegative(signs: Signs, params: Params) -> bool:
     return all(signs[1:])
 
@@ -152,7 +157,10 @@ enter("sqrt rsqrt", _elementwise(nonnegative=always, by_result=True, root=always
 # Their derivative is zero, their relevance the identity's: a quantised activation.
 enter("floor ceil round", _elementwise(nonnegative=first_nonnegative))
 enter("cbrt", _elementwise(nonnegative=first_nonnegative, by_result=True, root=always))
-enter("integer_pow", _elementwise(nonnegative=_even_power, root=_reciprocal))
+enter(
+    "integer_pow",
+    _elementwise(nonnegative=_even_power, root=_reciprocal, fixed=_is_one),
+)
 enter(
     "pow",
     _elementwise(nonnegative=first_nonnegative, root=always, held=argument(0)),

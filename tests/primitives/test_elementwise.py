@@ -229,3 +229,12 @@ def test_rounding_passes_relevance_on_as_an_activation(quantise):
     found = jaxlrp.lrp(lambda x: quantised(x) @ weights, target="all")(x)
     np.testing.assert_allclose(found, quantised(x) * weights, rtol=1e-4, atol=1e-6)
     assert not jax.grad(lambda x: quantise(x).sum())(x).any()
+
+
+def test_the_power_zero_is_a_constant():
+    x = draw(0)
+    f = lambda x: lax.integer_pow(x, 0) * jnp.tanh(x) + x  # noqa: E731
+    found = jaxlrp.lrp(f, target="all")(x)
+    np.testing.assert_allclose(found, jnp.tanh(x) + x, rtol=1e-6)
+    with pytest.warns(jaxlrp.errors.IndependentArgumentWarning):
+        assert not np.asarray(jaxlrp.lrp(lambda x: x**0, target="all")(x)).any()
