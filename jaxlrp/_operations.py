@@ -7,6 +7,7 @@ which factor. These operations are all that the rules need:
     send(y, hs, ...)     value y; surrogates h_k get functions of the multiplier of y
     route(y, hs, ...)    the same, scaled: `c_h = scale_h c_y`
     hold(f, xs, held)    value f(xs, held); nothing goes to what is held
+    hold_like(f, g, ...) the same, by the derivative of another function
     secant(f, x, held)   value f(x); the multiplier goes to x, times f(x) / x
     look_up(f, xs)       value f(xs); relevance goes to shadows of integers in xs
     redistribute(...)    value f(xs); relevance goes to the shadows of xs, by a function
@@ -191,14 +192,24 @@ def _inverse_of(y: Array, aux: Any) -> tuple[Array]:
     return (jnp.where(by == 0, 0, 1 / jnp.where(by == 0, 1, by)),)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def hold(f: Callable[..., Any], xs: Any, held: Any) -> Any:
     """`f(xs, held)`, whose multipliers go to `xs` alone, by JAX's derivative."""
+    return hold_like(f, f, xs, held)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def hold_like(
+    f: Callable[..., Any], like: Callable[..., Any], xs: Any, held: Any
+) -> Any:
+    """`f(xs, held)`, whose multipliers go to `xs` alone, by the derivative of `like`.
+
+    That is `f` but where its derivative is infinite, which would make NaN of nothing.
+    """
     return f(xs, held)
 
 
-@functools.partial(hold.defjvp, symbolic_zeros=True)
-def _(f, primals, tangents):
+@functools.partial(hold_like.defjvp, symbolic_zeros=True)
+def _(f, like, primals, tangents):
     xs, held = primals
     leaves, tree = jax.tree.flatten(xs)
     given = jax.tree.leaves(tangents[0])
@@ -208,20 +219,32 @@ def _(f, primals, tangents):
         full = list(leaves)
         for i, x in zip(moved, moving, strict=True):
             full[i] = x
-        return f(jax.tree.unflatten(tree, full), held)
+        return like(jax.tree.unflatten(tree, full), held)
 
     if not moved:
         # No array of zeros: `jax.checkpoint` would take it for a tangent that is known
         # in the forward pass, where what follows it has no derivative.
         y = f(xs, held)
         return y, jax.tree.map(_no_tangent, y)
-    return jax.jvp(
+    y, tangent = jax.jvp(
         of_moved, ([leaves[i] for i in moved],), ([given[i] for i in moved],)
     )
+    return y if like is f else f(xs, held), tangent
 
 
 def _no_tangent(x: Any) -> Any:
     return zero_from_primal(x, symbolic_zeros=True)
+
+
+def nonzero(x: Array) -> Array:
+    """A divisor, the smallest normal number where it is zero."""
+    return jnp.where(x == 0, jnp.asarray(jnp.finfo(x.dtype).tiny, x.dtype), x)
+
+
+def finite(x: Array) -> Array:
+    """A factor, the largest number where it is infinite."""
+    most = float(jnp.finfo(x.dtype).max)
+    return jnp.where(jnp.isinf(x), _bounded(x, most), x)
 
 
 def held_constant(x: Any) -> Any:

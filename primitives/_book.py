@@ -167,6 +167,7 @@ class Entry:
         indices do, though they are not integers.
       form: given the parameters, the same map with a derivative that is the rule,
         where JAX's own is not, or is missing; else None.
+      fixed: given the parameters, is the result the same whatever the operands?
       differs: tells where two operands differ; one operand twice is a test for NaN.
       matches: true where two operands are equal, as a one-hot code is.
       combines: makes one integer or boolean from others, elementwise.
@@ -221,6 +222,7 @@ class Entry:
     writes: bool = False
     decides: tuple[int, ...] = ()
     form: Callable[[Params], Callable[..., Any] | None] = no_form
+    fixed: Callable[[Params], bool] = never
     differs: bool = False
     matches: bool = False
     combines: bool = False

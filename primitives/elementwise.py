@@ -54,6 +54,11 @@ def _reciprocal(params: Params) -> bool:
     return params["y"] < 0
 
 
+def _is_one(params: Params) -> bool:
+    """`x**0`"""
+    return params["y"] == 0
+
+
 def _cases_nonnegative(signs: Signs, params: Params) -> bool:
     return all(signs[1:])
 
@@ -156,7 +161,10 @@ enter("cbrt", _elementwise(nonnegative=first_nonnegative, by_result=True, root=a
 enter(
     "integer_pow",
     _elementwise(
-        nonnegative=_even_power, root=_reciprocal, power=lambda params: params["y"]
+        nonnegative=_even_power,
+        root=_reciprocal,
+        power=lambda params: params["y"],
+        fixed=_is_one,
     ),
 )
 enter(

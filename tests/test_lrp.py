@@ -338,3 +338,46 @@ def test_auxiliary_data_that_is_no_array_comes_back_as_it_is():
     _, aux = jaxlrp.lrp(f, LRP0, has_aux=True)(X)
     assert aux["name"] == "x" and aux["none"] is None
     np.testing.assert_allclose(aux["norm"], (X**2).sum(), rtol=1e-6)
+
+
+CONSTANT_LEAVES = {
+    "float": 1.0,
+    "int": 3,
+    "bool": True,
+    "complex": 1j,
+    "NumPy's array": np.ones(2, np.float32),
+    "NumPy's number": np.float32(2),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANT_LEAVES)
+def test_constants_in_the_output_are_arrays(name):
+    x = jnp.array([1.0, -2.0, 4.0])
+    leaf = CONSTANT_LEAVES[name]
+
+    def f(x):
+        return (x * x).sum(), leaf
+
+    def first(out):
+        return jax.tree.map(jnp.zeros_like, out)[0] + out[0], out[1] * 0
+
+    value, found = jaxlrp.value_and_lrp(f, target=first)(x)
+    assert all(isinstance(v, jax.Array) for v in jax.tree.leaves(value))
+    np.testing.assert_allclose(found, x * x, rtol=1e-6)
+    out, pull = jaxlrp.relprop(f, x)
+    np.testing.assert_allclose(pull(first(out)), x * x, rtol=1e-6)
+    audit = jaxlrp.audit(f, target=first)(x)
+    np.testing.assert_allclose(audit.total_out, (x * x).sum(), rtol=1e-6)
+    (_, aux), _ = jaxlrp.value_and_lrp(
+        lambda x: ((x * x).sum()[None], leaf), has_aux=True
+    )(x)
+    assert isinstance(aux, jax.Array)
+    weights = jaxlrp.parameter_relevance(
+        lambda w, x: ((w * x).sum(), leaf), target=first
+    )(x, x)
+    np.testing.assert_allclose(weights, x * x, rtol=1e-6)
+    if name not in ("int", "bool", "complex"):
+        found = jaxlrp.attribution.deep_lift(
+            f, baseline=0.0, target=lambda out: (jnp.ones(()), out[1] * 0)
+        )(x)
+        np.testing.assert_allclose(found, x * x, rtol=1e-5)

@@ -92,7 +92,9 @@ def _passed(jaxpr: Any, inputs: Sequence[tuple[bool, bool]]) -> list[tuple[bool,
         if body is not None:
             results = _passed(body, operands)
         else:
-            inert = entry is not None and entry.kind is Kind.INERT
+            inert = entry is not None and (
+                entry.kind is Kind.INERT or entry.fixed(eqn.params)
+            )
             made = any(m for m, _ in operands)
             passes = any(a for _, a in operands) and not inert
             results = [(made, passes and is_real(v.aval)) for v in eqn.outvars]

@@ -185,7 +185,7 @@ def _equation_facts(
     bodies = body_programs(equation, context)
     if not bodies and not any(f.active for f in operands):
         return [_named(equation, entry, out, operands) for out in equation.outputs]
-    if entry is not None and entry.kind is Kind.INERT:
+    if entry is not None and (entry.kind is Kind.INERT or entry.fixed(equation.params)):
         return [
             Facts(
                 cut=depends,

@@ -14,6 +14,7 @@ from jaxlrp import _compat, _targets
 from jaxlrp._operations import zero_beside
 from jaxlrp._reading.facts import is_real
 from jaxlrp._reading.steps import Reading
+from jaxlrp._rewriting.environment import as_arrays
 from jaxlrp._rewriting.evaluate import Run, evaluate
 
 
@@ -92,6 +93,7 @@ def backward(
         this = dataclasses.replace(this, staged=staged)
         with jax.named_scope("lrp"):  # a profile has it in both passes
             outs, out_shadows = evaluate(reading, this, inputs, shadows)
+        outs = as_arrays(outputs, outs)
         return [(outs[i], out_shadows[i]) for i in floats], outs
 
     # A shadow is an input of zeros: nothing is computed with it, and its cotangent is

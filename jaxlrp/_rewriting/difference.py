@@ -16,6 +16,7 @@ from jax import Array
 from jaxlrp import _targets
 from jaxlrp._reading.facts import is_real
 from jaxlrp._rewriting.backward import Traced
+from jaxlrp._rewriting.environment import as_arrays
 from jaxlrp._rewriting.quotients import evaluate
 
 
@@ -49,6 +50,7 @@ def difference(
         for i, x in zip(traced.attributed, xs, strict=True):
             inputs[i] = x
         outs, _ = evaluate(reading, inputs, beside, checkpoints)
+        outs = as_arrays(reading.program.outputs, outs)
         return [outs[i] for i in real], outs
 
     _, pull, outs = jax.vjp(forward, attributed, has_aux=True)

@@ -138,6 +138,14 @@ class Environment:
         return value in self.reading.shadowed
 
 
+def as_arrays(atoms: Sequence[Any], outs: Sequence[Any]) -> list[Any]:
+    """What a function returns; its program's constants may be numbers of Python's."""
+    return [
+        y if isinstance(y, Array) else jnp.asarray(y, v.aval.dtype)
+        for v, y in zip(atoms, outs, strict=True)
+    ]
+
+
 def bind(equation: Equation, read: Callable[[Any], Any]) -> list[Any]:
     bind = equation.bound()
     return bind(*map(read, equation.inputs))

@@ -9,7 +9,9 @@ from typing import Any
 from jax import Array
 
 from jaxlrp import rules
-from jaxlrp._program.program import Equation
+from jaxlrp._operations import finite, nonzero
+from jaxlrp._program.kinds import is_real
+from jaxlrp._program.program import Equation, Value
 from jaxlrp._reading.steps import Step
 from jaxlrp._rewriting.activations import Region, activation
 from jaxlrp._rewriting.affine import stabilised
@@ -18,6 +20,7 @@ from jaxlrp._rewriting.environment import (
     Run,
     run_equations,
 )
+from jaxlrp.primitives import Kind, lookup
 
 
 def batch_norm(step: Step, rule: Any, env: Environment, run: Run) -> Any:
@@ -31,12 +34,37 @@ def batch_norm(step: Step, rule: Any, env: Environment, run: Run) -> Any:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Normalisation:
-    """A whole normalisation, of its signal and of what its statistics are of."""
+    """A whole normalisation, of its signal and of what its statistics are of.
+
+    Attributes:
+      region: all of its equations, as a function of the normalised value.
+      path: the equations on its signal's path.
+      bounded: its factors are finite, also where it divides by zero.
+    """
 
     region: Region
     path: tuple[Equation, ...]
+    bounded: bool = False
 
     def __call__(self, x: Array, held: tuple[Array, Sequence[Any]]) -> Array:
         other, constants = held
-        statistics = self.region.all_values(other, constants)
-        return run_equations(self.path, {**statistics, self.region.root: x})[0]
+        values = self.region.all_values(other, constants)
+        for equation in self.path if self.bounded else ():
+            moving = {self.region.root, *(v for e in self.path for v in e.outputs)}
+            for i, v in enumerate(equation.inputs):
+                if isinstance(v, Value) and v not in moving:
+                    values[v] = bounded_operand(equation, i, values[v])
+        return run_equations(self.path, {**values, self.region.root: x})[0]
+
+
+def bounded_operand(equation: Equation, position: int, x: Any) -> Any:
+    """An operand that is held, so that nothing times the equation's slope is nothing.
+
+    `where(s == 0, 0, x / s)` gives the quotient nothing where `s = 0`.
+    """
+    entry = lookup(equation.primitive)
+    if entry is None or entry.kind is not Kind.ELEMENTWISE or not is_real(x):
+        return x
+    if entry.is_quotient and position == 1:
+        return nonzero(x)
+    return finite(x) if entry.is_product else x

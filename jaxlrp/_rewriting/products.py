@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from jaxlrp import rules
 from jaxlrp._operations import (
     denominator,
     divided,
-    hold,
+    hold_like,
     route,
     wide,
 )
@@ -26,7 +27,7 @@ from jaxlrp._rewriting.environment import (
     bind,
     detached,
 )
-from jaxlrp._rewriting.norms import Normalisation
+from jaxlrp._rewriting.norms import Normalisation, bounded_operand
 from jaxlrp._rewriting.plain import passed_shadows, plain
 from jaxlrp.primitives import lookup
 
@@ -35,7 +36,9 @@ def held(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     """A product or quotient whose divisor or statistic counts as a constant."""
     if step.path:
         region, x, constants = region_of(step, env)
-        y = hold(Normalisation(region, step.path), x, (x, constants))
+        whole = Normalisation(region, step.path)
+        like = dataclasses.replace(whole, bounded=True)
+        y = hold_like(whole, like, x, (x, constants))
         return [y], passed_shadows(step, rule, [y], env)
     if isinstance(rule, rules.Taylor) or not step.held:
         return plain(step, rules.Taylor(), env, run)
@@ -50,8 +53,15 @@ def held(step: Step, rule: Any, env: Environment, run: Run) -> Any:
             operands[i] = x
         return list(bind(*operands))
 
+    def bounded(xs: Sequence[Any], held: Sequence[Any]) -> Any:
+        where = order[split:]
+        pairs = zip(where, held, strict=True)
+        return f(xs, [bounded_operand(step.main, i, x) for i, x in pairs])
+
     values = [env.read(inputs[i]) for i in order]
-    results = hold(f, tuple(values[:split]), tuple(values[split:]))
+    # A gate is finite.
+    like = bounded if step.role in ("normaliser", "quotient") else f
+    results = hold_like(f, like, tuple(values[:split]), tuple(values[split:]))
     return results, passed_shadows(step, rule, results, env)
 
 

@@ -238,3 +238,12 @@ def test_the_number_next_to_a_value_is_the_value():
     x = jnp.array([1.0, -2.0, 3.0])
     found = jaxlrp.lrp(lambda x: 2.0 * lax.nextafter(x, 9.0 + 0 * x), target="all")(x)
     np.testing.assert_allclose(found, 2.0 * x, rtol=1e-6)
+
+
+def test_the_power_zero_is_a_constant():
+    x = draw(0)
+    f = lambda x: lax.integer_pow(x, 0) * jnp.tanh(x) + x  # noqa: E731
+    found = jaxlrp.lrp(f, target="all")(x)
+    np.testing.assert_allclose(found, jnp.tanh(x) + x, rtol=1e-6)
+    with pytest.warns(jaxlrp.errors.IndependentArgumentWarning):
+        assert not np.asarray(jaxlrp.lrp(lambda x: x**0, target="all")(x)).any()

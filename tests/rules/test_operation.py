@@ -629,3 +629,62 @@ def test_a_fraction_of_the_relevances_is_rounded_up_and_at_least_one():
         composite = on("dense", rules.TopK(rules.Epsilon(0.0), keep))
         found = jaxlrp.lrp(lambda x: x @ w, composite, target="all")(jnp.ones(1))
         np.testing.assert_allclose(found, [kept], rtol=1e-6)
+
+
+# ---- nothing times an infinite factor ------------------------------------------------
+
+
+def where_not_zero(divisor):
+    """`x / divisor(x)`, and zero where that is zero."""
+
+    def f(x):
+        s = divisor(x)
+        return jnp.where(s == 0, 0, x / s)
+
+    return f
+
+
+MASKED = {
+    "sum of sizes": where_not_zero(lambda x: jnp.abs(x).sum(-1, keepdims=True)),
+    "norm": where_not_zero(lambda x: jnp.linalg.norm(x, axis=-1, keepdims=True)),
+    "root": where_not_zero(lambda x: jnp.sqrt((x * x).sum(-1, keepdims=True))),
+    "factor": lambda x: jnp.where(
+        x == 0, 0, x * jax.lax.rsqrt((x * x).sum(-1, keepdims=True))
+    ),
+    "reciprocal": lambda x: jnp.where(
+        x == 0, 0, x * (1 / jnp.abs(x).sum(-1, keepdims=True))
+    ),
+    "range": lambda x: jnp.where(
+        x.max(-1, keepdims=True) == x.min(-1, keepdims=True),
+        0,
+        (x - x.min(-1, keepdims=True))
+        / (x.max(-1, keepdims=True) - x.min(-1, keepdims=True)),
+    ),
+    "deviation": lambda x: jnp.nan_to_num(
+        (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
+    ),
+    "elementwise": lambda x: jnp.where(x == 0, 0, jnp.sin(x) / x),
+    "another element": where_not_zero(lambda x: x[:, ::-1]),
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize(
+    "composite",
+    [
+        None,
+        composites.AttnLRP(),
+        composites.CPLRP(),
+        composites.EpsilonPlus(),
+        composites.Uniform(rules.Flat()),
+        composites.AttnLRP().on("normaliser", rules.Detach(mean=True)),
+    ],
+)
+def test_a_divisor_that_is_zero_and_masked_makes_no_nan(name, composite):
+    rows = jnp.array([[1.0, -2.0, 0.5], [0.0, 0.0, 0.0]])
+    f = MASKED[name]
+    explain = jaxlrp.lrp(f, composite, target="all")
+    found = explain(rows)
+    assert np.isfinite(found).all()
+    # A row that is masked changes nothing for the other one.
+    np.testing.assert_allclose(found[0], explain(rows[:1])[0], rtol=1e-5, atol=1e-6)
