@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxlrp._program.program import Equation
+from jaxlrp._reading import traps
 from jaxlrp._reading.amplifies import in_recurrences, in_words, reason
 from jaxlrp._reading.facts import is_real
 from jaxlrp._reading.steps import Reading, Step
@@ -88,10 +89,13 @@ class Plan:
     Attributes:
       composite: the composite's name.
       rows: the steps that relevance passes, in the program's order.
+      traps: what is hardly meant, in words: statistics of a batch and dropout, as in
+        training, and an output that is a probability.
     """
 
     composite: str
     rows: tuple[Row, ...]
+    traps: tuple[str, ...] = ()
 
     @property
     def coverage(self) -> float:
@@ -137,12 +141,16 @@ class Plan:
         return "\n".join([title, lines[0], rule, *lines[1:], *self._notes()])
 
     def _notes(self) -> list[str]:
-        """What may amplify, one line for each reason."""
+        """What may amplify, one line for each reason, and what is hardly meant."""
         places: dict[str, list[str]] = {}
         for row in self.amplifying:
             places.setdefault(row.amplifies, []).append(row.line)
         notes = [f"  {note}" for note in in_words(places)]
-        return ["may amplify relevance:", *notes] if notes else []
+        known = [f"  {note}" for note in self.traps]
+        return [
+            *(["may amplify relevance:", *notes] if notes else []),
+            *(["hardly meant:", *known] if known else []),
+        ]
 
 
 def plan(
@@ -178,7 +186,9 @@ def plan(
         traced = trace(
             f, args, kwargs, rules, argnums, has_aux, strict=False, by_scope=True
         )
-        return Plan(rules.name, tuple(rows(traced.reading, rules, 0)))
+        found = traps.found(traced.reading, traced.attributed, traced.n_out)
+        known = tuple(f"{kind}: {message}" for kind, message in found)
+        return Plan(rules.name, tuple(rows(traced.reading, rules, 0)), known)
 
     return of
 

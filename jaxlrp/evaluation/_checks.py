@@ -70,9 +70,8 @@ def class_(name: str, given: Any, scalar: bool = True) -> None:
     """A class, an integer that may be traced, or an array of them."""
     is_integer = isinstance(given, int | np.integer) and not isinstance(given, bool)
     if not is_integer:
-        dtype = getattr(given, "dtype", None)
         is_array = isinstance(given, np.ndarray | Array)
-        is_integer = is_array and jnp.issubdtype(dtype, jnp.integer)
+        is_integer = is_array and jnp.issubdtype(given.dtype, jnp.integer)
     if not is_integer:
         raise TypeError(f"{name}: got {given!r}, expected a class, an int")
     if scalar and np.ndim(given):
