@@ -26,7 +26,7 @@ FLOORS = {
         *("_lrp", "_each", "_beside", "_parameters", "_prepare", "_plan", "_audit"),
         *("_check", "concepts", "similarity", "deep_taylor"),
     ),
-    "beginning": ("_trace",),
+    "beginning": ("_trace", "_traps"),
     "rewriting": ("_rewriting", "_bounds"),
     "reading": ("_reading",),
     "program": ("_program",),

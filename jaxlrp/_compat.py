@@ -91,6 +91,11 @@ def reduced_axes(params: Mapping[str, Any]) -> tuple[int, ...] | None:
     return params.get("axes")
 
 
+def window_sizes(params: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The size of a reduction's windows along each axis; None of other equations."""
+    return params.get("window_dimensions")
+
+
 def with_zeros_outside(params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a `gather` that finds zeros where indices are out of bounds."""
     return {**params, "fill_value": 0} if "fill_value" in params else dict(params)

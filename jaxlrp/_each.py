@@ -12,6 +12,7 @@ from jaxlrp import _targets
 from jaxlrp._rewriting.backward import backward, seed
 from jaxlrp._rewriting.environment import Run
 from jaxlrp._trace import ArgNums, checked, policy, positive, trace, wraps
+from jaxlrp._traps import Warned, warn_of_program
 from jaxlrp.composites import Composite
 
 
@@ -66,10 +67,13 @@ def lrp_each(
     checkpoints = positive("checkpoints", checkpoints)
     run = Run(rules, checkpoints=checkpoints, remat=policy(remat))
 
+    warned: Warned = set()
+
     @wraps(f)
     def explained(*args: Any, **kwargs: Any) -> Any:
         plain = _targets.is_plain(target)
         traced = trace(f, args, kwargs, rules, argnums, has_aux, plain)
+        warn_of_program(traced, target, warned)
         once = backward(traced, run)
         count = _rows(once.outs)
         multipliers, given = seed(target, traced.out_tree, once.outs)

@@ -20,6 +20,7 @@ from jaxlrp._rewriting.difference import difference
 from jaxlrp._rewriting.evaluate import Run
 from jaxlrp._sizes import warn_large
 from jaxlrp._trace import ArgNums, checked, policy, positive, trace, wraps
+from jaxlrp._traps import Warned, warn_of_program, warn_of_rows
 from jaxlrp.composites import Composite, Proportional
 
 
@@ -98,7 +99,7 @@ def _explainer(
     if baseline is not None:
         _check_alone(composite, patterns, masks, remat)
         return _of_difference(f, baseline, argnums, target, has_aux, checkpoints)
-    warned: list[bool] = []
+    warned: Warned = set()
 
     def explain(args: tuple, kwargs: dict) -> Any:
         traced = trace(
@@ -114,8 +115,10 @@ def _explainer(
         once, captured = backward_at(traced, run, ask(traced, patterns, masks))
         seeds = seed(target, traced.out_tree, once.outs)
         leaves, collected = once.relevance(*seeds)
-        if not warned and warn_large(leaves, once.outs, *seeds, rules):
-            warned.append(True)  # once is enough
+        warn_of_program(traced, target, warned)
+        warn_of_rows(traced, target, once.outs, leaves, warned)
+        if "size" not in warned and warn_large(leaves, once.outs, *seeds, rules):
+            warned.add("size")
         out = jax.tree.unflatten(traced.out_tree, once.outs)
         value = (out, traced.restore_aux(once.aux)) if has_aux else out
         relevance = traced.restore(leaves)
@@ -229,8 +232,11 @@ def lrp(
       argnums: the positional argument to attribute, or several; the last by default.
       target: the output that is explained. `"max"`: the highest along the last axis,
         for each example; `"all"`: the whole output; an int, or an integer array with
-        one class for each example; one of `jaxlrp.targets`; or a callable
-        `out -> R_out`. The seed is the output's own value at the target.
+        one class for each example; a tuple of ints, or of such arrays, a place along
+        the last axes, as `(8, 8, 1)` for class 1 of a pixel, or a list with such a
+        tuple for each example; one of `jaxlrp.targets`; or a callable `out -> R_out`.
+        For an output of several arrays, these in its structure, None where nothing is
+        explained. The seed is the output's own value at the target.
       has_aux: `f` returns `(output, auxiliary data)`.
       baseline: a point at which the network says nothing, such as the mean image: what
         is explained is then the difference to it. A number, an array that broadcasts to
@@ -265,6 +271,14 @@ def lrp(
       `(relevance, aux)`.
 
     Warns:
+      TrainingWarning: once, for batch normalisation whose running statistics are
+        updated, and for random masks, as of dropout.
+      TargetWarning: once, for a softmax or sigmoid behind the last layer, and where
+        "max" chooses among the examples, since the output has no axis of classes.
+      ArgumentWarning: where the last argument is attributed, and a later parameter of
+        `f` is given by keyword.
+      BoundsWarning: where an input lies outside of the box of a z-box rule. Under `jit`
+        there is nothing to compare, and nobody warns.
       RelevanceWarning: once, where `sum(|R|)` is more than a hundred times the
         explained score. Not under `jit` and `vmap`, where `jaxlrp.amplification`
         measures it; `jaxlrp.check` says where it grows. Not with a baseline.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxlrp._program.program import Equation
+from jaxlrp._reading import traps
 from jaxlrp._reading.amplifies import in_recurrences, in_words, reason
 from jaxlrp._reading.facts import is_real
 from jaxlrp._reading.steps import Reading, Step
@@ -90,10 +91,13 @@ class Plan:
     Attributes:
       composite: the composite's name.
       rows: the steps that relevance passes, in the program's order.
+      traps: what is hardly meant, in words: statistics of a batch and dropout, as in
+        training, and an output that is a probability.
     """
 
     composite: str
     rows: tuple[Row, ...]
+    traps: tuple[str, ...] = ()
 
     @property
     def coverage(self) -> float:
@@ -139,7 +143,7 @@ class Plan:
         return "\n".join([title, lines[0], rule, *lines[1:], *self._notes()])
 
     def _notes(self) -> list[str]:
-        """What may amplify, one line for each reason."""
+        """What may amplify, one line for each reason, and what is hardly meant."""
         places: dict[str, list[str]] = {}
         for row in self.amplifying:
             places.setdefault(row.amplifies, []).append(row.line)
@@ -148,7 +152,9 @@ class Plan:
         lines = dict.fromkeys(row.line for row in self.rows if row.unread)
         head = "exponentials divided by something made of them, not read as softmax:"
         unread = [head, *(f"  at {line}" for line in lines)] if lines else []
-        return [*amplifying, *unread]
+        traps = [f"  {note}" for note in self.traps]
+        unlikely = ["hardly meant:", *traps] if traps else []
+        return [*amplifying, *unread, *unlikely]
 
 
 def plan(
@@ -184,7 +190,9 @@ def plan(
         traced = trace(
             f, args, kwargs, rules, argnums, has_aux, strict=False, by_scope=True
         )
-        return Plan(rules.name, tuple(rows(traced.reading, rules, 0)))
+        found = traps.found(traced.reading, traced.attributed, traced.n_out)
+        known = tuple(f"{kind}: {message}" for kind, message in found)
+        return Plan(rules.name, tuple(rows(traced.reading, rules, 0)), known)
 
     return of
 

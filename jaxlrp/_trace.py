@@ -22,7 +22,11 @@ from jaxlrp._rewriting.backward import Traced
 from jaxlrp._rewriting.difference import leaf_name
 from jaxlrp._warn import warn
 from jaxlrp.composites import Composite, Default
-from jaxlrp.errors import IndependentArgumentWarning, UnreadSoftmaxWarning
+from jaxlrp.errors import (
+    ArgumentWarning,
+    IndependentArgumentWarning,
+    UnreadSoftmaxWarning,
+)
 from jaxlrp.rules import Rule
 
 ArgNums = int | Sequence[int]
@@ -80,6 +84,7 @@ def trace(
     if not callable(f):
         raise TypeError(f"f: got {f!r}, expected a function")
     positions = as_positions(argnums, len(args))
+    warn_of_keywords(f, args, kwargs, argnums)
     leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
     traced: list[int] = []
     attributed: list[int] = []
@@ -141,6 +146,7 @@ def trace(
         restore_aux,
         n_out,
         restore,
+        jaxpr,
     )
 
 
@@ -178,6 +184,11 @@ def as_positions(
 ) -> tuple[int, ...]:
     """`argnums` as nonnegative positions."""
     positions = []
+    if not count and name == "argnums":
+        raise ValueError(
+            f"{name}: got {argnums!r}, but f was called with 0 positional arguments: "
+            f"pass the attributed argument by position"
+        )
     for number in numbers(argnums, name):
         if not -count <= number < count:
             raise ValueError(
@@ -188,6 +199,42 @@ def as_positions(
     if len(set(positions)) != len(positions):
         raise ValueError(f"{name}: got {argnums!r}, which names an argument twice")
     return tuple(positions)
+
+
+def warn_of_keywords(
+    f: Callable[..., Any], args: tuple, kwargs: dict, argnums: ArgNums
+) -> None:
+    """Warns where the last argument is attributed and a later one is a keyword.
+
+    What may only be a keyword is none of these, nor is what holds no array of numbers,
+    as a flag or a mask of booleans.
+    """
+    if not kwargs or -1 not in numbers(argnums):
+        return
+    try:
+        given = inspect.signature(f).bind(*args, **kwargs)
+    except (TypeError, ValueError):
+        return
+    kinds = {n: p.kind for n, p in given.signature.parameters.items()}
+    later = [
+        name
+        for name, value in given.arguments.items()
+        if name in kwargs
+        and kinds[name] is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        and any(map(_has_numbers, jax.tree.leaves(value)))
+    ]
+    if later:
+        warn(
+            f"argument {len(args) - 1} is attributed, the last by position, and "
+            f"{', '.join(map(repr, later))}, which comes later, is given by keyword: "
+            f"keywords are not attributed. Give by position what is explained, or "
+            f"say argnums={len(args) - 1}",
+            ArgumentWarning,
+        )
+
+
+def _has_numbers(leaf: Any) -> bool:
+    return is_array(leaf) and not jnp.issubdtype(leaf.dtype, np.bool_)
 
 
 def numbers(argnums: ArgNums, name: str = "argnums") -> tuple[int, ...]:

@@ -23,7 +23,8 @@ from jax import Array, lax
 from jaxlrp import _compat, _targets
 from jaxlrp._arguments import axis as axis_number
 from jaxlrp._arguments import function, text
-from jaxlrp._reading.sites import Site, find_sites, select
+from jaxlrp._reading.sites import MAP, Site, find_sites, select
+from jaxlrp._reading.traps import batch_of
 from jaxlrp._rewriting.backward import Traced, seed
 from jaxlrp._rewriting.capture import Question, backward_at
 from jaxlrp._rewriting.environment import Run
@@ -112,7 +113,9 @@ def channel_relevance(
       axis: the axis of the captured relevance that holds the channels. Channels of a
         convolution, heads and tokens of an attention map are alike in this. A value in
         a loop has a leading axis for the loop.
-      examples: the axis that holds the examples, or None where there is only one.
+      examples: the axis that holds the examples, or None where there is only one. Of
+        an attention map of NNX and `jax.nn` that is axis 1, and 2 that of the heads:
+        an axis of size one comes first.
       reduce: `"sum"`, `"max"` or `"mean"` over all other axes.
       argnums: as for `jaxlrp.lrp`.
       target: as for `jaxlrp.lrp`.
@@ -122,7 +125,8 @@ def channel_relevance(
       (channels,) where `examples` is None.
 
     Raises:
-      ValueError: if `site` does not name one value, or it has no such axis.
+      ValueError: if `site` does not name one value, or it has no such axis, or that of
+        the examples has size one where there are others, or where it cannot be told.
 
     Examples:
       >>> import jax.numpy as jnp, jaxlrp
@@ -146,6 +150,7 @@ def channel_relevance(
         asked = start(args, kwargs)
         at = asked.site(site, "site")
         channels = _channels(at, axis, examples, "axis")
+        _check_examples(asked.traced, at, channels[1])
         _, captured = asked.relevance((at,), {})
         return _by_channel(captured[at.name], *channels, REDUCTIONS[reduce])
 
@@ -286,6 +291,7 @@ def attribution_graph(
         top, bottom = asked.site(upper, "upper"), asked.site(lower, "lower")
         along, _ = _channels(top, upper_axis, None, "upper_axis")
         axes = _channels(bottom, lower_axis, examples, "lower_axis")
+        _check_examples(asked.traced, bottom, axes[1])
         size = top.shape[along]
 
         def one(channel: Array) -> Array:
@@ -470,6 +476,30 @@ def _channels(
             f"{site.name!r}, of shape {site.shape}; expected another, or None"
         )
     return along, each
+
+
+def _check_examples(traced: Traced, site: Site, examples: int | None) -> None:
+    """Raises where an axis is not that of the examples, or that cannot be told.
+
+    Some attention functions make maps with an axis of size one, or of groups, in front
+    of the batch; a relevance that is summed over the batch would look right.
+    """
+    if examples is None:
+        return
+    size = site.shape[examples]
+    count = batch_of(traced.reading, traced.attributed, traced.n_out)
+    is_map = MAP in site.known_as
+    if size == count or (not is_map and (size != 1 or count is None)):
+        return
+    if count is None and size != 1:
+        return
+    known = "one example" if count is None else f"the {count} examples"
+    raise ValueError(
+        f"examples: got axis {examples} of {site.name!r}, which has the shape "
+        f"{site.shape}; expected the axis of {known}: an axis in front of it may be "
+        f"that of an attention function, as in NNX and jax.nn. Name the axis, or with "
+        f"a single example None"
+    )
 
 
 def _indices(channels: Any, size: int, argument: str) -> Array:

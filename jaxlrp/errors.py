@@ -26,6 +26,24 @@ class UnreadSoftmaxWarning(UserWarning):
     """
 
 
+class ArgumentWarning(UserWarning):
+    """An argument that comes later is given by keyword: another one is attributed."""
+
+
+class TargetWarning(UserWarning):
+    """What is explained is hardly what was meant: examples for classes, probabilities.
+
+    `jaxlrp.check` says so of any target.
+    """
+
+
+class TrainingWarning(UserWarning):
+    """The function is that of training: statistics of the batch, or dropout.
+
+    `jaxlrp.plan` and `jaxlrp.check` say so as well.
+    """
+
+
 class BoundsWarning(UserWarning):
     """The bounds of a z-box rule do not contain the data."""
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 import jaxlrp
@@ -63,7 +64,7 @@ def test_sites_are_the_names_that_can_be_captured():
         "net/h": (3, 2, 4),
         "net": (2, 4),
     }
-    _, captured = jaxlrp.lrp(f, has_aux=True, capture="*")(
+    _, captured = jaxlrp.lrp(f, has_aux=True, capture="*", target="all")(
         jnp.ones((3, 4, 4)), jnp.ones((2, 4))
     )[0]
     for name, relevance in captured.items():
@@ -106,6 +107,71 @@ def test_heads_and_tokens_are_channels_of_attention_maps():
     assert_close(heads, attend(x).sum((2, 3)) / 2)
     assert tokens.shape == (2, 4)
     assert_close(tokens.sum(-1), heads.sum(-1))
+
+
+def nnx_attention():
+    attention = nnx.MultiHeadAttention(
+        num_heads=2, in_features=8, decode=False, rngs=nnx.Rngs(0)
+    )
+    graph, state = nnx.split(attention)
+    return lambda x: nnx.merge(graph, state)(x).sum(1)
+
+
+def jax_attention(x):
+    heads = x.reshape(*x.shape[:2], 2, -1)
+    return jax.nn.dot_product_attention(heads, heads, heads).sum((1, 3))
+
+
+@pytest.mark.parametrize("attend", [nnx_attention(), jax_attention], ids=["nnx", "jax"])
+def test_an_axis_in_front_of_the_examples_is_not_taken_for_them(attend):
+    x = normal(3, 4, 8)
+    ask = functools.partial(
+        concepts.channel_relevance, attend, site="attention_map", target="all"
+    )
+    for axis in (1, 2, -1):
+        with pytest.raises(
+            ValueError, match=r"examples: got axis 0 of 'attention_map'"
+        ):
+            ask(axis=axis)(x)
+    with pytest.raises(ValueError, match="expected the axis of the 3 examples"):
+        ask(axis=1, examples=2)(x)
+    _, captured = jaxlrp.lrp(attend, target="all", capture="attention_map")(x)
+    heads = ask(axis=2, examples=1)(x)
+    assert_close(heads, captured["attention_map"].sum((0, 3, 4)))
+    # One example is the sum of all.
+    assert_close(ask(axis=2, examples=0)(x[:1])[0], heads[0])
+    assert_close(ask(axis=2, examples=None)(x[:1]), heads[0])
+
+
+def test_examples_that_cannot_be_told_are_refused():
+    attend = nnx_attention()
+    one = lambda x: attend(x[None])[0]  # noqa: E731
+    x = normal(4, 8)
+    ask = functools.partial(concepts.channel_relevance, one, site="attention_map")
+    with pytest.raises(ValueError, match="expected the axis of one example.*None"):
+        ask(axis=2)(x)
+    assert ask(axis=2, examples=None)(x).shape == (2,)
+    whole = lambda x: attend(x).sum()  # noqa: E731 - no axis of examples is left
+    ask = functools.partial(concepts.channel_relevance, whole, site="attention_map")
+    with pytest.raises(ValueError, match="examples: got axis 0"):
+        ask(axis=2)(normal(3, 4, 8))
+    assert ask(axis=2, examples=1)(normal(3, 4, 8)).shape == (3, 2)
+
+
+def test_any_value_with_an_axis_in_front_of_the_examples_is_refused():
+    def f(x):
+        return checkpoint_name(x[None] * 2.0, "h")[0] @ jnp.ones((4, 2))
+
+    x = normal(3, 4)
+    with pytest.raises(ValueError, match="examples: got axis 0 of 'h'"):
+        concepts.channel_relevance(f, site="h")(x)
+    assert concepts.channel_relevance(f, site="h", examples=1)(x).shape == (3, 4)
+    alone = lambda x: f(x[None])[0]  # noqa: E731 - an example and its axis
+    found = concepts.channel_relevance(alone, site="h", examples=0)(x[0])
+    assert found.shape == (1, 4)
+    graph = concepts.attribution_graph(f, upper="h", lower="h")
+    with pytest.raises(ValueError, match="examples: got axis 0 of 'h'"):
+        graph(x)
 
 
 def test_iterations_of_a_loop_are_channels():

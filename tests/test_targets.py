@@ -222,3 +222,163 @@ def test_only_a_class_is_set_against_others(own):
 def test_one_class_has_no_others():
     with pytest.raises(ValueError, match="expected at least two classes"):
         jaxlrp.lrp(lambda x: x[:, :1], target=jaxlrp.targets.LogOdds("max"))(X)
+
+
+# ---- places, and targets in the structure of the output ------------------------------
+
+PLACES = jnp.asarray(np.random.default_rng(3).normal(size=(4, 24)), jnp.float32)
+
+
+def picture(x):
+    """A class for each place: (examples, height, width, classes)."""
+    return (x @ PLACES).reshape(-1, 2, 4, 3)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+@pytest.mark.parametrize("look", [jaxlrp.lrp, jaxlrp.attribution.gradient])
+@pytest.mark.parametrize("target", [(1, 3, 2), (-1, -1, -1), (0, np.int64(2), 1)])
+def test_a_tuple_is_a_place_along_the_last_axes(wrap, look, target):
+    def hot(out):
+        chosen = jnp.zeros_like(out).at[(slice(None), *target)].set(1)
+        return chosen if look is not jaxlrp.lrp else chosen * out
+
+    found = wrap(look(picture, target=target))(X)
+    np.testing.assert_allclose(found, look(picture, target=hot)(X), rtol=1e-5)
+
+
+def test_a_tuple_of_one_is_a_class():
+    f = lambda x: x @ W  # noqa: E731
+    found = jaxlrp.lrp(f, target=(1,))(X)
+    np.testing.assert_array_equal(found, jaxlrp.lrp(f, target=1)(X))
+
+
+def test_a_tuple_of_all_axes_is_one_number():
+    found = jaxlrp.lrp(picture, LRP0, target=(2, 1, 3, 0))(X)
+    np.testing.assert_allclose(found[2], X[2] * PLACES[:, 21], rtol=1e-5)
+    assert not np.asarray(found[np.array([0, 1, 3, 4])]).any()
+
+
+def test_each_example_may_have_its_place():
+    places = [(0, 1, 2), (1, 0, 0), (1, 3, 1), (0, 0, 0), (-1, -1, -1)]
+    along = tuple(np.array(axis) for axis in zip(*places, strict=True))
+    found = jaxlrp.lrp(picture, LRP0, target=places)(X)
+    for given in (along, tuple(map(jnp.asarray, along))):
+        again = jax.jit(lambda t: jaxlrp.lrp(picture, LRP0, target=t)(X))(given)
+        np.testing.assert_allclose(again, found, rtol=1e-6)
+    for i, place in enumerate(places):
+        one = jaxlrp.lrp(picture, LRP0, target=place)(X)
+        np.testing.assert_allclose(found[i], one[i], rtol=1e-6)
+
+
+WRONG_PLACES = [
+    ((2, 0, 0), ValueError, r"places along axis 1 in \[-2, 2\)"),
+    ((0, 0, 3), ValueError, r"classes in \[-3, 3\)"),
+    ((0,) * 5, ValueError, "5 places, for an output of shape"),
+    (([0, 1], 0, 0), TypeError, "target"),
+    ((0.5, 0, 0), TypeError, "target"),
+    ((True, 0, 0), TypeError, "target"),
+    ((), TypeError, r"target: got \(\), expected"),
+    (("max", 0), TypeError, "expected ints"),
+    ([(0, 0), (0, 0, 0)], TypeError, "tuples of as many ints"),
+    ([(0, 0, 0)], ValueError, r"array of shape \(1,\), expected"),
+    ((np.arange(3), 0, 0), ValueError, r"array of shape \(3,\), expected"),
+]
+
+
+@pytest.mark.parametrize(("target", "error", "message"), WRONG_PLACES, ids=str)
+def test_places_that_there_are_not(target, error, message):
+    with pytest.raises(error, match=message):
+        jaxlrp.lrp(picture, target=target)(X)
+
+
+def tree(x):
+    return {"class": x @ W, "box": (jnp.tanh(x), 2.0 * x)}
+
+
+TREES = {
+    "one leaf": (
+        {"class": 1, "box": None},
+        lambda out: {
+            "class": out["class"] * jnp.eye(3)[1],
+            "box": tuple(map(jnp.zeros_like, out["box"])),
+        },
+    ),
+    "several": (
+        {"class": "max", "box": ("all", (2,))},
+        lambda out: {
+            "class": out["class"] * jax.nn.one_hot(out["class"].argmax(-1), 3),
+            "box": (out["box"][0], out["box"][1] * jnp.eye(4)[2]),
+        },
+    ),
+    "a callable": (
+        {"class": jaxlrp.targets.Contrastive(0), "box": (lambda y: y**2, None)},
+        lambda out: {
+            "class": out["class"] * jnp.array([1.0, -0.5, -0.5]),
+            "box": (out["box"][0] ** 2, jnp.zeros_like(out["box"][1])),
+        },
+    ),
+    "a target for a part": (
+        {"class": None, "box": "all"},
+        lambda out: {"class": jnp.zeros_like(out["class"]), "box": out["box"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+@pytest.mark.parametrize("name", TREES)
+def test_a_target_in_the_structure_of_the_output(wrap, name):
+    target, seed = TREES[name]
+    expected = jaxlrp.lrp(tree, LRP0, target=seed)(X)
+    found = wrap(jaxlrp.lrp(tree, LRP0, target=target))(X)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_every_method_takes_such_a_target(name):
+    target, seed = TREES[name]
+    audit = jaxlrp.audit(tree, LRP0, target=target)(X)
+    wanted = sum(float(r.sum()) for r in jax.tree.leaves(seed(tree(X))))
+    assert audit.total_out == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+    out = lambda x: tree(x)  # noqa: E731
+    for method in (
+        jaxlrp.attribution.gradient,
+        jaxlrp.attribution.integrated_gradients,
+        jaxlrp.attribution.guided_backprop,
+        lambda f, target: jaxlrp.lrp(f, baseline=0.0, target=target),
+        lambda f, target: jaxlrp.lrp_each(f, target=target),
+        lambda f, target: jaxlrp.check(f, target=target),
+    ):
+        assert method(out, target=target)(X) is not None
+
+
+def test_lists_named_tuples_and_one_leaf_are_structures():
+    lists = lambda x: [x @ W, x]  # noqa: E731
+    found = jaxlrp.lrp(lists, LRP0, target=(1, None))(X)
+    np.testing.assert_allclose(found, X * W[:, 1], rtol=1e-5)
+    one = lambda x: {"y": x @ W}  # noqa: E731
+    for target in (1, (1,), {"y": 1}, {"y": (1,)}):
+        found = jaxlrp.lrp(one, LRP0, target=target)(X)
+        np.testing.assert_allclose(found, X * W[:, 1], rtol=1e-5)
+
+
+WRONG_TREES = [
+    ({"class": 1}, ValueError, "target: got the structure .*expected that of the out"),
+    ({"class": 1, "box": (0,)}, ValueError, "target: got the structure"),
+    ({"class": "logit", "box": None}, ValueError, r"target\['class'\]: got 'logit'"),
+    ({"class": 1.0, "box": None}, TypeError, r"target\['class'\]: got 1.0, expected"),
+    ({"class": None, "box": None}, TypeError, "target: got"),
+    ({"class": 7, "box": None}, ValueError, r"target: got 7, expected classes"),
+    ((0, 0, 0), ValueError, "target: got the structure"),
+    ({}, TypeError, "target: got {}, expected"),
+]
+
+
+@pytest.mark.parametrize(("target", "error", "message"), WRONG_TREES, ids=str)
+def test_targets_of_another_structure(target, error, message):
+    with pytest.raises(error, match=message):
+        jaxlrp.lrp(tree, target=target)(X)
+
+
+def test_a_target_for_an_array_has_no_names():
+    with pytest.raises(ValueError, match="target: got the structure"):
+        jaxlrp.lrp(lambda x: x @ W, target={"y": 1})(X)

@@ -112,6 +112,7 @@ def flatten(
     keep: bool = True,
     apart: bool = True,
     opened: Sequence[Primitive] | None = None,
+    live: bool = True,
 ) -> Program:
     """The program of a jaxpr, its calls inlined and dead equations dropped.
 
@@ -121,14 +122,15 @@ def flatten(
       keep: keep large calls that are repeated; else all are inlined.
       apart: equal equations of different scopes are not one.
       opened: the calls that are inlined; None: all that can be read.
+      live: drop what neither an output nor an effect depends on.
     """
     kept = _repeated(jaxpr) if keep else set()
     open_, consts = _compat.open_jaxpr(jaxpr)
     inputs = tuple(Value(v.aval) for v in open_.invars)
     sheet = _Sheet(kept, [], [], {}, apart, opened)
     outputs = _write_out(open_, consts, inputs, scope, None, sheet)
-    live = _live(sheet.equations, outputs)
-    return Program(inputs, tuple(sheet.constants), live, tuple(outputs), scope)
+    kept_on = _live(sheet.equations, outputs) if live else tuple(sheet.equations)
+    return Program(inputs, tuple(sheet.constants), kept_on, tuple(outputs), scope)
 
 
 @dataclasses.dataclass(frozen=True)

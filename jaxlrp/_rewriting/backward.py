@@ -31,6 +31,7 @@ class Traced:
       restore_aux: puts the auxiliary arrays back among what is not an array.
       n_out: how many leaves are output; the rest is auxiliary.
       restore: puts the relevances of the attributed leaves into their arguments' form.
+      jaxpr: the function as JAX traced it, with what nobody reads.
     """
 
     reading: Reading
@@ -41,6 +42,7 @@ class Traced:
     restore_aux: Callable[[list[Any]], Any]
     n_out: int
     restore: Callable[[list[Array]], Any]
+    jaxpr: Any = None
 
 
 @dataclasses.dataclass(frozen=True)

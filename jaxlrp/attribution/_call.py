@@ -103,6 +103,7 @@ def bind(
 ) -> Call:
     """Binds the arguments; checks `argnums` and the leaves that it names."""
     positions = _trace.as_positions(argnums, len(args))
+    _trace.warn_of_keywords(f, args, kwargs, argnums)
     leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
     chosen, names = [], []
     for i, (path, leaf) in enumerate(leaves):

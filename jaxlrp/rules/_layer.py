@@ -600,7 +600,8 @@ class ZBox(Stabilised):
 
     `low` and `high` are scalars or arrays that broadcast to the input. The bias plays
     no part. Conserves but for epsilon. Where inputs lie outside the box, shares can be
-    negative or large: a call with concrete arrays warns of that.
+    negative or large: a call with concrete arrays warns of that. Under `jit` values
+    are not known, and nothing is said: call once without.
     Source: Montavon et al. 2017 (deep Taylor, z-B).
     """
 
