@@ -10,6 +10,7 @@ from jax.extend.core import Literal
 
 from jaxlrp import _compat
 from jaxlrp._lrp import value_and_lrp
+from jaxlrp._operations import own_settings
 from jaxlrp._program.program import flatten
 from jaxlrp._trace import ArgNums, arrays_of, as_array, is_array, refilled, wraps
 from jaxlrp.attribution import _call
@@ -103,6 +104,7 @@ def _written_once(jaxpr: Any) -> Callable[[list[Any]], list[Any]]:
     """
     program = flatten(jaxpr, keep=False, apart=False)
 
+    @own_settings()
     def run(inputs: list[Any]) -> list[Any]:
         values = dict(zip(program.inputs, inputs, strict=True))
         values |= dict(program.constants)

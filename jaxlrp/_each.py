@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxlrp import _targets
+from jaxlrp._operations import own_settings
 from jaxlrp._rewriting.backward import backward, seed
 from jaxlrp._rewriting.environment import Run
 from jaxlrp._trace import ArgNums, checked, policy, positive, trace, wraps
@@ -87,7 +88,8 @@ def lrp_each(
             leaves, _ = once.relevance(list(map(only, multipliers)), there)
             return traced.restore(leaves)
 
-        relevances = lax.map(row, jnp.arange(count), batch_size=chunk)
+        with own_settings():
+            relevances = lax.map(row, jnp.arange(count), batch_size=chunk)
         return (relevances, traced.restore_aux(once.aux)) if has_aux else relevances
 
     return explained

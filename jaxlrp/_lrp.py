@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlrp import _targets
+from jaxlrp._operations import own_settings
 from jaxlrp._rewriting.backward import backward, seed
 from jaxlrp._rewriting.capture import ask, backward_at
 from jaxlrp._rewriting.difference import difference
@@ -385,6 +386,7 @@ def relprop(
     once = backward(traced, run)
     out = jax.tree.unflatten(traced.out_tree, once.outs)
 
+    @own_settings()
     def pull(relevance_out: Any) -> Any:
         plain = jax.tree.leaves(_targets.check_like(relevance_out, out, "R_out"))
         nothing = [jnp.zeros_like(y) for y in once.outs]

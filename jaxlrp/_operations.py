@@ -23,9 +23,10 @@ are computed in the reverse pass, from values that the network keeps anyway.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -34,6 +35,20 @@ from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
 from jaxlrp import _compat
+
+
+@contextlib.contextmanager
+def own_settings() -> Iterator[None]:
+    """JAX's defaults for what is computed here, which mixes dtypes and scalars.
+
+    A user's stricter settings are for the user's own code, traced before.
+    """
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        jax.transfer_guard("allow"),
+    ):
+        yield
 
 
 def stabilise(z: Array, epsilon: Any, form: str = "sign") -> Array:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxpr_as_fun
 
 import jaxlrp
 from jaxlrp import composites, rules
@@ -428,3 +429,30 @@ def test_layer_is_the_one_of_the_peer(name):
         value = np.asarray(apply(params, x))
     expected = golden.arrays("layers")[f"{name}.y"]
     np.testing.assert_allclose(value, expected, rtol=0, atol=1e-12)
+
+
+STRICTER = {
+    "dtypes": lambda: jax.numpy_dtype_promotion("strict"),
+    "ranks": lambda: jax.numpy_rank_promotion("raise"),
+    "transfers": lambda: jax.transfer_guard("disallow"),
+}
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "bert"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("setting", STRICTER)
+def test_relevance_needs_none_of_what_stricter_settings_refuse(setting, dtype, name):
+    """A network that is traced before: what it does itself is not the matter."""
+    apply, params, x = NETWORKS[name](dtype=jnp.dtype(dtype))
+    params, x = jax.device_put((params, x))
+    program = jax.make_jaxpr(apply)(params, x)
+
+    def traced(params, x):
+        return jaxpr_as_fun(program)(*jax.tree.leaves((params, x)))[0]
+
+    explain = jaxlrp.lrp(traced, composites.DynamicLRP() if name == "mlp" else None)
+    # Transfers are those of a call that is not compiled.
+    explain = explain if setting == "transfers" else jax.jit(explain)
+    with STRICTER[setting]():
+        found = explain(params, x)
+    assert all(np.isfinite(r).all() for r in jax.tree.leaves(found))

@@ -381,3 +381,21 @@ def test_constants_in_the_output_are_arrays(name):
             f, baseline=0.0, target=lambda out: (jnp.ones(()), out[1] * 0)
         )(x)
         np.testing.assert_allclose(found, x * x, rtol=1e-5)
+
+
+EXPLAINED = {
+    "relprop": lambda f, x: (lambda out, pull: pull(out))(*jaxlrp.relprop(f, x)),
+    "lrp_each": lambda f, x: jaxlrp.lrp_each(lambda x: f(x)[:, None])(x),
+    "value_grad_and_lrp": lambda f, x: jaxlrp.value_grad_and_lrp(f)(x)[2],
+    "deep_lift": lambda f, x: jaxlrp.attribution.deep_lift(f)(x),
+    "audit": lambda f, x: jaxlrp.audit(f)(x).total_in,
+}
+
+
+@pytest.mark.parametrize("name", EXPLAINED)
+def test_a_guard_against_transfers_is_for_the_users_code(name):
+    x = jax.device_put(jnp.array([1.0, -2.0, 4.0]))
+    f = lambda x: jnp.tanh(x) * x[::-1]  # noqa: E731
+    with jax.transfer_guard("disallow"):
+        found = EXPLAINED[name](f, x)
+    np.testing.assert_allclose(found, EXPLAINED[name](f, x), rtol=1e-6)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxlrp import _compat, _targets
-from jaxlrp._operations import zero_beside
+from jaxlrp._operations import own_settings, zero_beside
 from jaxlrp._reading.facts import is_real
 from jaxlrp._reading.steps import Reading
 from jaxlrp._rewriting.environment import as_arrays
@@ -61,6 +61,7 @@ class Evaluated:
     relevance: Callable[[list[Array], list[Array] | None], tuple[list[Array], Any]]
 
 
+@own_settings()
 def backward(
     traced: Traced, run: Run | Callable[[Any], Run], taps: Any = None
 ) -> Evaluated:
@@ -103,6 +104,7 @@ def backward(
     zeros = [zero_beside(x) for x in attributed]
     given, pull, outs = jax.vjp(forward, xs, zeros, taps, has_aux=True)
 
+    @own_settings()
     def relevance(multipliers: list[Array], plain: list[Array] | None) -> Any:
         seeds = []
         for i, (_, shadow) in zip(floats, given, strict=True):
@@ -128,6 +130,7 @@ def _relevance(x: Array, c: Array | None, r: Array | None) -> Array:
     return jnp.real(relevance).astype(jnp.finfo(x.dtype).dtype)
 
 
+@own_settings()
 def seed(target: Any, out_tree: Any, outs: list[Array]) -> tuple[list, list | None]:
     """The target as (multipliers of the outputs, relevances of shadows or None)."""
     out = jax.tree.unflatten(out_tree, outs)

@@ -14,12 +14,14 @@ import numpy as np
 from jax import Array
 
 from jaxlrp import _targets
+from jaxlrp._operations import own_settings
 from jaxlrp._reading.facts import is_real
 from jaxlrp._rewriting.backward import Traced
 from jaxlrp._rewriting.environment import as_arrays
 from jaxlrp._rewriting.quotients import evaluate
 
 
+@own_settings()
 def difference(
     traced: Traced, baseline: Any, target: Any, checkpoints: int
 ) -> tuple[list[Array], list[Array], list[Array]]:
