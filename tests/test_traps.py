@@ -388,3 +388,17 @@ def test_keywords_that_nobody_would_attribute_are_not_warned_of():
     quiet = {"train": True, "mask": X[:, :1] > 0, "scale": jnp.ones(3), "more": X}
     assert warned(lambda: explain(W, X, **quiet)) == []
     assert warned(lambda: explain(W, X, mask=jnp.ones(3))) == [ArgumentWarning]
+
+
+@each_way
+def test_functions_with_rules_of_their_own_are_passed(wrap):
+    @jaxlrp.custom_lrp
+    def own(x):
+        return jnp.tanh(x @ W)
+
+    own.deflrp(lambda x: (own(x), x), lambda x, R: (x * R.sum(-1, keepdims=True),))
+    assert warned(lambda: wrap(jaxlrp.lrp(own))(X)) == []
+    assert warned(lambda: wrap(jaxlrp.lrp(lambda x: own(x)[:, 0]))(X)) == (
+        [] if wrap is jax.jit else [TargetWarning]
+    )
+    assert jaxlrp.plan(own)(X).traps == ()

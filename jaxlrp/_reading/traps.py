@@ -237,7 +237,7 @@ def _moved(equation: Equation, position: int, axis: int | None) -> int | None:
 
 
 def _axes(equation: Equation, position: int) -> dict[int, int]:
-    body = _compat.called_jaxpr(dict(equation.params))
+    body = _body_of(equation)
     if body is not None and is_elementwise(body):
         before, after = equation.inputs[position], equation.outputs[0]
         same = shape_of(before) == shape_of(after)
@@ -437,8 +437,16 @@ def _is_layered(step: Step, reading: Reading) -> bool:
 
 def _last_primitive(equation: Equation) -> str:
     """The name of what gives its result, in the body of a call too."""
-    body = _compat.called_jaxpr(dict(equation.params))
+    body = _body_of(equation)
     if body is None:
         return equation.primitive.name
     eqns = _compat.open_jaxpr(body)[0].eqns
     return eqns[-1].primitive.name if eqns else ""
+
+
+def _body_of(equation: Equation) -> Any:
+    """The jaxpr that a call runs; what a `custom_lrp` function calls is none."""
+    entry = lookup(equation.primitive)
+    if entry is not None and entry.kind is Kind.CUSTOM:
+        return None
+    return _compat.called_jaxpr(dict(equation.params))
