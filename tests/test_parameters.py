@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxlrp
-from jaxlrp import composites, rules
+from jaxlrp import composites, errors, rules
 
 RNG = np.random.default_rng(0)
 
@@ -190,6 +190,7 @@ def test_arguments_given_by_name_are_no_parameters():
 
     params = PARAMS["head"]
     x, scale = X[:, :1] + jnp.ones(5), jnp.array([1.0, 2.0, 3.0])
-    given = jaxlrp.parameter_relevance(f)(params, x, scale=scale)
+    with pytest.warns(errors.ArgumentWarning, match="'scale'"):
+        given = jaxlrp.parameter_relevance(f)(params, x, scale=scale)
     wanted = jaxlrp.parameter_relevance(lambda p, x: f(p, x, scale))(params, x)
     assert_close(given["w"], wanted["w"])

@@ -124,6 +124,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::jaxlrp.errors.TrainingWarning")
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_relevance_of_the_input_is_the_output(name):
     f = PROGRAMS[name]

@@ -629,8 +629,11 @@ def _made(
         return None if "plain" in kinds else _summed(own)
     if entry.kind is Kind.CONTRACTION:
         made = _product(kinds) if len(kinds) == 2 else None
-        if made is None or made.kind not in _PURE:
-            return made
+        if made is None:
+            return None
+        if made.kind not in _PURE:
+            # What constants mix, once it is divided, is a layer with its own rule.
+            return made._replace(role="") if "constant" in kinds else made
         role = "dot" if "constant" in kinds else "weight"
         return Made("total", role, made.kind != "factor")
     if _adds_logarithms(equation):

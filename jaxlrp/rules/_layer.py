@@ -427,7 +427,7 @@ class AlphaBeta(Biased):
     Source: Bach et al. 2015, equation 60; `bias="whole"` is iNNvestigate's.
 
     Raises:
-      ValueError: if `alpha - beta` is known and not 1, or one of them is negative.
+      ValueError: if `alpha - beta` is known and not 1.
     """
 
     alpha: Any = 2.0
@@ -435,8 +435,8 @@ class AlphaBeta(Biased):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number(self, "alpha", least=0)
-        check_number(self, "beta", least=0)
+        check_number(self, "alpha")
+        check_number(self, "beta")
         alpha, beta = map(known_numbers, (self.alpha, self.beta))
         if alpha is None or beta is None:
             return

@@ -174,6 +174,7 @@ class Attending(linen.Module):
         return linen.Dense(3)(x + dropped).sum(1)
 
 
+@pytest.mark.filterwarnings("ignore::jaxlrp.errors.TrainingWarning")
 def test_values_of_a_linen_model_are_named_by_its_modules():
     model, mask = Attending(), jnp.tri(5, dtype=bool)
     x = jnp.asarray(RNG.normal(size=(2, 5, 4)), jnp.float32)

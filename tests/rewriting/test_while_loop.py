@@ -212,6 +212,7 @@ def test_loops_in_loops_are_their_steps_written_out(name):
     assert_close(found, jax.jit(jaxlrp.lrp(plain, rule))(X))
 
 
+@pytest.mark.filterwarnings("ignore::jaxlrp.errors.TrainingWarning")
 def test_a_carry_of_many_kinds():
     """Integers, booleans, random keys and constants beside what carries relevance."""
 

@@ -239,7 +239,7 @@ def test_options_are_shown_where_they_are_no_defaults():
 
 
 def test_numbers_and_flags_are_checked_where_they_are_given():
-    with pytest.raises(ValueError, match="epsilon: got -1.0 for Flat"):
+    with pytest.raises(ValueError, match="epsilon: got -1.0 .*for Flat"):
         rules.Flat(-1.0)
     with pytest.raises(ValueError, match="relative: got 'yes'"):
         rules.Epsilon(relative="yes")
