@@ -189,7 +189,7 @@ def test_a_rule_that_is_taken_apart_is_not_checked_again():
 
 
 @pytest.mark.parametrize(
-    ("alpha", "beta"), [(2.0, 2.0), (np.float32(2), np.float32(0)), (0, -1)]
+    ("alpha", "beta"), [(2.0, 2.0), (np.float32(2), np.float32(0)), (0, 1)]
 )
 def test_alpha_and_beta_belong_together(alpha, beta):
     with pytest.raises(ValueError, match=r"alpha|beta"):
