@@ -62,6 +62,7 @@ def expected(group):
         ]
 
 
+@pytest.mark.filterwarnings("ignore::jaxlrp.errors.TargetWarning")
 @pytest.mark.parametrize("mapped", [False, True], ids=["alone", "vmap"])
 @pytest.mark.parametrize(("group", "spelling"), CASES, ids=str)
 def test_relevance_does_not_depend_on_the_spelling(group, spelling, mapped):
