@@ -160,6 +160,12 @@ def by_scan(s):
     return e / lax.scan(lambda total, x: (total + x, None), jnp.zeros(()), e)[0]
 
 
+def by_scan_from_a_number(s):
+    """The carry is cast in each step, since the start has no dtype of its own."""
+    e = shifted(s)
+    return e / lax.scan(lambda total, x: (total + x, None), 0.0, e)[0]
+
+
 def by_scan_of_scores(s):
     def step(total, x):
         e = jnp.exp(x)
@@ -491,6 +497,7 @@ WEIGHTS = (
     two_blocks_rescaled,
     cumulated,
     by_scan,
+    by_scan_from_a_number,
     by_scan_of_scores,
     by_fori_loop,
     by_while_loop,

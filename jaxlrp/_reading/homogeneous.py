@@ -375,6 +375,12 @@ def _of_all(types: Sequence[Type]) -> tuple[Origins, Origins]:
 # ---- equations ---------------------------------------------------------------------
 
 
+def _keeps_type(entry: Entry) -> bool:
+    """Is it a cast, a copy or a change of shape?"""
+    casts = entry.kind is Kind.ELEMENTWISE and not entry.negates
+    return entry.kind is Kind.STRUCTURAL or (casts and entry.linear([True]))
+
+
 def _of_equation(
     equation: Equation,
     operands: Sequence[Type],
@@ -397,6 +403,8 @@ def _of_equation(
         return PLAIN
     if entry.kind is Kind.INERT:  # a gradient that is stopped
         return operands[0] if kinds == ["maximum"] else CONSTANT
+    if kinds == ["unset"] and _keeps_type(entry):
+        return CONSTANT  # a carry that is cast or moved is not yet known either
     if all(kind in _UNTYPED for kind in kinds):
         return _begun(equation, entry, kinds, NONE, rooted, sheet)
     made = _made(equation, entry, kinds, exps)
