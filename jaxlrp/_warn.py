@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import os
 import pathlib
 import warnings
 
 import jax
 
-_INNER = tuple(f"{pathlib.Path(module).parent}/" for module in (__file__, jax.__file__))
+_INNER = tuple(
+    f"{pathlib.Path(module).parent}{os.sep}" for module in (__file__, jax.__file__)
+)
 """The folders of frames that are not the user's."""
 
 

@@ -25,7 +25,7 @@ from jax import Array
 from benchmarks.real import sequences
 from benchmarks.real.sequences import Method, Setting, lrp
 from examples import sentences_model
-from jaxlrp import compat, composites, rules
+from jaxlrp import composites, rules
 
 # Stars stand around the evidence.
 PAIRS = (
@@ -309,19 +309,7 @@ METHODS: tuple[Method, ...] = (
     lrp("Default, residual sums gamma 1", residual(rules.GeneralizedGamma(1.0))),
     lrp("Default, residual sums gamma 16", residual(rules.GeneralizedGamma(16.0))),
     lrp("Proportional (default before)", composites.Proportional()),
-    lrp("AttnLRP", composites.AttnLRP()),
-    lrp("AttnLRPGamma", composites.AttnLRPGamma()),
-    lrp("CPLRP", composites.CPLRP()),
-    lrp("CPLRP, gates held", composites.CPLRP(hold_gates=True)),
-    lrp("CPLRPGamma", composites.CPLRPGamma()),
-    lrp("Epsilon", composites.Epsilon()),
-    lrp("EpsilonPlus", composites.EpsilonPlus()),
-    lrp("ResLRP", composites.ResLRP()),
-    lrp("AttnLRP", compat.lxt.AttnLRP(), "LXT"),
-    lrp("CP-LRP", compat.lxt.CPLRP(hold_gates=True), "LXT"),
-    lrp("plain", composites.DynamicLRP(), "dynamicLRP"),
-    lrp("gamma", composites.DynamicLRP(gamma=0.05), "dynamicLRP"),
-    lrp("LRP", compat.captum.LRP(), "captum"),
+    *sequences.of_transformers(),
 )
 
 

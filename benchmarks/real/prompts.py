@@ -25,7 +25,7 @@ from jax import Array
 from benchmarks.real import sequences
 from benchmarks.real.sequences import Method, Setting, lrp
 from examples import smollm
-from jaxlrp import compat, composites, rules
+from jaxlrp import composites, rules
 
 # The evidence replaces the braces; answers may be the beginning of one.
 TEMPLATES = {
@@ -207,23 +207,11 @@ METHODS: tuple[Method, ...] = (
         composites.Default().on("sum", rules.Absolute(joint=True), residual=True),
     ),
     lrp("Proportional (default before)", composites.Proportional()),
-    lrp("AttnLRP", composites.AttnLRP()),
-    lrp("AttnLRPGamma", composites.AttnLRPGamma()),
-    lrp("CPLRP", composites.CPLRP()),
-    lrp("CPLRP, gates held", composites.CPLRP(hold_gates=True)),
-    lrp("CPLRPGamma", composites.CPLRPGamma()),
-    lrp("Epsilon", composites.Epsilon()),
-    lrp("EpsilonPlus", composites.EpsilonPlus()),
-    lrp("ResLRP", composites.ResLRP()),
     lrp(
         "Proportional, gamma .1 on layers",
         composites.Proportional().on("layer", rules.GeneralizedGamma(0.1)),
     ),
-    lrp("AttnLRP", compat.lxt.AttnLRP(), "LXT"),
-    lrp("CP-LRP", compat.lxt.CPLRP(hold_gates=True), "LXT"),
-    lrp("plain", composites.DynamicLRP(), "dynamicLRP"),
-    lrp("gamma", composites.DynamicLRP(gamma=0.05), "dynamicLRP"),
-    lrp("LRP", compat.captum.LRP(), "captum"),
+    *sequences.of_transformers(),
 )
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from jax import Array
 
 import jaxlrp
-from jaxlrp import attribution, evaluation
+from jaxlrp import attribution, compat, composites, evaluation
 from jaxlrp.composites import Composite
 
 F = Callable[[Array], Array]
@@ -145,6 +145,25 @@ def general(steps: int = 50, samples: int = 32) -> tuple[Method, ...]:
             method=attribution.gradient_x_input,
             samples=samples,
         ),
+    )
+
+
+def of_transformers() -> tuple[Method, ...]:
+    """Presets for networks with attention, this package's and its peers'."""
+    return (
+        lrp("AttnLRP", composites.AttnLRP()),
+        lrp("AttnLRPGamma", composites.AttnLRPGamma()),
+        lrp("CPLRP", composites.CPLRP()),
+        lrp("CPLRP, gates held", composites.CPLRP(hold_gates=True)),
+        lrp("CPLRPGamma", composites.CPLRPGamma()),
+        lrp("Epsilon", composites.Epsilon()),
+        lrp("EpsilonPlus", composites.EpsilonPlus()),
+        lrp("ResLRP", composites.ResLRP()),
+        lrp("AttnLRP", compat.lxt.AttnLRP(), "LXT"),
+        lrp("CP-LRP", compat.lxt.CPLRP(hold_gates=True), "LXT"),
+        lrp("plain", composites.DynamicLRP(), "dynamicLRP"),
+        lrp("gamma", composites.DynamicLRP(gamma=0.05), "dynamicLRP"),
+        lrp("LRP", compat.captum.LRP(), "captum"),
     )
 
 
