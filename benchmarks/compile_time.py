@@ -19,7 +19,7 @@ import jaxlrp
 from benchmarks.gradient_ratio import COMPOSITES, Row, rows
 from tests.models.usual import DEEP
 
-CHOSEN = ("proportional", "epsilon", "attnlrp")
+CHOSEN = ("default", "epsilon", "attnlrp")
 LENGTHS = (250, 500, 1000, 2000, 4000)
 
 

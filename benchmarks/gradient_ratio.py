@@ -29,8 +29,8 @@ from jaxlrp import _files, composites, rules
 from tests.models.usual import MODELS, Network
 
 COMPOSITES: dict[str, Any] = {
-    "proportional": composites.Proportional(),
     "default": None,
+    "proportional": composites.Proportional(),
     "lrp0": composites.Uniform(rules.LRP0()),
     "epsilon": composites.Uniform(rules.Epsilon(1e-6)),
     "epsilon-plus": composites.EpsilonPlus(),
@@ -44,7 +44,7 @@ COMPOSITES: dict[str, Any] = {
 _ONE_PASS = ("proportional", "lrp0", "epsilon")
 _SPLIT = ("epsilon-plus-flat", "epsilon-gamma-box", "epsilon-alpha2-beta1")
 SUITED = {
-    name: _ONE_PASS
+    name: ("default", *_ONE_PASS)
     + (_SPLIT if name in ("vgg16", "resnet18", "resnet50") else ("attnlrp", "cplrp"))
     for name in MODELS
 }

@@ -23,6 +23,8 @@ SPLIT = {
     },
 }
 SPLIT["resnet50"] = SPLIT["resnet18"]
+# The default splits the weights of convolutions and recurrent layers, by gamma.
+SPLITTING_DEFAULT = {"vgg16": 1.45, "resnet18": 1.7, "resnet50": 1.7, "lstm": 2.1}
 LAYERS = {
     "between ReLUs": {
         "epsilon": 1.10,
@@ -93,6 +95,11 @@ def networks(rows: Rows) -> Iterator[Check]:
             middle, name = statistics.median(values), f"{len(values)} rows"
             yield Check(f"{work}: median", MEASURES[measure], name, middle, 1.0)
     for row in rows:
+        if row["composite"] == "default":
+            limit = SPLITTING_DEFAULT.get(row["model"])
+            work = f"networks, default: {'splits' if limit else 'keeps'} weights"
+            memory = 1.3 if limit else 1.15
+            yield from _checks(work, row, run=limit or 1.10, temporary=memory)
         limit = SPLIT.get(row["model"], {}).get(row["composite"])
         if limit is not None:
             work = f"{row['model']}, {row['composite']}"
@@ -136,8 +143,14 @@ def together(rows: Rows) -> Iterator[Check]:
 
 
 def side_by_side(rows: Rows) -> Iterator[Check]:
+    work = "gradient and relevance side by side"
     for row in rows:
-        yield from _checks("gradient and relevance side by side", row, run=1.6)
+        splitting = SPLITTING_DEFAULT.get(row["model"])
+        if row["composite"] == "default" and splitting:
+            # What is shared is the forward pass, half of a gradient's work.
+            yield from _checks(f"{work}: splits weights", row, run=splitting + 0.5)
+        else:
+            yield from _checks(work, row, run=1.6)
 
 
 def profiles(rows: Rows) -> Iterator[Check]:

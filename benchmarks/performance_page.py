@@ -46,7 +46,7 @@ FALLS_SHORT = """\
 - *Compiling a loop over layers*: the function is traced, and traced again with rules in
   it. What is compiled is as much as for the gradient, or less; tracing takes longer,
   1.0 to 1.5 of the gradient's, of which reading is an eighth. The epsilon of
-  `Proportional` is relative: it has two more kernels for each layer, for a mean square
+  the default is relative: it has two more kernels for each layer, for a mean square
   and its root.
 """
 """What is above its limit, and why: a section of the page, in Markdown."""
@@ -77,8 +77,9 @@ TITLES = {
     "networks": (
         "Networks",
         "Limits: rules of one pass (proportional, LRP-0, epsilon, AttnLRP, CP-LRP) "
-        "1.10 in time and 1.15 in memory, their medians 1.00; of composites with rules "
-        "that split weights, see the summary.",
+        "1.10 in time and 1.15 in memory, their medians 1.00. The default is held to the "
+        "same where it splits no weights of a large layer; its limits elsewhere, and "
+        "those of other composites that split weights, are in the summary.",
     ),
     "layers": (
         "One layer",

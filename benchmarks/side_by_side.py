@@ -13,11 +13,11 @@ from benchmarks.gradient_ratio import COMPOSITES, Row, gradient, measure
 from tests.models.usual import MODELS
 
 NETWORKS = {
-    "vgg16": ("proportional", "epsilon"),
-    "resnet18": ("proportional", "epsilon"),
-    "vit": ("proportional", "attnlrp"),
-    "bert": ("proportional", "attnlrp"),
-    "llama": ("proportional", "attnlrp"),
+    "vgg16": ("default", "proportional", "epsilon"),
+    "resnet18": ("default", "proportional", "epsilon"),
+    "vit": ("default", "attnlrp"),
+    "bert": ("default", "attnlrp"),
+    "llama": ("default", "attnlrp"),
 }
 
 
