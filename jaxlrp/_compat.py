@@ -171,6 +171,40 @@ def called_jaxpr(params: dict[str, Any]) -> Any | None:
     return None
 
 
+def bodies_by_name(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The jaxprs of an equation by parameter; branches by `branches`, numbered.
+
+    What decides how often a loop runs is none of them.
+    """
+    if is_branch(params):
+        return {f"branches{i}": b for i, b in enumerate(params["branches"])}
+    if is_while(params):
+        return {"body_jaxpr": params["body_jaxpr"]}
+    return {n: params[n] for n in ("jaxpr", "call_jaxpr", "call") if n in params}
+
+
+def with_bodies(params: Mapping[str, Any], bodies: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of an equation with other jaxprs, named as `bodies_by_name` does.
+
+    An open one stays open.
+    """
+    if is_branch(params):
+        return {"branches": tuple(bodies.values())}
+    changed = {}
+    for name, body in bodies.items():
+        jaxpr, consts = open_jaxpr(body)
+        is_open = isinstance(params[name], Jaxpr)
+        if is_open and consts:
+            raise ValueError(f"a body without a place for constants has {len(consts)}")
+        changed[name] = jaxpr if is_open else body
+    return changed
+
+
+def in_avals(jaxpr: Any) -> list[Any]:
+    """The types of a jaxpr's inputs."""
+    return [v.aval for v in open_jaxpr(jaxpr)[0].invars]
+
+
 def names_of(equation_params: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of a call's function and of the kernels in it."""
     found = []

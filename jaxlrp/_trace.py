@@ -15,6 +15,7 @@ from jax import Array
 
 from jaxlrp import _arguments, _targets
 from jaxlrp._bounds import warn_outside
+from jaxlrp._program.quantised import in_floats
 from jaxlrp._reading.facts import is_real
 from jaxlrp._reading.read import read
 from jaxlrp._reading.steps import Reading, Step
@@ -115,6 +116,7 @@ def trace(
     out_tree, restore_aux, n_out = out_trees
     wanted = set(attributed)
     active = [i in wanted for i in range(len(inputs))]
+    jaxpr = in_floats(jaxpr, active, inputs)
     n_all = len(jaxpr.out_avals)
     reading = read(
         jaxpr,

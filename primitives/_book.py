@@ -116,6 +116,11 @@ def no_form(params: Params) -> None:
     return None
 
 
+def same_params(params: Params, dtype: Any) -> Params:
+    """The parameters say nothing of dtypes."""
+    return {}
+
+
 def all_nonnegative(signs: Signs, params: Params) -> bool:
     """Nonnegative operands give a nonnegative result, as for `add`."""
     return all(signs)
@@ -168,9 +173,14 @@ class Entry:
       form: given the parameters, the same map with a derivative that is the rule,
         where JAX's own is not, or is missing; else None.
       fixed: given the parameters, is the result the same whatever the operands?
+      rounds: to a number nearby.
       differs: tells where two operands differ; one operand twice is a test for NaN.
       matches: true where two operands are equal, as a one-hot code is.
       combines: makes one integer or boolean from others, elementwise.
+      shifts: an integer's bits, to the left (1) or to the right (-1), by how many the
+        second operand says.
+      of_dtype: given the parameters and a dtype: those that change where the same map
+        is done in this dtype.
       origin: given its parameters, operands, the position of an index among them and
         the relevance of the result: what the columns of the index looked up of it,
         without the axis of columns.
@@ -223,9 +233,12 @@ class Entry:
     decides: tuple[int, ...] = ()
     form: Callable[[Params], Callable[..., Any] | None] = no_form
     fixed: Callable[[Params], bool] = never
+    rounds: bool = False
     differs: bool = False
     matches: bool = False
     combines: bool = False
+    shifts: int = 0
+    of_dtype: Callable[[Params, Any], Params] = same_params
     origin: Callable[..., Any] | None = None
     logarithm: bool = False
     sums: bool = False

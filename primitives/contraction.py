@@ -21,6 +21,11 @@ from jaxlrp.primitives._book import (
 )
 
 
+def _gives(params: Params, dtype: Any) -> Params:
+    """The dtype in which a contraction adds up."""
+    return {"preferred_element_type": dtype}
+
+
 def dot_kernel_axes(params: Params, kernel: int, ndims: tuple[int, int]) -> dict:
     """`{axis of the result: axis of operand kernel}`, batch axes included.
 
@@ -195,6 +200,7 @@ enter(
         kernel_axes=dot_kernel_axes,
         input_axes=dot_input_axes,
         with_ones=_dot_as_ones,
+        of_dtype=_gives,
     ),
 )
 enter(
@@ -207,6 +213,7 @@ enter(
         kernel_axes=conv_kernel_axes,
         input_axes=conv_input_axes,
         with_ones=_conv_as_ones,
+        of_dtype=_gives,
     ),
 )
 enter(

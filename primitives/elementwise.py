@@ -156,7 +156,7 @@ enter("erfc cosh", _elementwise(nonnegative=always))
 enter("square", _elementwise(nonnegative=always, power=lambda params: 2))
 enter("sqrt rsqrt", _elementwise(nonnegative=always, by_result=True, root=always))
 # Their derivative is zero, their relevance the identity's: a quantised activation.
-enter("floor ceil round", _elementwise(nonnegative=first_nonnegative))
+enter("floor ceil round", _elementwise(nonnegative=first_nonnegative, rounds=True))
 enter("cbrt", _elementwise(nonnegative=first_nonnegative, by_result=True, root=always))
 enter(
     "integer_pow",

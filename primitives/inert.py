@@ -14,9 +14,11 @@ enter(
 )
 enter("eq eq_to", Entry(Kind.INERT, nonnegative=always, matches=True))
 enter(
-    "and or xor not mulhi shift_left shift_right_logical shift_right_arithmetic",
+    "and or xor not mulhi shift_right_logical",
     Entry(Kind.INERT, combines=True),
 )
+enter("shift_left", Entry(Kind.INERT, combines=True, shifts=1))
+enter("shift_right_arithmetic", Entry(Kind.INERT, combines=True, shifts=-1))
 enter(
     "reduce_and reduce_or reduce_xor bitcast_convert_type population_count clz",
     Entry(Kind.INERT),

@@ -14,7 +14,17 @@ from jaxlrp.primitives import Entry, Kind, lookup
 
 @dataclasses.dataclass(frozen=True)
 class Claims:
-    """The work sheet of one program while its equations are being claimed."""
+    """The work sheet of one program while its equations are being claimed.
+
+    Attributes:
+      program: the program.
+      facts: of its values.
+      uses: the equations that read a value; -1 for the program's outputs.
+      producer: the equation that makes a value.
+      role: of the equations that are claimed.
+      recurrent: the layers that lie in a recurrence.
+      scales: products and sums with an operand that cancels, and its position.
+    """
 
     program: Program
     facts: Mapping[Value, Facts]
@@ -22,6 +32,7 @@ class Claims:
     producer: dict[Value, int]
     role: dict[int, str]
     recurrent: frozenset[Equation] = frozenset()
+    scales: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
     def active(self, atom: Any) -> bool:
         return isinstance(atom, Value) and self.facts[atom].active

@@ -197,6 +197,8 @@ def _equation_facts(
             )
             for out in equation.outputs
         ]
+    if names(equation, entry):
+        return [Facts(symbolic=True, varies=all_axes(equation.outputs[0].aval))]
     if bodies:
         results = body_facts(equation, bodies, operands, context)[1]
     else:
@@ -211,6 +213,17 @@ def _equation_facts(
         else Facts(cut=depends, varies=all_axes(out.aval), nonnegative=f.nonnegative)
         for f, out in zip(results, equation.outputs, strict=True)
     ]
+
+
+def names(equation: Equation, entry: Entry | None) -> bool:
+    """Does a cast make an integer of a quantity, to look something up by it?
+
+    What arithmetic makes of such integers is computed in floats (`_program.quantised`).
+    """
+    if entry is None or entry.kind is not Kind.ELEMENTWISE or len(equation.inputs) != 1:
+        return False
+    dtype = getattr(equation.outputs[0].aval, "dtype", jnp.float32)
+    return entry.linear([True]) and jnp.issubdtype(dtype, jnp.integer)
 
 
 def _inactive(

@@ -12,6 +12,7 @@ from jaxlrp._reading.steps import LayerForm, Link, Step
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import Entry, Kind
 from jaxlrp.primitives.structural import Layout, is_kernels
+from jaxlrp.rules import LRP0, Epsilon, Rule
 
 
 def claim_layers(claims: Claims, composite: Composite) -> dict[int, Step]:
@@ -62,7 +63,14 @@ def _chain(
         merges = stays_merged(equation, claims, composite)
         if not merges and begins_batch_norm(uses[0], claims):
             break
-        link, after = _link(equation, value, layout, entry, claims)
+        biased = any(before.kind == "shift" for before in links)
+        if uses[0] in claims.scales and not biased:
+            held = claims.scales[uses[0]]
+            rule = composite.rule(claims.place(head, entry.role or "average"))
+            link = _scaled_back(equation, value, layout, held, rule, claims)
+            after = layout
+        else:
+            link, after = _link(equation, value, layout, entry, claims)
         if link is None or after is None or _parts_at_sum(link, links, claims):
             break
         if _is_summand(link, claims, composite):
@@ -75,6 +83,28 @@ def _chain(
         layout = links.pop().layout
         members.pop()
     return LayerForm(head, position, tuple(links), layout), members
+
+
+def _scaled_back(
+    equation: Equation,
+    value: Value,
+    layout: Layout,
+    held: int,
+    rule: Rule,
+    claims: Claims,
+) -> Link | None:
+    """A factor that was divided out of the layer's input: the layer's own scale.
+
+    Most rules look at the signs of weights, so that it may change none.
+    """
+    factor, position = equation.inputs[held], equation.inputs.index(value)
+    same = equation.outputs[0].aval.shape == value.aval.shape
+    if position == held or not same or not claims.entry(equation).is_product:
+        return None
+    unsigned = isinstance(rule, LRP0 | Epsilon)
+    if not unsigned and not facts_of(factor, claims.facts).nonnegative:
+        return None
+    return Link(equation, position, "held", layout)
 
 
 def _parts_at_sum(link: Link, links: list[Link], claims: Claims) -> bool:

@@ -62,12 +62,12 @@ def with_gates(
         held = (coefficients[step.main],)
     elif rule.activations:
         held = _activation_gates(step, units, claims)
-    elif step.role == "bilinear" and not _sums(step.main, claims):
+    elif step.role == "bilinear" and not contracts(step.main, claims):
         held = gates(step.main, claims)  # a product in all but name
     return dataclasses.replace(step, form=Held(held, weights=step.weights))
 
 
-def _sums(equation: Equation, claims: Claims) -> bool:
+def contracts(equation: Equation, claims: Claims) -> bool:
     """Does a contraction sum over anything?"""
     kernel_axes = claims.entry(equation).kernel_axes
     ndims = tuple(len(aval_of(v).shape) for v in equation.inputs)

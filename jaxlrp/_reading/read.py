@@ -37,6 +37,7 @@ from jaxlrp._reading.products import (
     with_gates,
 )
 from jaxlrp._reading.recurrences import find_recurrent
+from jaxlrp._reading.scales import claim_scales, find_scales
 from jaxlrp._reading.softmax import claim_softmax
 from jaxlrp._reading.state_space import find_coefficients
 from jaxlrp._reading.steps import Held, Reading, Step, Unit
@@ -248,9 +249,11 @@ def _claim(
     units = claim_symbols(claims)
     units |= claim_softmax(claims, softmaxes, composite)
     units |= claim_norms(claims, composite)
+    claims = dataclasses.replace(claims, scales=find_scales(claims))
     units |= claim_layers(claims, composite)
     units |= claim_batch_norms(claims, composite)
     hold_gates(claims, composite)
+    units |= claim_scales(claims)
     units |= claim_regions(claims)
     units |= claim_sums(claims, composite, frozenset(units))
     activated = _activated(units, composite, claims)

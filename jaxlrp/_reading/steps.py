@@ -8,7 +8,7 @@ from typing import Any
 
 from jax.extend.core import Literal
 
-from jaxlrp._program.program import Equation, Program, Value
+from jaxlrp._program.program import Atom, Equation, Program, Value
 from jaxlrp._reading.facts import Facts
 from jaxlrp.composites import DEFAULTS, Composite
 from jaxlrp.primitives import Kind, lookup
@@ -49,8 +49,9 @@ class Link:
     Attributes:
       equation: the equation.
       position: which of its operands is the chain's own value.
-      kind: `structural`, `scale` (a constant factor), `shift` (a constant term) or
-        `total` (a sum over devices).
+      kind: `structural`, `scale` (a constant factor), `shift` (a constant term), `held`
+        (a factor that was divided out of the layer's input) or `total` (a sum over
+        devices).
       layout: the axes of the chain's value before the equation.
     """
 
@@ -81,6 +82,12 @@ class LayerForm:
         """The weights, or None for a sum."""
         others = [v for i, v in enumerate(self.head.inputs) if i != self.position]
         return others[0] if len(others) == 1 else None
+
+    @property
+    def held(self) -> tuple[Atom, ...]:
+        """The factors that count as constants."""
+        links = (link for link in self.links if link.kind == "held")
+        return tuple(link.equation.inputs[1 - link.position] for link in links)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,12 +8,14 @@ passed.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Sequence
 
 import jax.numpy as jnp
 
 from jaxlrp._program.program import Atom, Equation, Value, aval_of
 from jaxlrp._reading.claims import Claims
+from jaxlrp._reading.scales import is_cast
 from jaxlrp._reading.steps import Step
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import Kind, lookup
@@ -159,40 +161,95 @@ def _is_one_map(members: set[int], claims: Claims) -> bool:
     """Is the sum one linear map of one value, as a rotation `x cos + turned(x) sin` is?
 
     So is what a statistic of a value is subtracted from. Such a sum is a layer in all
-    but name, with weights between different elements.
+    but name, with weights between different elements. So is a layer of which a part is
+    quantised, and another one is not.
     """
-    sources, weighted = set(), []
+    images, constants = [], False
     for v, _ in parts(_equations(members, claims)):
-        if not isinstance(v, Value) or not claims.active(v):
-            return False
-        source, weights = _source(v, claims)
-        sources.add(source)
-        weighted.append(weights or claims.facts[v].reduced)
-    return len(sources) == 1 and any(weighted)
+        if isinstance(v, Value) and claims.active(v):
+            images.append(_source(v, claims))
+        else:
+            constants = True
+    if len({image.value for image in images}) != 1:
+        return False
+    if any(image.layer or image.held for image in images):
+        return any(image.rounded for image in images)
+    return not constants and any(
+        image.weights or image.reduced for image in images
+    )
 
 
-def _source(value: Value, claims: Claims) -> tuple[Value, bool]:
-    """What a value is a scaled, moved or averaged image of; is it scaled?"""
-    weights = False
-    while value in claims.producer:
-        index = claims.producer[value]
-        equation = claims.program.equations[index]
-        entry = claims.entry(equation)
-        active = claims.active_inputs(equation)
-        linear = entry.kind in (Kind.STRUCTURAL, Kind.ELEMENTWISE, Kind.LINEAR)
-        if not active or not linear or not claims.is_linear(equation):
+@dataclasses.dataclass(frozen=True)
+class _Image:
+    """A value as an image of another one.
+
+    Attributes:
+      value: the other one.
+      weights: it is scaled, place by place.
+      reduced: it is a statistic.
+      layer: it is what a layer makes of that.
+      held: it is scaled by what counts as a constant.
+      rounded: it was rounded on the way.
+    """
+
+    value: Value
+    weights: bool = False
+    reduced: bool = False
+    layer: bool = False
+    held: bool = False
+    rounded: bool = False
+
+
+def _source(value: Value, claims: Claims) -> _Image:
+    """What a value is a scaled, moved or averaged image of, or a layer's."""
+    image = _Image(value, reduced=claims.facts[value].reduced)
+    while image.value in claims.producer:
+        further = _before(image, claims)
+        if further is None:
             break
-        if entry.kind is Kind.ELEMENTWISE and len(equation.inputs) == 2:
-            if entry.is_sum:
-                break
-            weights = True
-        if len(active) > 1:  # parts of one value, joined in another order
-            found = [_source(v, claims) for v in active]
-            if entry.kind is not Kind.STRUCTURAL or len({v for v, _ in found}) > 1:
-                break
-            return found[0][0], weights or any(scaled for _, scaled in found)
-        (value,) = active
-    return value, weights
+        image = further
+    return image
+
+
+def _before(image: _Image, claims: Claims) -> _Image | None:
+    """The image of what the value was made of in one step."""
+    index = claims.producer[image.value]
+    equation = claims.program.equations[index]
+    entry, active = claims.entry(equation), claims.active_inputs(equation)
+    if not active:
+        return None
+    if entry.rounds or entry.kind is Kind.CALL and is_cast(equation):
+        return dataclasses.replace(image, value=active[0], rounded=True)
+    if len(active) == 2 and entry.kind is Kind.ELEMENTWISE:
+        held = 1 if entry.is_quotient else claims.scales.get(index)
+        if held is None:
+            return None
+        signal = equation.inputs[1 - held]
+        assert isinstance(signal, Value)
+        return dataclasses.replace(image, value=signal, held=True)
+    linear = (Kind.STRUCTURAL, Kind.ELEMENTWISE, Kind.LINEAR, Kind.CONTRACTION)
+    if entry.kind not in linear or not claims.is_linear(equation):
+        return None
+    if entry.kind is Kind.CONTRACTION:
+        return dataclasses.replace(image, value=active[0], layer=True)
+    if entry.kind is Kind.ELEMENTWISE and len(equation.inputs) == 2:
+        if entry.is_sum:
+            return None
+        image = dataclasses.replace(image, weights=True)
+    if len(active) == 1:
+        return dataclasses.replace(image, value=active[0])
+    # parts of one value, joined in another order
+    found = [_source(v, claims) for v in active]
+    if entry.kind is not Kind.STRUCTURAL or len({f.value for f in found}) > 1:
+        return None
+    return dataclasses.replace(
+        image,
+        value=found[0].value,
+        weights=image.weights or any(f.weights for f in found),
+        layer=image.layer or any(f.layer for f in found),
+        held=image.held or any(f.held for f in found),
+        rounded=image.rounded or any(f.rounded for f in found),
+    )
 
 
 def _adds(index: int, claims: Claims) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from jaxlrp import _compat
 from jaxlrp._program.program import Equation, Value, aval_of
 from jaxlrp._reading.claims import Claims
-from jaxlrp._reading.facts import facts_of, moves_symbols
+from jaxlrp._reading.facts import facts_of, moves_symbols, names
 from jaxlrp._reading.steps import LookUp, Step
 from jaxlrp.primitives import Kind
 
@@ -23,7 +23,13 @@ def claim_symbols(claims: Claims) -> dict[int, Step]:
     for i, equation in enumerate(claims.program.equations):
         entry = claims.entry(equation)
         opaque = entry.kind in (Kind.CONTROL, Kind.CALL, Kind.CUSTOM)
-        if i in claims.role or opaque or claims.active_inputs(equation):
+        if i in claims.role or opaque:
+            continue
+        if claims.active_inputs(equation):
+            if names(equation, entry):  # ids that travel among floats
+                claims.role[i] = "lookup"
+                signals = tuple(claims.active_inputs(equation))
+                steps[i] = Step("lookup", (equation,), signals, LookUp())
             continue
         symbols = symbols_of(equation, claims)
         if not symbols or not any(claims.facts[v].carries for v in equation.outputs):

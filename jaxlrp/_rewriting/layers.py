@@ -38,7 +38,7 @@ def layer(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     x, shadow = env.read(signal), env.shadow(signal)
     if isinstance(rule, rules.Detach):
         return detached(step, env)
-    values = values_of(step.equations, {}, env.read)
+    values = values_of(step.equations, _held(form, env), env.read)
     y = values[step.outputs[0]]
     if isinstance(rule, rules.LRP0 | rules.Taylor):
         return [y], [None]
@@ -136,7 +136,7 @@ def _contributions(form: LayerForm, z: Array, env: Environment) -> Array:
             sign = _sign_of(link, z.dtype) if link.position == 1 else None
             z = z if sign is None else sign * z
         else:
-            z = _apply(link.equation, link.position, z, env)
+            z = _apply(link, z, env)
     return z
 
 
@@ -152,9 +152,9 @@ def _unit(
 
     def behind(z: Array, scales: bool = not folds) -> Array:
         for link in form.links:
-            moves = link.kind in ("structural", "total")
+            moves = link.kind in ("structural", "total", "held")
             if moves or (link.kind == "scale" and scales):
-                z = _apply(link.equation, link.position, z, env)
+                z = _apply(link, z, env)
             elif link.kind == "scale" and len(link.equation.inputs) == 1:
                 z = lax.convert_element_type(z, link.equation.outputs[0].aval.dtype)
         return z
@@ -268,12 +268,18 @@ def _bound(equation: Equation) -> Callable[..., list[Any]]:
     return equation.bound()
 
 
-def _apply(equation: Equation, position: int, z: Array, env: Environment) -> Array:
+def _held(form: LayerForm, env: Environment) -> dict[Any, Array]:
+    """The factors that count as constants, by name."""
+    return {v: held_constant(env.read(v)) for v in form.held}
+
+
+def _apply(link: Link, z: Array, env: Environment) -> Array:
     """A chain's equation, applied to another value instead of the chain's."""
-    operands = [
-        z if i == position else env.read(v) for i, v in enumerate(equation.inputs)
-    ]
-    return _bound(equation)(*operands)[0]
+    operands = [env.read(v) for v in link.equation.inputs]
+    if link.kind == "held":
+        operands = held_constant(operands)
+    operands[link.position] = z
+    return _bound(link.equation)(*operands)[0]
 
 
 def _folded(form: LayerForm, env: Environment) -> tuple[Array, Array | None]:
@@ -286,7 +292,7 @@ def _folded(form: LayerForm, env: Environment) -> tuple[Array, Array | None]:
     scale: Any = None
     bias: Any = None
     for link in form.links:
-        if link.kind in ("structural", "total"):
+        if link.kind in ("structural", "total", "held"):
             continue
         if len(link.equation.inputs) == 1:  # a sign or a cast
             one = jnp.ones((), aval_of(link.equation.inputs[0]).dtype)
