@@ -77,8 +77,8 @@ TITLES = {
     "networks": (
         "Networks",
         "Limits: rules of one pass (proportional, LRP-0, epsilon, AttnLRP, CP-LRP) "
-        "1.10 in time and 1.15 in memory, their medians 1.00. The default is held to the "
-        "same where it splits no weights of a large layer; its limits elsewhere, and "
+        "1.10 in time and 1.15 in memory, their medians 1.00. The default has the same "
+        "limits where it splits no weights of a large layer; its limits elsewhere, and "
         "those of other composites that split weights, are in the summary.",
     ),
     "layers": (

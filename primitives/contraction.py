@@ -6,6 +6,8 @@ bilinear products, as in attention.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax

@@ -141,11 +141,23 @@ class _Number:
       value: as the program has it.
       wide: the same in floats, where arithmetic made it of what is attributed.
       derived: it is made of what is attributed.
+      contraction: what `wide` is the contraction of, if it is one.
     """
 
     value: Any
     wide: Any = None
     derived: bool = False
+    contraction: _Contraction | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Contraction:
+    """A contraction of two operands, of which the kernel is not attributed."""
+
+    bind: Callable[..., list[Any]]
+    params: Any
+    operands: tuple[Any, Any]
+    kernel: int
 
 
 def _write_out(jaxpr: Any, consts: Sequence[Any], given: Sequence[_Number]) -> Any:
@@ -222,14 +234,47 @@ def _of_numbers(eqn: Any, entry: Entry, operands: Sequence[_Number]) -> list[_Nu
     dtype = jnp.result_type(jnp.float32, *known)
     if _is_wide(aval):
         dtype = jnp.promote_types(dtype, aval.dtype)
-    wide = [_in_float(n, dtype) if i in own else n.value for i, n in enumerate(operands)]
+    wide = [
+        _in_float(n, dtype) if i in own else n.value for i, n in enumerate(operands)
+    ]
+    if entry.subtracts and (y := _difference(operands)) is not None:
+        (value,) = _bind(eqn)(*(n.value for n in operands))
+        return [_Number(value, y, derived=True)]
     (y,) = _bind(eqn, **entry.of_dtype(eqn.params, dtype))(*wide)
     if _is_wide(aval):
         return [_Number(lax.convert_element_type(y, aval.dtype), derived=True)]
     if is_real(aval) or _divides(entry):  # of integers, the rest is dropped
         y = as_stored(y, aval.dtype)
     (value,) = _bind(eqn)(*(n.value for n in operands))
-    return [_Number(value, y, derived=True)]
+    contraction = _contraction(eqn, entry, operands, wide)
+    return [_Number(value, y, derived=True, contraction=contraction)]
+
+
+def _contraction(
+    eqn: Any, entry: Entry, operands: Sequence[_Number], wide: Sequence[Any]
+) -> _Contraction | None:
+    kernels = [i for i, n in enumerate(operands) if not n.derived]
+    if entry.kind is not Kind.CONTRACTION or len(operands) != 2 or len(kernels) != 1:
+        return None
+    (kernel,) = kernels
+    bind = _bind(eqn, **entry.of_dtype(eqn.params, jnp.result_type(*wide)))
+    own = operands[kernel].value
+    given = (wide[1 - kernel], own)
+    return _Contraction(bind, (eqn.primitive, eqn.params), given, kernel)
+
+
+def _difference(operands: Sequence[_Number]) -> Any | None:
+    """`(q - z) w` of `q w - z w`: the offset `z` of a quantised layer is no bias."""
+    a, b = (n.contraction for n in operands)
+    if a is None or b is None or a.params != b.params or a.kernel != b.kernel:
+        return None
+    if a.operands[1] is not b.operands[1]:
+        return None
+    x, y = (c.operands[0] for c in (a, b))
+    if x.shape != y.shape or x.dtype != y.dtype:
+        return None
+    pair = [x - y, _in_float(_Number(a.operands[1]), x.dtype)]
+    return a.bind(*(pair if a.kernel == 1 else pair[::-1]))[0]
 
 
 _ARITHMETIC = (
@@ -268,7 +313,9 @@ def _cast(eqn: Any, number: _Number) -> list[_Number]:
     before, after = eqn.invars[0].aval, eqn.outvars[0].aval
     x = number.wide
     if _is_wide(after):
-        return [] if x is None else [_Number(_in_float(number, after.dtype), None, True)]
+        return (
+            [] if x is None else [_Number(_in_float(number, after.dtype), None, True)]
+        )
     if _is_bool(after):
         return []
     if x is None and not _is_wide(before):
@@ -283,13 +330,14 @@ def _cast(eqn: Any, number: _Number) -> list[_Number]:
 
 
 def _shifted(eqn: Any, entry: Entry, operands: Sequence[_Number]) -> list[_Number]:
-    """`x << n` and `x >> n` of a number are a product and a quotient by a power of 2."""
+    """`x << n` and `x >> n` of a number: times or over a power of two."""
     if not entry.shifts or operands[0].wide is None or operands[1].derived:
         return []
     x, n = operands[0].wide, _in_float(operands[1], operands[0].wide.dtype)
-    scaled = x * 2.0 ** (entry.shifts * n)
+    y = x * 2.0 ** (entry.shifts * n)
+    y = y if entry.shifts > 0 else jnp.floor(y)
     (value,) = _bind(eqn)(*(n.value for n in operands))
-    return [_Number(value, jnp.floor(scaled), derived=True)]
+    return [_Number(value, y, derived=True)]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

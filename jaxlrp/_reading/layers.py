@@ -53,6 +53,7 @@ def _chain(
     head = claims.program.equations[index]
     (value,) = head.outputs
     layout = _head_layout(head, position, entry)
+    blocks = _blocks(head, position, entry)
     links: list[Link] = []
     members = [index]
     while True:
@@ -70,7 +71,7 @@ def _chain(
             link = _scaled_back(equation, value, layout, held, rule, claims)
             after = layout
         else:
-            link, after = _link(equation, value, layout, entry, claims)
+            link, after = _link(equation, value, layout, entry, blocks, claims)
         if link is None or after is None or _parts_at_sum(link, links, claims):
             break
         if _is_summand(link, claims, composite):
@@ -99,7 +100,8 @@ def _scaled_back(
     """
     factor, position = equation.inputs[held], equation.inputs.index(value)
     same = equation.outputs[0].aval.shape == value.aval.shape
-    if position == held or not same or not claims.entry(equation).is_product:
+    entry = claims.entry(equation)
+    if position == held or not same or entry.is_sum:
         return None
     unsigned = isinstance(rule, LRP0 | Epsilon)
     if not unsigned and not facts_of(factor, claims.facts).nonnegative:
@@ -108,12 +110,12 @@ def _scaled_back(
 
 
 def _parts_at_sum(link: Link, links: list[Link], claims: Claims) -> bool:
-    """Does the sum over devices separate what lies before and after it?
+    """Does a sum separate what lies before and after it?
 
-    A bias before it is added once on each device. A factor after it can be folded into
-    each device's weights where it is the same on all of them.
+    A bias before it is added once on each device, or in each block. A factor after it
+    can be folded into each device's weights where it is the same on all of them.
     """
-    if link.kind == "total":
+    if link.kind in ("total", "blocks"):
         return any(before.kind == "shift" for before in links)
     totals = [before for before in links if before.kind == "total"]
     if link.kind != "scale" or not totals:
@@ -162,8 +164,37 @@ def _head_layout(head: Equation, position: int, entry: Entry) -> Layout:
     return tuple(((axes.get(i), n, 1),) for i, n in enumerate(shape))
 
 
+def _blocks(head: Equation, position: int, entry: Entry) -> frozenset[int]:
+    """The axes of the kernel that the signal has as well, each element meeting one."""
+    if entry.kernel_axes is None:
+        return frozenset()
+    ndims = tuple(len(aval_of(v).shape) for v in head.inputs)
+    of_kernel = entry.kernel_axes(head.params, 1 - position, ndims)
+    of_signal = entry.kernel_axes(head.params, position, ndims)
+    return frozenset(of_kernel[i] for i in of_kernel.keys() & of_signal.keys())
+
+
+def _summed(
+    equation: Equation, entry: Entry, layout: Layout, blocks: frozenset[int]
+) -> Layout | None:
+    """The layout after a sum over blocks of a layer; None where it is over others."""
+    assert entry.axes is not None
+    shapes = [aval_of(v).shape for v in equation.inputs]
+    result = equation.outputs[0].aval.shape
+    kept = entry.axes(equation.params, 0, shapes, result)
+    gone = [atoms for i, atoms in enumerate(layout) if i not in kept.values()]
+    if any(axis not in blocks for atoms in gone for axis, _, _ in atoms):
+        return None
+    return tuple(layout[kept[i]] for i in range(len(result)))
+
+
 def _link(
-    equation: Equation, value: Value, layout: Layout, head: Entry, claims: Claims
+    equation: Equation,
+    value: Value,
+    layout: Layout,
+    head: Entry,
+    blocks: frozenset[int],
+    claims: Claims,
 ) -> tuple[Link | None, Layout | None]:
     """The next link of a chain and the layout after it, or Nones where it ends."""
     if sum(claims.active(v) for v in equation.inputs) != 1:
@@ -177,6 +208,9 @@ def _link(
         after = entry.layout(equation.params, layout, out.aval.shape)
         kind = "total" if entry.totals else "structural"
         return Link(equation, position, kind, layout), after
+    if entry.sums and entry.axes is not None and len(equation.inputs) == 1:
+        after = _summed(equation, entry, layout, blocks)
+        return (None if after is None else Link(equation, 0, "blocks", layout)), after
     if entry.kind is not Kind.ELEMENTWISE or out.aval.shape != value.aval.shape:
         return None, None
     active = [claims.active(v) for v in equation.inputs]

@@ -61,8 +61,9 @@ def claim_scales(claims: Claims) -> dict[int, Step]:
     """These as steps, but for those that are part of a layer."""
     steps: dict[int, Step] = {}
     for i, position in claims.scales.items():
-        if i not in claims.role:
-            equation = claims.program.equations[i]
+        equation = claims.program.equations[i]
+        # Divisors are held in any case.
+        if i not in claims.role and not claims.entry(equation).is_quotient:
             claims.role[i] = "normaliser"
             signals = tuple(claims.active_inputs(equation))
             steps[i] = Step("normaliser", (equation,), signals, Held((position,)))
@@ -86,12 +87,15 @@ def _after(
         return _NOTHING
     if _only_multiplies(equation, entry, claims):
         return _of_product(index, equation, before, held, claims)
+    if entry.kind is Kind.CONTRACTION:  # it has the scales of either
+        return _History(before[0].factors | before[1].factors)
     if entry.kind is not Kind.ELEMENTWISE:
         return _NOTHING
     if entry.is_quotient:
         origin, inverse = _factor(equation.inputs[1], claims)
         change = _Change(origin, not inverse)
-        _take_back(change, before[0].factors, held)
+        if _take_back(change, before[0].factors, held) is not None:
+            held[index] = 1
         return _History(before[0].factors | {change})
     return _of_sum(index, equation, before, held, claims) if entry.is_sum else _NOTHING
 

@@ -50,8 +50,8 @@ class Link:
       equation: the equation.
       position: which of its operands is the chain's own value.
       kind: `structural`, `scale` (a constant factor), `shift` (a constant term), `held`
-        (a factor that was divided out of the layer's input) or `total` (a sum over
-        devices).
+        (a factor that was divided out of the layer's input), `total` (a sum over
+        devices) or `blocks` (a sum over blocks of the layer).
       layout: the axes of the chain's value before the equation.
     """
 

@@ -174,9 +174,7 @@ def _is_one_map(members: set[int], claims: Claims) -> bool:
         return False
     if any(image.layer or image.held for image in images):
         return any(image.rounded for image in images)
-    return not constants and any(
-        image.weights or image.reduced for image in images
-    )
+    return not constants and any(image.weights or image.reduced for image in images)
 
 
 @dataclasses.dataclass(frozen=True)

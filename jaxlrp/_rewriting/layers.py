@@ -29,6 +29,9 @@ from jaxlrp.primitives import lookup
 from jaxlrp.primitives.structural import Atom, Layout, is_kernels
 from jaxlrp.rules import Layer, Share
 
+_MOVING = ("structural", "total", "blocks", "held")
+"""Links that no weights are made of."""
+
 
 def layer(step: Step, rule: Any, env: Environment, run: Run) -> Any:
     """`y = W x + b`, or an average: shared as the rule says."""
@@ -152,7 +155,7 @@ def _unit(
 
     def behind(z: Array, scales: bool = not folds) -> Array:
         for link in form.links:
-            moves = link.kind in ("structural", "total", "held")
+            moves = link.kind in _MOVING
             if moves or (link.kind == "scale" and scales):
                 z = _apply(link, z, env)
             elif link.kind == "scale" and len(link.equation.inputs) == 1:
@@ -270,15 +273,20 @@ def _bound(equation: Equation) -> Callable[..., list[Any]]:
 
 def _held(form: LayerForm, env: Environment) -> dict[Any, Array]:
     """The factors that count as constants, by name."""
-    return {v: held_constant(env.read(v)) for v in form.held}
+    return {v: _held_of(env)(v) for v in form.held}
+
+
+def _held_of(env: Environment) -> Callable[[Any], Array]:
+    """Reads a value as a constant."""
+    return lambda v: held_constant(env.read(v))
 
 
 def _apply(link: Link, z: Array, env: Environment) -> Array:
     """A chain's equation, applied to another value instead of the chain's."""
-    operands = [env.read(v) for v in link.equation.inputs]
-    if link.kind == "held":
-        operands = held_constant(operands)
-    operands[link.position] = z
+    read = _held_of(env) if link.kind == "held" else env.read
+    operands = [
+        z if i == link.position else read(v) for i, v in enumerate(link.equation.inputs)
+    ]
     return _bound(link.equation)(*operands)[0]
 
 
@@ -292,7 +300,7 @@ def _folded(form: LayerForm, env: Environment) -> tuple[Array, Array | None]:
     scale: Any = None
     bias: Any = None
     for link in form.links:
-        if link.kind in ("structural", "total", "held"):
+        if link.kind in _MOVING:
             continue
         if len(link.equation.inputs) == 1:  # a sign or a cast
             one = jnp.ones((), aval_of(link.equation.inputs[0]).dtype)
