@@ -83,6 +83,8 @@ def _after(
         (signal,) = signals
         return _kept(known.get(signal, _NOTHING), equation, entry, claims)
     before = [known.get(v, _NOTHING) for v in claims.active_inputs(equation)]
+    if entry.kind is Kind.STRUCTURAL and before or entry.selects and before:
+        return _History(_of_all(before))
     if len(signals) != 2 or len(before) != 2:
         return _NOTHING
     if _only_multiplies(equation, entry, claims):
@@ -156,10 +158,14 @@ def _of_sum(
             if undone is not None:
                 held[index] = position
                 return _History(other.factors, other.terms - {undone})
-    # A sum has the factors that both of its parts have, where they hold anyway.
-    a, b = (frozenset(f for f in h.factors if f.place is None) for h in before)
     made = frozenset(c for p, c in enumerate(changes) if _takes_back_term(p, subtracts))
-    return _History(a & b, before[0].terms | before[1].terms | made)
+    return _History(_of_all(before), before[0].terms | before[1].terms | made)
+
+
+def _of_all(before: list[_History]) -> frozenset[_Change]:
+    """The factors that all have, of those that are held in any case."""
+    own = [frozenset(f for f in h.factors if f.place is None) for h in before]
+    return own[0].intersection(*own[1:])
 
 
 def _takes_back_term(position: int, subtracts: bool) -> bool:
