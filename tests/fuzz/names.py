@@ -1,0 +1,71 @@
+"""The names that a random program uses: arrays, modules, functions that take functions.
+
+A program is printed as code that begins with `from tests.fuzz.names import *`, and runs.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+__all__ = [
+    "B", "BATCH_MEAN", "BATCH_VAR", "GRID", "HEAD", "KERNEL", "KERNELS", "MASK", "MIX",
+    "ROWS", "SCALE", "TABLE", "TURN", "V", "W", "WS", "TALL", "image", "jax", "jnp",
+    "lax", "np", "with_jvp", "with_vjp",
+]  # fmt: skip
+
+SHAPE = (3, 4)
+"""Of each value of a program."""
+_draw = np.random.default_rng(0).normal
+
+W = _draw(size=(4, 4)) / 2
+V = _draw(size=(4, 4)) / 2
+WS = _draw(size=(2, 4, 4)) / 2
+TALL = _draw(size=(4, 7)) / 2
+ROWS = _draw(size=(3, 3)) / 2
+MIX = _draw(size=(4, 4)) / 2
+"""Behind every loop, branch and call, so that what is in it is a step of its own."""
+HEAD = _draw(size=(4, 3))
+B = _draw(size=4)
+SCALE = 1 + np.abs(_draw(size=4))
+BATCH_MEAN = _draw(size=4) / 3
+BATCH_VAR = 1 + np.abs(_draw(size=4))
+TABLE = _draw(size=(5, 4))
+TURN = np.exp(1j * _draw(size=(3, 2)))
+GRID = _draw(size=(3, 4))
+KERNEL = _draw(size=(3, 1, 1)) / 2
+"""Of a convolution along a row: (width, input, output)."""
+KERNELS = _draw(size=(2, 2, 1, 2)) / 2
+"""Of a convolution of an image: (height, width, input, output)."""
+MASK = np.array([[1, 1, 0, 1], [1, 0, 1, 1], [1, 1, 1, 0]], bool)
+
+
+def image(x):
+    """A value as an image with one channel."""
+    return x[None, :, :, None]
+
+
+def with_vjp(f):
+    """`f` with a derivative of its own that is `f`'s."""
+
+    @jax.custom_vjp
+    def own(*args):
+        return f(*args)
+
+    own.defvjp(lambda *args: jax.vjp(f, *args), lambda pull, g: pull(g))
+    return own
+
+
+def with_jvp(f):
+    """`f` with a derivative of its own, forwards, that is `f`'s."""
+
+    @jax.custom_jvp
+    def own(*args):
+        return f(*args)
+
+    own.defjvp(functools.partial(jax.jvp, f))
+    return own
