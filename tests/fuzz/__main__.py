@@ -21,17 +21,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("--programs", type=int, default=1000, help="how many in all")
     parser.add_argument("--seed", type=int, default=0, help="of the first")
-    parser.add_argument("--size", type=int, default=12, help="operations, without bodies")
+    parser.add_argument(
+        "--size", type=int, default=12, help="operations, without bodies"
+    )
+    parser.add_argument(
+        "--first", action="store_true", help="shows it before shrinking"
+    )
     parser.add_argument("--check", choices=list(CHECKS), help="this one alone")
     given = parser.parse_args()
     names = [given.check] if given.check else list(CHECKS)
     rounds = max(1, -(-given.programs // (AT_A_TIME * len(names))))
     failed = 0
+    told = print if given.first else None
     for seed in range(given.seed, given.seed + rounds):
         for name in names:
             start = time.monotonic()
             try:
-                search(name, seed, AT_A_TIME, given.size)
+                search(name, seed, AT_A_TIME, given.size, found=told)
                 verdict = "holds"
             except Failed as error:
                 failed += 1

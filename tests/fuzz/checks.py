@@ -181,7 +181,9 @@ def audit_adds_up(case: Case) -> None:
     size = 1 + sum(map(abs, parts)) + max(passed, default=0.0)
     casts = any(s.operation.casts for s in steps_of(case.program))
     assert abs(sum(parts) - audit.total_out) <= (1e-2 if casts else 1e-8) * size
-    case.agree(audit.total_in, case.relevance.sum(), lambda *xs: np.sum(case.explain(*xs)))
+    case.agree(
+        audit.total_in, case.relevance.sum(), lambda *xs: np.sum(case.explain(*xs))
+    )
 
 
 def relevance_is_linear(case: Case) -> None:
@@ -214,7 +216,12 @@ def gradient_of_relevance_is_finite_differences(case: Case) -> None:
 
     def difference(step):
         there = [
-            score(*(x + sign * step * d for x, d in zip(case.inputs, direction, strict=True)))
+            score(
+                *(
+                    x + sign * step * d
+                    for x, d in zip(case.inputs, direction, strict=True)
+                )
+            )
             for sign in (1, -1)
         ]
         return float(there[0] - there[1]) / (2 * step)
@@ -241,7 +248,9 @@ def each_is_one_by_one(case: Case) -> None:
 
     found = np.asarray(jaxlrp.lrp_each(case.f, **options)(*case.inputs))
     row = case.seed % 3
-    case.agree(found[:, row], one(*case.inputs, row=row), functools.partial(one, row=row))
+    case.agree(
+        found[:, row], one(*case.inputs, row=row), functools.partial(one, row=row)
+    )
 
 
 def all_at_once_is_both(case: Case) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import hypothesis
 from hypothesis import HealthCheck, Phase
@@ -45,9 +45,22 @@ def cases(
 
 
 def search(
-    check: str, seed: int, count: int, size: int = 8, operations: Mapping | None = None
+    check: str,
+    seed: int,
+    count: int,
+    size: int = 8,
+    operations: Mapping[str, Operation] | None = None,
+    found: Callable[[str], None] | None = None,
 ) -> None:
     """Runs `count` programs; always the same for a seed.
+
+    Args:
+      check: one of `CHECKS`.
+      seed: of the programs.
+      count: how many.
+      size: how many operations, beside those in bodies.
+      operations: those of the check, if not given.
+      found: told of the first program that fails, before it is shrunk.
 
     Raises:
       Failed: with the smallest program that was found, as code.
@@ -74,6 +87,8 @@ def search(
         except hypothesis.errors.UnsatisfiedAssumption:
             raise
         except Exception:
+            if not smallest and found is not None:
+                found(shown(check, case, seed))
             smallest[:] = [case]
             raise
 

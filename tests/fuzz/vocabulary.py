@@ -270,7 +270,10 @@ CALLS = {
     ),
     "checkpoint": ("jax.checkpoint({f})({a}, {b})", "{f}({a}, {b})"),
     "jit": ("jax.jit({f})({a}, {b})", "{f}({a}, {b})"),
-    "twice": ("(lambda j: j(j({a}, {b}), {b}))(jax.jit({f}))", "{f}({f}({a}, {b}), {b})"),
+    "twice": (
+        "(lambda j: j(j({a}, {b}), {b}))(jax.jit({f}))",
+        "{f}({f}({a}, {b}), {b})",
+    ),
     "twice in Python": ("{f}({f}({a}, {b}), {b})", "{f}({f}({a}, {b}), {b})"),
     "custom_vjp": ("with_vjp({f})({a}, {b})", "{f}({a}, {b})"),
     "custom_jvp": ("with_jvp({f})({a}, {b})", "{f}({a}, {b})"),
