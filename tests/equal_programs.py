@@ -1,8 +1,8 @@
 """Pairs of programs of the same function, written differently, as data.
 
-Nothing in the conventions of relevance tells the two apart, or the pair says what does:
-`but` has the composites under which they differ and `why` the reason, which stands in
-`docs/rules.md` as well. Softmax has a table of its own, `tests/spellings.py`.
+Nothing in the conventions of relevance tells the two apart, or the pair says what
+does: `but` has the composites under which they differ and `why` the reason, which
+`docs/when-it-fails.md` lists. Softmax has a table of its own, `tests/spellings.py`.
 
 A pair is added as a line of `PAIRS`: two functions of `x`, (3, 8), which are read behind
 a layer and in front of one. `tests/test_equal_programs.py` compares them.
@@ -123,22 +123,24 @@ LAYERS = {
     "rows in a loop": Pair(lambda x: x @ W, by_fori_loop),
     "columns apart": Pair(lambda x: x @ W, split_in_columns),
     "convolution of width one": Pair(
-        lambda x: x @ W, lambda x: conv(x, W[None]),
-        ("Default", "EpsilonPlus"), "a convolution is no dense layer, whatever its width",
+        lambda x: x @ W,
+        lambda x: conv(x, W[None]),
+        ("Default", "EpsilonPlus"),
+        "a convolution is no dense layer, whatever its width",
     ),
     "products, summed": Pair(
-        lambda x: x @ W, lambda x: (x[:, :, None] * W).sum(1),
+        lambda x: x @ W,
+        lambda x: (x[:, :, None] * W).sum(1),
     ),
-    "vecdot": Pair(
-        lambda x: x @ W, lambda x: jnp.vecdot(x[:, None], jnp.asarray(W.T))
-    ),
+    "vecdot": Pair(lambda x: x @ W, lambda x: jnp.vecdot(x[:, None], jnp.asarray(W.T))),
     "inner": Pair(lambda x: x @ W, lambda x: jnp.inner(x, W.T)),
     "flattened": Pair(
         lambda x: jnp.einsum("ij,ijk->k", x, _PLANES),
         lambda x: x.reshape(-1) @ _PLANES.reshape(24, 5),
     ),
     "Kronecker": Pair(
-        lambda x: ROWS @ x, lambda x: (np.kron(ROWS, np.eye(8)) @ x.ravel()).reshape(3, 8)
+        lambda x: ROWS @ x,
+        lambda x: (np.kron(ROWS, np.eye(8)) @ x.ravel()).reshape(3, 8),
     ),
     "block-diagonal": Pair(
         lambda x: jnp.einsum("igj,gjk->igk", x.reshape(3, 2, 4), _BLOCKS).reshape(3, 8),
@@ -146,7 +148,8 @@ LAYERS = {
     ),
     "batch dimension": Pair(lambda x: x @ W, lambda x: jnp.matmul(x[None], W[None])[0]),
     "multi_dot": Pair(
-        lambda x: (x @ SQUARE) @ OTHER, lambda x: jnp.linalg.multi_dot([x, SQUARE, OTHER]),
+        lambda x: (x @ SQUARE) @ OTHER,
+        lambda x: jnp.linalg.multi_dot([x, SQUARE, OTHER]),
     ),
     "layout of an image": Pair(conv_image, conv_image_channels_first),
     "convolution by a matrix": Pair(
@@ -167,28 +170,39 @@ LAYERS = {
     "transposed convolution": Pair(
         lambda x: lax.conv_transpose(x[None], KERNEL, (2,), "SAME"),
         lambda x: lax.conv_transpose(
-            x[None], KERNEL[::-1].transpose(0, 2, 1), (2,), "SAME", transpose_kernel=True
+            x[None],
+            KERNEL[::-1].transpose(0, 2, 1),
+            (2,),
+            "SAME",
+            transpose_kernel=True,
         ),
     ),
     "depthwise": Pair(
         lambda x: lax.conv_general_dilated(
-            x[None], KERNEL[:, :1, :1] * SCALE, (1,), "SAME", feature_group_count=8,
+            x[None],
+            KERNEL[:, :1, :1] * SCALE,
+            (1,),
+            "SAME",
+            feature_group_count=8,
             dimension_numbers=("NWC", "WIO", "NWC"),
         )[0],
         lambda x: jax.vmap(
             lambda c, k: conv(c[:, None], k[:, None, None])[:, 0], (1, 1), 1
         )(x, jnp.asarray(KERNEL[:, 0, :1] * SCALE)),
     ),
-}  # fmt: skip
+}
 _PLANES = _draw(size=(3, 8, 5)) / 2
 _BLOCKS = _draw(size=(2, 4, 4)) / 2
 
 
 def conv_rows(x, kernel):
     return lax.conv_general_dilated(
-        x[:, :, None], kernel[:, None, None], (1,), "VALID",
+        x[:, :, None],
+        kernel[:, None, None],
+        (1,),
+        "VALID",
         dimension_numbers=("NWC", "WIO", "NWC"),
-    )[:, :, 0]  # fmt: skip
+    )[:, :, 0]
 
 
 # ---- biases and batch norm ----------------------------------------------------------
@@ -329,8 +343,8 @@ NORMS = {
     "layer norm, transposed": Pair(
         layer_norm,
         lambda x: (
-            jax.nn.standardize(x.T, 0, epsilon=0.1) * SCALE[:, None] + BIAS[:, None]
-        ).T,
+            (jax.nn.standardize(x.T, 0, epsilon=0.1) * SCALE[:, None] + BIAS[:, None]).T
+        ),
     ),
     "RMS norm, rsqrt": Pair(
         rms_norm, lambda x: SCALE * (x * lax.rsqrt(mean(lax.square(x)) + 0.1))
@@ -340,8 +354,11 @@ NORMS = {
     ),
     "RMS norm, norm": Pair(
         rms_norm,
-        lambda x: x / jnp.sqrt(jnp.linalg.norm(x, axis=-1, keepdims=True) ** 2 / 8 + 0.1)
-        * SCALE,
+        lambda x: (
+            x
+            / jnp.sqrt(jnp.linalg.norm(x, axis=-1, keepdims=True) ** 2 / 8 + 0.1)
+            * SCALE
+        ),
     ),
     "RMS norm, einsum": Pair(
         rms_norm,
@@ -354,8 +371,10 @@ NORMS = {
         l2_norm, lambda x: x * (1 / jnp.linalg.norm(x, axis=-1))[:, None]
     ),
     "L2 norm, logarithms": Pair(
-        l2_norm, lambda x: x * jnp.exp(-0.5 * jnp.log((x**2).sum(-1, keepdims=True))),
-        ("AttnLRP", "EpsilonPlus"), "a root by logarithms is no normaliser",
+        l2_norm,
+        lambda x: x * jnp.exp(-0.5 * jnp.log((x**2).sum(-1, keepdims=True))),
+        ("AttnLRP", "EpsilonPlus"),
+        "a root by logarithms is no normaliser",
     ),
     "group norm, parts": Pair(group_norm, group_norm_parts),
     "group norm, vmap": Pair(
@@ -368,9 +387,7 @@ NORMS = {
         lambda x: (x - x.mean()) / jnp.sqrt(x.var() + 0.1),
         lambda x: jax.nn.standardize(x, (0, 1), epsilon=0.1),
     ),
-    "mean subtracted, negated": Pair(
-        lambda x: x - mean(x), lambda x: -mean(x) + x
-    ),
+    "mean subtracted, negated": Pair(lambda x: x - mean(x), lambda x: -mean(x) + x),
     "mean subtracted, sum": Pair(
         lambda x: x - mean(x), lambda x: x - x.sum(-1, keepdims=True) / 8
     ),
@@ -380,7 +397,7 @@ NORMS = {
     "mean subtracted, one map": Pair(
         lambda x: x - mean(x), lambda x: x @ (np.eye(8) - 1 / 8)
     ),
-}  # fmt: skip
+}
 
 # ---- activations --------------------------------------------------------------------
 
@@ -412,7 +429,8 @@ ACTIVATIONS = {
     "relu, minimum": (jax.nn.relu, lambda h: -jnp.minimum(-h, 0)),
     "relu, select": (jax.nn.relu, lambda h: jnp.select([h > 0], [h], 0.0)),
     "leaky relu": (
-        lambda h: jax.nn.leaky_relu(h, 0.1), lambda h: jnp.maximum(h, 0.1 * h)
+        lambda h: jax.nn.leaky_relu(h, 0.1),
+        lambda h: jnp.maximum(h, 0.1 * h),
     ),
     "leaky relu, sum": (
         lambda h: jax.nn.leaky_relu(h, 0.1),
@@ -428,8 +446,8 @@ ACTIVATIONS = {
     "gelu, tanh": (jax.nn.gelu, gelu_tanh),
     "gelu, powers": (
         jax.nn.gelu,
-        lambda h: h * jax.nn.sigmoid(
-            2 * math.sqrt(2 / math.pi) * h * (1 + 0.044715 * h * h)
+        lambda h: (
+            h * jax.nn.sigmoid(2 * math.sqrt(2 / math.pi) * h * (1 + 0.044715 * h * h))
         ),
     ),
     "silu, product": (jax.nn.silu, lambda h: h * jax.nn.sigmoid(h)),
@@ -441,13 +459,16 @@ ACTIVATIONS = {
     "sigmoid, where": (
         jax.nn.sigmoid,
         lambda h: jnp.where(
-            h >= 0, 1 / (1 + jnp.exp(-jnp.abs(h))), jnp.exp(-jnp.abs(h)) / (1 + jnp.exp(-jnp.abs(h)))
+            h >= 0,
+            1 / (1 + jnp.exp(-jnp.abs(h))),
+            jnp.exp(-jnp.abs(h)) / (1 + jnp.exp(-jnp.abs(h))),
         ),
     ),
     "sigmoid, expit": (jax.nn.sigmoid, jax.scipy.special.expit),
     "tanh, sigmoid": (jnp.tanh, lambda h: 2 * jax.nn.sigmoid(2 * h) - 1),
     "tanh, exponentials": (
-        jnp.tanh, lambda h: (jnp.exp(h) - jnp.exp(-h)) / (jnp.exp(h) + jnp.exp(-h))
+        jnp.tanh,
+        lambda h: (jnp.exp(h) - jnp.exp(-h)) / (jnp.exp(h) + jnp.exp(-h)),
     ),
     "tanh, quotient": (jnp.tanh, lambda h: jnp.sinh(h) / jnp.cosh(h)),
     "softplus, logarithm": (jax.nn.softplus, lambda h: jnp.log(1 + jnp.exp(h))),
@@ -458,13 +479,15 @@ ACTIVATIONS = {
     "log-sigmoid": (jax.nn.log_sigmoid, lambda h: jnp.log(jax.nn.sigmoid(h))),
     "elu, where": (jax.nn.elu, lambda h: jnp.where(h > 0, h, jnp.expm1(h))),
     "elu, safe": (
-        jax.nn.elu, lambda h: jnp.where(h > 0, h, jnp.expm1(jnp.where(h > 0, 0.0, h)))
+        jax.nn.elu,
+        lambda h: jnp.where(h > 0, h, jnp.expm1(jnp.where(h > 0, 0.0, h))),
     ),
     "elu, sum": (jax.nn.elu, lambda h: jax.nn.relu(h) + jnp.expm1(jnp.minimum(h, 0))),
     "selu": (
         jax.nn.selu,
-        lambda h: 1.0507009873554805 * jnp.where(
-            h > 0, h, 1.6732632423543772 * (jnp.exp(h) - 1)
+        lambda h: (
+            1.0507009873554805
+            * jnp.where(h > 0, h, 1.6732632423543772 * (jnp.exp(h) - 1))
         ),
     ),
     "mish": (jax.nn.mish, lambda h: h * jnp.tanh(jax.nn.softplus(h))),
@@ -473,7 +496,8 @@ ACTIVATIONS = {
     "hard swish, clip": (jax.nn.hard_swish, lambda h: h * jnp.clip(h / 6 + 0.5, 0, 1)),
     "hard tanh": (jax.nn.hard_tanh, lambda h: jnp.clip(h, -1, 1)),
     "hard tanh, min and max": (
-        jax.nn.hard_tanh, lambda h: jnp.minimum(1.0, jnp.maximum(-1.0, h))
+        jax.nn.hard_tanh,
+        lambda h: jnp.minimum(1.0, jnp.maximum(-1.0, h)),
     ),
     "soft sign": (jax.nn.soft_sign, lambda h: h / (1 + jnp.abs(h))),
     "absolute, sign": (jnp.abs, lambda h: h * jnp.sign(h)),
@@ -485,18 +509,19 @@ ACTIVATIONS = {
     "square, float power": (jnp.square, lambda h: jnp.power(jnp.abs(h), 2.0)),
     "cube": (lambda h: h**3, lambda h: h * h * h),
     "cube, square": (lambda h: h**3, lambda h: h * h**2),
-    "root": (
-        lambda h: jnp.sqrt(h * h + 1), lambda h: (h**2 + 1) ** 0.5
-    ),
-    "inverse root": (
-        lambda h: lax.rsqrt(h * h + 1), lambda h: 1 / jnp.sqrt(h * h + 1)
-    ),
+    "root": (lambda h: jnp.sqrt(h * h + 1), lambda h: (h**2 + 1) ** 0.5),
+    "inverse root": (lambda h: lax.rsqrt(h * h + 1), lambda h: 1 / jnp.sqrt(h * h + 1)),
     "inverse root, power": (
-        lambda h: lax.rsqrt(h * h + 1), lambda h: jnp.power(h * h + 1, -0.5)
+        lambda h: lax.rsqrt(h * h + 1),
+        lambda h: jnp.power(h * h + 1, -0.5),
     ),
-    "division by a constant": (lambda h: jnp.tanh(h / 3), lambda h: jnp.tanh(h * (1 / 3))),
+    "division by a constant": (
+        lambda h: jnp.tanh(h / 3),
+        lambda h: jnp.tanh(h * (1 / 3)),
+    ),
     "polynomial, Horner": (
-        lambda h: h**3 - 2 * h**2 + 3 * h, lambda h: ((h - 2) * h + 3) * h
+        lambda h: h**3 - 2 * h**2 + 3 * h,
+        lambda h: ((h - 2) * h + 3) * h,
     ),
     "custom_jvp": (jnp.sin, jax.custom_jvp(jnp.sin)),
     "jit": (jnp.sin, jax.jit(jnp.sin)),
@@ -507,7 +532,7 @@ ACTIVATIONS = {
         lambda h: jnp.where(h > 0, jnp.log1p(h), 0),
         lambda h: jnp.where(h > 0, jnp.log1p(jnp.where(h > 0, h, 0.0)), 0),
     ),
-}  # fmt: skip
+}
 ACTIVATIONS = {k: Pair(on(a), on(b)) for k, (a, b) in ACTIVATIONS.items()}
 
 # ---- gates and products -------------------------------------------------------------
@@ -682,20 +707,20 @@ ATTENTION = {
     "attention, by query": Pair(attention, attention_by_query),
     "attention, map": Pair(
         attention,
-        lambda x: lax.map(
-            lambda q: jax.nn.softmax(x @ K @ q / 2) @ (x @ OTHER), x @ Q
-        ),
+        lambda x: lax.map(lambda q: jax.nn.softmax(x @ K @ q / 2) @ (x @ OTHER), x @ Q),
     ),
     "attention, masked by a large number": Pair(
         lambda x: attention(x, CAUSAL),
-        lambda x: jax.nn.softmax(
-            jnp.where(CAUSAL, (x @ Q) @ (x @ K).T / 2, -1e30), -1
-        ) @ (x @ OTHER),
+        lambda x: (
+            jax.nn.softmax(jnp.where(CAUSAL, (x @ Q) @ (x @ K).T / 2, -1e30), -1)
+            @ (x @ OTHER)
+        ),
     ),
     "attention, mask of softmax": Pair(
         lambda x: attention(x, CAUSAL),
-        lambda x: jax.nn.softmax((x @ Q) @ (x @ K).T / 2, -1, where=CAUSAL)
-        @ (x @ OTHER),
+        lambda x: (
+            jax.nn.softmax((x @ Q) @ (x @ K).T / 2, -1, where=CAUSAL) @ (x @ OTHER)
+        ),
     ),
     "heads, matmul": Pair(attention_heads, attention_heads_matmul),
     "heads, vmap": Pair(attention_heads, attention_heads_vmap),
@@ -708,9 +733,7 @@ ATTENTION = {
     ),
     "heads, biased": Pair(
         lambda x: attention_jax(x, is_causal=True),
-        lambda x: attention_jax(
-            x, bias=jnp.where(CAUSAL, 0.0, -1e30)[None, None]
-        ),
+        lambda x: attention_jax(x, bias=jnp.where(CAUSAL, 0.0, -1e30)[None, None]),
     ),
     "linear attention": Pair(
         lambda x: (jax.nn.elu(x @ Q) + 1) @ ((jax.nn.elu(x @ K) + 1).T @ (x @ OTHER)),
@@ -720,7 +743,7 @@ ATTENTION = {
             jnp.einsum("kd,ke->de", jax.nn.elu(x @ K) + 1, x @ OTHER),
         ),
     ),
-}  # fmt: skip
+}
 
 # ---- sums, means, pooling ------------------------------------------------------------
 
@@ -738,17 +761,20 @@ SUMS = {
     "residual, order": Pair(lambda x: x + block(x), lambda x: block(x) + x),
     "residual, sum": Pair(lambda x: x + block(x), lambda x: sum([block(x)], x)),
     "residual, stack": Pair(
-        lambda x: x + block(x), lambda x: jnp.stack([x, block(x)]).sum(0),
+        lambda x: x + block(x),
+        lambda x: jnp.stack([x, block(x)]).sum(0),
     ),
     "residual, brackets": Pair(
-        lambda x: (x + block(x)) + second(x), lambda x: x + (block(x) + second(x)),
+        lambda x: (x + block(x)) + second(x),
+        lambda x: x + (block(x) + second(x)),
     ),
     "residual, minus": Pair(lambda x: x + block(x), lambda x: x - (-block(x))),
     "residual, vmap": Pair(
         lambda x: x + block(x), jax.vmap(lambda r: r + jax.nn.relu(r @ SQUARE))
     ),
     "residual, added at": Pair(
-        lambda x: x + block(x), lambda x: x.at[:].add(block(x)),
+        lambda x: x + block(x),
+        lambda x: x.at[:].add(block(x)),
     ),
     "sum, accumulated": Pair(
         lambda x: x[0] + x[1] + x[2], lambda x: x[0] + (x[2] + x[1])
@@ -759,26 +785,29 @@ SUMS = {
     "mean, sum": Pair(lambda x: x.mean(0), lambda x: x.sum(0) / 3),
     "mean, product": Pair(lambda x: x.mean(0), lambda x: x.sum(0) * (1 / 3)),
     "mean, matrix": Pair(
-        lambda x: x.mean(0), lambda x: np.full(3, 1 / 3) @ x,
+        lambda x: x.mean(0),
+        lambda x: np.full(3, 1 / 3) @ x,
     ),
     "mean, scaled first": Pair(lambda x: x.mean(0), lambda x: (x / 3).sum(0)),
     "mean, nanmean": Pair(lambda x: x.mean(0), lambda x: jnp.average(x, 0)),
     "mean, two steps": Pair(
-        lambda x: x.mean(), lambda x: x.mean(0).mean(),
+        lambda x: x.mean(),
+        lambda x: x.mean(0).mean(),
     ),
-    "mean, reshaped": Pair(
-        lambda x: x.mean((0, 1)), lambda x: x.reshape(-1).mean()
-    ),
+    "mean, reshaped": Pair(lambda x: x.mean((0, 1)), lambda x: x.reshape(-1).mean()),
     "sum, by segments": Pair(
-        lambda x: x.sum(0), lambda x: jax.ops.segment_sum(x, np.zeros(3, int), 1)[0],
+        lambda x: x.sum(0),
+        lambda x: jax.ops.segment_sum(x, np.zeros(3, int), 1)[0],
     ),
     "sum, cumulated": Pair(
-        lambda x: x.sum(0), lambda x: jnp.cumsum(x, 0)[-1],
+        lambda x: x.sum(0),
+        lambda x: jnp.cumsum(x, 0)[-1],
     ),
     "sum, by scan": Pair(
         lambda x: x[0] + x[1] + x[2],
         lambda x: lax.scan(lambda c, r: (c + r, None), x[0], x[1:])[0],
-        ("Default",), "a loop adds two at a time",
+        ("Default",),
+        "a loop adds two at a time",
     ),
     "average pooling, window": Pair(
         lambda x: x.reshape(3, 4, 2).mean(-1),
@@ -787,15 +816,20 @@ SUMS = {
     "average pooling, convolution": Pair(
         lambda x: x.reshape(3, 4, 2).mean(-1),
         lambda x: lax.conv_general_dilated(
-            x[:, :, None], np.full((2, 1, 1), 0.5), (2,), "VALID",
+            x[:, :, None],
+            np.full((2, 1, 1), 0.5),
+            (2,),
+            "VALID",
             dimension_numbers=("NWC", "WIO", "NWC"),
         )[:, :, 0],
-        ("Default", "EpsilonPlus"), "a convolution is a layer, whatever its weights",
+        ("Default", "EpsilonPlus"),
+        "a convolution is a layer, whatever its weights",
     ),
     "average pooling, slices": Pair(
         lambda x: (x[:, ::2] + x[:, 1::2]) / 2,
         lambda x: x[:, ::2] / 2 + x[:, 1::2] / 2,
-        ("Default",), "parts of one value with weights are one linear map of it",
+        ("Default",),
+        "parts of one value with weights are one linear map of it",
     ),
     "max pooling, window": Pair(
         lambda x: x.reshape(3, 4, 2).max(-1),
@@ -819,13 +853,14 @@ SUMS = {
     "logsumexp, shifted": Pair(
         lambda x: jax.nn.logsumexp(x, -1),
         lambda x: jnp.log(jnp.exp(x - x.max(-1)[:, None]).sum(-1)) + x.max(-1),
-        ("CPLRP",), "softmax passes nothing, a maximum beside it does",
+        ("CPLRP",),
+        "softmax passes nothing, a maximum beside it does",
     ),
     "logsumexp, logaddexp": Pair(
         lambda x: jax.nn.logsumexp(x[:, :2], -1),
         lambda x: jnp.logaddexp(x[:, 0], x[:, 1]),
     ),
-}  # fmt: skip
+}
 
 # ---- structure, masks, embeddings ---------------------------------------------------
 
@@ -842,10 +877,12 @@ STRUCTURE = {
     "slice, split": Pair(lambda x: x[:, :4], lambda x: jnp.split(x, 2, 1)[0]),
     "row, one-hot": Pair(lambda x: x[1], lambda x: one_hot([1])[0] @ x),
     "rows, one-hot": Pair(
-        lambda x: x[np.array([2, 0])], lambda x: one_hot([2, 0]) @ x,
+        lambda x: x[np.array([2, 0])],
+        lambda x: one_hot([2, 0]) @ x,
     ),
     "rows, vmap": Pair(
-        lambda x: x[np.array([2, 0])], lambda x: jax.vmap(lambda i: x[i])(jnp.array([2, 0]))
+        lambda x: x[np.array([2, 0])],
+        lambda x: jax.vmap(lambda i: x[i])(jnp.array([2, 0])),
     ),
     "reverse": Pair(lambda x: x[::-1], lambda x: jnp.flip(x, 0)),
     "reverse, gather": Pair(lambda x: x[::-1], lambda x: x[np.array([2, 1, 0])]),
@@ -858,7 +895,8 @@ STRUCTURE = {
         lambda x: jnp.concatenate([jnp.zeros((1, 8)), x]),
     ),
     "pad, update": Pair(
-        lambda x: jnp.pad(x, ((1, 0), (0, 0))), lambda x: jnp.zeros((4, 8)).at[1:].set(x)
+        lambda x: jnp.pad(x, ((1, 0), (0, 0))),
+        lambda x: jnp.zeros((4, 8)).at[1:].set(x),
     ),
     "stack": Pair(
         lambda x: jnp.stack([x[0], x[1]]), lambda x: jnp.concatenate([x[:1], x[1:2]])
@@ -877,41 +915,49 @@ STRUCTURE = {
     ),
     "mask, product": Pair(lambda x: jnp.where(MASK, x, 0), lambda x: x * MASK),
     "mask, select": Pair(
-        lambda x: jnp.where(MASK, x, 0), lambda x: lax.select(jnp.asarray(MASK), x, 0 * x)
+        lambda x: jnp.where(MASK, x, 0),
+        lambda x: lax.select(jnp.asarray(MASK), x, 0 * x),
     ),
     "mask, update": Pair(
         lambda x: x * (np.arange(3) != 1)[:, None], lambda x: x.at[1].set(0)
     ),
     "triangle": Pair(lambda x: jnp.tril(x), lambda x: x * np.tri(3, 8)),
     "chosen by index": Pair(
-        lambda x: jnp.where(MASK, x, 2 * x), lambda x: lax.select_n(jnp.asarray(MASK), 2 * x, x)
+        lambda x: jnp.where(MASK, x, 2 * x),
+        lambda x: lax.select_n(jnp.asarray(MASK), 2 * x, x),
     ),
     "embedding, take": Pair(
         lambda x: x + jnp.asarray(TABLE)[IDS], lambda x: x + jnp.take(TABLE, IDS, 0)
     ),
     "embedding, one-hot": Pair(
-        lambda x: x + jnp.asarray(TABLE)[IDS], lambda x: x + jax.nn.one_hot(IDS, 9) @ TABLE
+        lambda x: x + jnp.asarray(TABLE)[IDS],
+        lambda x: x + jax.nn.one_hot(IDS, 9) @ TABLE,
     ),
     "look-up in what is explained": Pair(
         lambda x: x[np.array([0, 2, 2])],
         lambda x: jax.nn.one_hot(np.array([0, 2, 2]), 3) @ x,
     ),
     "cast and back": Pair(
-        lambda x: x @ W, lambda x: (x.astype(complex) @ W).real,
+        lambda x: x @ W,
+        lambda x: (x.astype(complex) @ W).real,
     ),
     "real part": Pair(
-        lambda x: x @ W, lambda x: jnp.real(lax.complex(x @ W, x @ W)),
+        lambda x: x @ W,
+        lambda x: jnp.real(lax.complex(x @ W, x @ W)),
     ),
     "rotation, complex": Pair(
         lambda x: jnp.concatenate(
-            [x[:, :4] * np.cos(1.0) - x[:, 4:] * np.sin(1.0),
-             x[:, :4] * np.sin(1.0) + x[:, 4:] * np.cos(1.0)], 1
+            [
+                x[:, :4] * np.cos(1.0) - x[:, 4:] * np.sin(1.0),
+                x[:, :4] * np.sin(1.0) + x[:, 4:] * np.cos(1.0),
+            ],
+            1,
         ),
         lambda x: (lambda z: jnp.concatenate([z.real, z.imag], 1))(
             lax.complex(x[:, :4], x[:, 4:]) * np.exp(1j)
         ),
     ),
-}  # fmt: skip
+}
 
 # ---- losses, minima and maxima -------------------------------------------------------
 
@@ -1073,29 +1119,36 @@ LOOPS = {
     "recurrent, concatenated": Pair(
         recurrent,
         lambda x: lax.scan(
-            lambda h, r: (jnp.tanh(jnp.concatenate([h, r]) @ np.concatenate(LAYER)), None),
+            lambda h, r: (
+                jnp.tanh(jnp.concatenate([h, r]) @ np.concatenate(LAYER)),
+                None,
+            ),
             x[0],
             x[1:],
         )[0],
-        ("Default",), "one layer, or two and a sum",
+        ("Default",),
+        "one layer, or two and a sum",
     ),
     "decay, scan": Pair(
-        decayed, lambda x: lax.scan(lambda h, r: (0.5 * h + r, None), x[0], x[1:])[0],
-        ("Default",), "a loop adds two at a time",
+        decayed,
+        lambda x: lax.scan(lambda h, r: (0.5 * h + r, None), x[0], x[1:])[0],
+        ("Default",),
+        "a loop adds two at a time",
     ),
     "decay, associative": Pair(
-        decayed, decayed_associative,
+        decayed,
+        decayed_associative,
     ),
     "decay, matrix": Pair(
-        decayed, lambda x: np.array([0.25, 0.5, 1.0]) @ x,
-        ("Default",), "a product with a constant is a layer",
+        decayed,
+        lambda x: np.array([0.25, 0.5, 1.0]) @ x,
+        ("Default",),
+        "a product with a constant is a layer",
     ),
     "cond, taken": Pair(
         unit, lambda x: lax.cond(x[0, 0] < jnp.inf, unit, lambda x: x @ OTHER, x)
     ),
-    "switch, taken": Pair(
-        unit, lambda x: lax.switch(1, [lambda x: x, unit], x)
-    ),
+    "switch, taken": Pair(unit, lambda x: lax.switch(1, [lambda x: x, unit], x)),
     "cond, select": Pair(
         lambda x: jnp.where(x[0, 0] > 0, x @ SQUARE, x @ OTHER),
         lambda x: lax.cond(x[0, 0] > 0, lambda x: x @ SQUARE, lambda x: x @ OTHER, x),
@@ -1103,13 +1156,17 @@ LOOPS = {
     "jit": Pair(unit, jax.jit(unit)),
     "checkpoint": Pair(unit, jax.checkpoint(unit)),
     "checkpoint of a part": Pair(
-        unit, lambda x: x + jax.checkpoint(lambda x: jax.nn.gelu(x @ SQUARE + BIAS) @ OTHER)(x)
+        unit,
+        lambda x: (
+            x + jax.checkpoint(lambda x: jax.nn.gelu(x @ SQUARE + BIAS) @ OTHER)(x)
+        ),
     ),
     "custom_vjp": Pair(unit, with_vjp(unit)),
     "custom_jvp": Pair(unit, with_jvp(unit)),
     "vmap of one": Pair(unit, lambda x: jax.vmap(unit)(x[None])[0]),
     "linearised": Pair(
-        lambda x: x @ W, lambda x: jax.linear_transpose(
+        lambda x: x @ W,
+        lambda x: jax.linear_transpose(
             lambda y: y @ W.T, jax.ShapeDtypeStruct((3, 6), x.dtype)
         )(x)[0],
     ),
@@ -1121,12 +1178,22 @@ LOOPS = {
     "dead code": Pair(unit, lambda x: (x.sort(), unit(x))[1]),
     "through a tuple": Pair(
         lambda x: jax.nn.gelu(x @ SQUARE) + x,
-        lambda x: (lambda p: p[0] + p[1])(jax.jit(lambda x: (jax.nn.gelu(x @ SQUARE), x))(x)),
+        lambda x: (lambda p: p[0] + p[1])(
+            jax.jit(lambda x: (jax.nn.gelu(x @ SQUARE), x))(x)
+        ),
     ),
-}  # fmt: skip
+}
 
 PAIRS: Mapping[str, Pair] = (
-    LAYERS | BIASES | NORMS | ACTIVATIONS | GATES | ATTENTION | SUMS | STRUCTURE
-    | LOSSES | LOOPS
-)  # fmt: skip
+    LAYERS
+    | BIASES
+    | NORMS
+    | ACTIVATIONS
+    | GATES
+    | ATTENTION
+    | SUMS
+    | STRUCTURE
+    | LOSSES
+    | LOOPS
+)
 """By name."""

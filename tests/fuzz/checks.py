@@ -1,7 +1,7 @@
-"""What must hold of every program, as data: a name, a function, the programs it is for.
+"""What must hold of every program, as data: a name, a function, its programs.
 
-A check takes a `Case` and raises `AssertionError`. Two explanations of one program agree
-to rounding, which is judged by the program itself: where they differ by more than
+A check takes a `Case` and raises `AssertionError`. Two explanations of one program
+agree to rounding, which is judged by the program itself: where they differ by more than
 `ROUNDED`, by how much its relevance moves if its inputs do.
 """
 
@@ -42,7 +42,7 @@ LRP0 = composites.Uniform(rules.LRP0())
 BOTH = (0, 1)
 ROUNDED = 1e-9
 NUDGE, CAST_NUDGE = 1e-12, 2.0**-9
-"""By how much inputs move, relatively: some thousands of roundings, or one of bfloat16."""
+"""By how much inputs move: some thousands of roundings, or one of bfloat16."""
 LARGE = 1e9
 
 

@@ -1,6 +1,6 @@
-"""The names that a random program uses: arrays, modules, functions that take functions.
+"""The names that a random program uses: arrays, modules, functions of functions.
 
-A program is printed as code that begins with `from tests.fuzz.names import *`, and runs.
+A program is printed as code that begins with `from tests.fuzz.names import *`.
 """
 
 from __future__ import annotations
