@@ -4,8 +4,8 @@ Nothing in the conventions of relevance tells the two apart, or the pair says wh
 does: `but` has the composites under which they differ and `why` the reason, which
 `docs/when-it-fails.md` lists. Softmax has a table of its own, `tests/spellings.py`.
 
-A pair is added as a line of `PAIRS`: two functions of `x`, (3, 8), which are read behind
-a layer and in front of one. `tests/test_equal_programs.py` compares them.
+A pair is added as a line of `PAIRS`: two functions of `x`, (3, 8), which are read
+behind a layer and in front of one. `tests/test_equal_programs.py` compares them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 Form = Callable[..., Any]
 SHAPE = (3, 8)
-_draw = np.random.default_rng(1).normal
+_draw: Callable[..., Any] = np.random.default_rng(1).normal
 
 W = _draw(size=(8, 6)) / 2
 SQUARE = _draw(size=(8, 8)) / 2
@@ -68,7 +68,7 @@ class Pair:
 # ---- layers --------------------------------------------------------------------------
 
 
-def conv(x, kernel, window=(1,), padding="SAME"):
+def conv(x, kernel, window=(1,), padding: Any = "SAME"):
     return lax.conv_general_dilated(
         x[None], kernel, window, padding, dimension_numbers=("NWC", "WIO", "NWC")
     )[0]
@@ -195,7 +195,7 @@ _PLANES = _draw(size=(3, 8, 5)) / 2
 _BLOCKS = _draw(size=(2, 4, 4)) / 2
 
 
-def conv_rows(x, kernel):
+def conv_rows(x, kernel: Any):
     return lax.conv_general_dilated(
         x[:, :, None],
         kernel[:, None, None],
@@ -817,7 +817,7 @@ SUMS = {
         lambda x: x.reshape(3, 4, 2).mean(-1),
         lambda x: lax.conv_general_dilated(
             x[:, :, None],
-            np.full((2, 1, 1), 0.5),
+            jnp.full((2, 1, 1), 0.5),
             (2,),
             "VALID",
             dimension_numbers=("NWC", "WIO", "NWC"),

@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--programs", type=int, default=1000, help="how many in all")
     parser.add_argument("--seed", type=int, default=0, help="of the first")
     parser.add_argument(
-        "--size", type=int, default=12, help="operations, without bodies"
+        "--size", type=int, default=8, help="operations, without bodies"
     )
     parser.add_argument(
         "--first", action="store_true", help="shows it before shrinking"

@@ -20,26 +20,34 @@ __all__ = [
 
 SHAPE = (3, 4)
 """Of each value of a program."""
-_draw = np.random.default_rng(0).normal
+_numbers = np.random.default_rng(0)
 
-W = _draw(size=(4, 4)) / 2
-V = _draw(size=(4, 4)) / 2
-WS = _draw(size=(2, 4, 4)) / 2
-TALL = _draw(size=(4, 7)) / 2
-ROWS = _draw(size=(3, 3)) / 2
-MIX = _draw(size=(4, 4)) / 2
+
+def _draw(size, over=1, positive=False):
+    """Of JAX's, and once: weights are known to be the same by being one array."""
+    numbers = _numbers.normal(size=size) / over
+    with jax.enable_x64(True):
+        return jnp.asarray(1 + np.abs(numbers) if positive else numbers)
+
+
+W = _draw(size=(4, 4), over=2)
+V = _draw(size=(4, 4), over=2)
+WS = _draw(size=(2, 4, 4), over=2)
+TALL = _draw(size=(4, 7), over=2)
+ROWS = _draw(size=(3, 3), over=2)
+MIX = _draw(size=(4, 4), over=2)
 """Behind every loop, branch and call, so that what is in it is a step of its own."""
 HEAD = _draw(size=(4, 3))
 B = _draw(size=4)
-SCALE = 1 + np.abs(_draw(size=4))
-BATCH_MEAN = _draw(size=4) / 3
-BATCH_VAR = 1 + np.abs(_draw(size=4))
+SCALE = _draw(size=4, positive=True)
+BATCH_MEAN = _draw(size=4, over=3)
+BATCH_VAR = _draw(size=4, positive=True)
 TABLE = _draw(size=(5, 4))
-TURN = np.exp(1j * _draw(size=(3, 2)))
+TURN = np.exp(1j * np.asarray(_draw(size=(3, 2))))
 GRID = _draw(size=(3, 4))
-KERNEL = _draw(size=(3, 1, 1)) / 2
+KERNEL = _draw(size=(3, 1, 1), over=2)
 """Of a convolution along a row: (width, input, output)."""
-KERNELS = _draw(size=(2, 2, 1, 2)) / 2
+KERNELS = _draw(size=(2, 2, 1, 2), over=2)
 """Of a convolution of an image: (height, width, input, output)."""
 MASK = np.array([[1, 1, 0, 1], [1, 0, 1, 1], [1, 1, 1, 0]], bool)
 

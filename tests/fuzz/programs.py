@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from tests.fuzz import names
 from tests.fuzz.vocabulary import OPERATIONS, Operation
 
-FIRST = "from tests.fuzz.names import *"
+FIRST = """from tests.fuzz.names import *
+
+jax.config.update("jax_enable_x64", True)"""
 EDGE = "{} @ MIX"
 """Around bodies: what they begin and end with has no part outside of them.
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import hypothesis
+import hypothesis.errors
 from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
 from tests.fuzz.checks import CHECKS, COMPOSITES, Case, run
 from tests.fuzz.programs import FIRST, code, programs, steps_of
 from tests.fuzz.vocabulary import Operation
+
+
+UNWATCHED = (
+    HealthCheck.too_slow,
+    HealthCheck.filter_too_much,
+    HealthCheck.data_too_large,
+    HealthCheck.large_base_example,
+)
+"""A program takes seconds, and those that overflow are left out."""
 
 
 class Failed(AssertionError):
@@ -77,7 +87,7 @@ def search(
         derandomize=False,
         print_blob=False,
         report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=UNWATCHED,
         phases=[Phase.generate, Phase.shrink],
     )
     @hypothesis.given(given)

@@ -34,7 +34,9 @@ class Operation:
         return "{f}" in self.text
 
 
-def _of(texts: Mapping[str, str | tuple[str, str]], **given: bool) -> dict:
+def _of(
+    texts: Mapping[str, str | tuple[str, str]], **given: bool
+) -> dict[str, Operation]:
     def one(text: str | tuple[str, str]) -> Operation:
         pair = (text, None) if isinstance(text, str) else text
         return Operation(*pair, **given)
@@ -195,7 +197,7 @@ SMOOTH = {
         "(lax.complex({a}[:, :2], {a}[:, 2:]))"
     ),
     "stop": "{a} + lax.stop_gradient({b})",
-    "look-up": "{a} + jnp.asarray(TABLE)[jnp.argmax({b}, -1)]",
+    "look-up": "{a} + TABLE[jnp.argmax({b}, -1)]",
     "padding": "jnp.pad({a}[1:], ((1, 0), (0, 0)), constant_values=0.3)",
     "fill": "jnp.where(MASK, {a}, 0.2)",
     "experts": (
@@ -280,11 +282,11 @@ CALLS = {
 }
 """What has a body: `{f}` takes two values."""
 
-LINEAR_OPERATIONS: Mapping[str, Operation] = _of(LINEAR, linear=True)
-SIMPLE: Mapping[str, Operation] = LINEAR_OPERATIONS | _of(SMOOTH)
-CAST: Mapping[str, Operation] = _of(CASTS, casts=True)
-CONTROL: Mapping[str, Operation] = _of(LOOPS | CALLS, linear=True)
-OPERATIONS: Mapping[str, Operation] = (
+LINEAR_OPERATIONS: dict[str, Operation] = _of(LINEAR, linear=True)
+SIMPLE: dict[str, Operation] = LINEAR_OPERATIONS | _of(SMOOTH)
+CAST: dict[str, Operation] = _of(CASTS, casts=True)
+CONTROL: dict[str, Operation] = _of(LOOPS | CALLS, linear=True)
+OPERATIONS: dict[str, Operation] = (
     SIMPLE | CAST | CONTROL | _of(WHILE, linear=True, while_loop=True)
 )
 """By name."""
