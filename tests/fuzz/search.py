@@ -13,7 +13,6 @@ from tests.fuzz.checks import CHECKS, COMPOSITES, Case, run
 from tests.fuzz.programs import FIRST, code, programs, steps_of
 from tests.fuzz.vocabulary import Operation
 
-
 UNWATCHED = (
     HealthCheck.too_slow,
     HealthCheck.filter_too_much,
