@@ -1,5 +1,6 @@
 # make test     run an eighth of the cases of each test, make test-all: all
 # make mutate   are changes of the code noticed by the tests?
+# make fuzz     random programs, checked; FUZZ_ARGS="--programs 5000 --seed 1"
 # make lint     formatter and linter
 # make demo     run the example        make types   type checker
 # make docs     build the site         make bench   cost in gradients: docs/performance.md
@@ -31,7 +32,7 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 # Every test function, with the first of eight parts of its cases; tests/parts.py.
 PART ?= 1/8
 
-.PHONY: test test-all mutate demo examples real sentences hub multiprocess bench bench-peers faithfulness
+.PHONY: test test-all mutate fuzz demo examples real sentences hub multiprocess bench bench-peers faithfulness
 .PHONY: peers peers-venv zoo docs lint format types build clean
 
 test: $(VENV)/.test $(VENV)/.weights
@@ -43,6 +44,10 @@ test-all: test
 # More arguments, e.g. MUTATE_ARGS="jaxlrp/_audit.py --workers 4".
 mutate: $(VENV)/.test
 	$(BIN)/python -m tests.mutations --part $(PART) $(MUTATE_ARGS)
+
+# More arguments, e.g. FUZZ_ARGS="--programs 5000 --seed 7 --check jit".
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.digits

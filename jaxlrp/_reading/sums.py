@@ -44,10 +44,10 @@ def claim_sums(
             role, residual = "sum", _is_residual(members, claims)
             rule = _rules_of(last, claims, composite)[residual]
         if not rule.compares_parts:
-            if role == "shift":
-                continue
-            members = {last}
-        elif _is_complex(last, claims) or (
+            if role == "sum":
+                steps |= _one_by_one(members, residual, claims)
+            continue
+        if _is_complex(last, claims) or (
             role == "sum" and _is_one_map(members, claims)
         ):
             claims.role.update(dict.fromkeys(members, "linear"))
@@ -55,6 +55,16 @@ def claim_sums(
         claims.role.update(dict.fromkeys(members, "chain"))
         own = _equations(members, claims)
         steps[last] = Step(role, own, _signals(own, claims), residual=residual)
+    return steps
+
+
+def _one_by_one(members: set[int], residual: bool, claims: Claims) -> dict[int, Step]:
+    """A step for each addition: all are residual if the whole is, in any bracket."""
+    steps = {}
+    for index in filter(lambda i: _adds(i, claims), members):
+        claims.role[index] = "chain"
+        own = _equations({index}, claims)
+        steps[index] = Step("sum", own, _signals(own, claims), residual=residual)
     return steps
 
 

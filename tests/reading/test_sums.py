@@ -281,6 +281,29 @@ def test_a_sum_of_two_branches_is_not_residual():
     assert ("sum", "GeneralizedGamma") in found
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x, f, g: (x + f) + g,
+        lambda x, f, g: x + (f + g),
+        lambda x, f, g: (f + g) + x,
+        lambda x, f, g: f - (-g - x),
+    ],
+)
+def test_all_additions_of_a_residual_sum_are_residual(form):
+    """Where the residual rule does not compare parts, as the default's, too."""
+
+    def f(x):
+        return form(x, jnp.tanh(x @ W), jnp.sin(x @ V))
+
+    found = roles(f, composites.Default())
+    assert [rule for role, rule in found if role == "sum"] == ["LRP0"] * 2
+    expected = jaxlrp.lrp(lambda x: x + jnp.tanh(x @ W) + jnp.sin(x @ V), target="all")
+    np.testing.assert_allclose(
+        jaxlrp.lrp(f, target="all")(X[0]), expected(X[0]), rtol=1e-5, atol=1e-6
+    )
+
+
 def test_only_residual_sums_may_have_a_rule():
     whole = composites.Proportional().on("sum", rules.Norm(), residual=True)
     assert ("sum", "Norm") in roles(RESIDUAL["sum"], whole)
