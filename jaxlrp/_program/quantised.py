@@ -89,7 +89,7 @@ def _bodies(eqn: Any, entry: Entry | None) -> dict[str, Any]:
     """The bodies of calls, loops and branches, by name, that are written again."""
     if entry is None or entry.kind not in (Kind.CALL, Kind.CONTROL):
         return {}
-    if eqn.primitive in _OWN or _compat.is_sharded(eqn.params):
+    if eqn.primitive in _OWN:
         return {}
     return _compat.bodies_by_name(eqn.params)
 
@@ -207,11 +207,35 @@ def _of_bodies(eqn: Any, entry: Entry, operands: Sequence[_Number]) -> list[_Num
         if goes_on or _meets(body, _given_to(body, derived))[1]:
             return _write_out(*_compat.open_jaxpr(body), operands)
     elif any(_meets(b, _given_to(b, derived))[1] for b in bodies.values()):
+        if _compat.is_sharded(eqn.params):
+            return _of_shards(eqn, operands)
         changed = {name: _other_body(b, derived) for name, b in bodies.items()}
         bind = _bind(eqn, **_compat.with_bodies(eqn.params, changed))
         ys = bind(*(n.value for n in operands))
         return [_Number(y, derived=True) for y in ys]
     return []
+
+
+def _of_shards(eqn: Any, operands: Sequence[_Number]) -> list[_Number]:
+    """A map over the shards of a mesh, with arithmetic in floats on each."""
+    parts = _compat.shard_map_parts(eqn.params)
+    (body,) = _compat.bodies_by_name(eqn.params).values()
+    derived = [n.derived for n in operands]
+
+    def on_shard(*arrays: Any) -> tuple[Any, ...]:
+        given = [_Number(x, derived=d) for x, d in zip(arrays, derived, strict=True)]
+        return tuple(n.value for n in _write_out(*_compat.open_jaxpr(body), given))
+
+    mapped = jax.shard_map(
+        on_shard,
+        mesh=parts.mesh,
+        in_specs=tuple(parts.inputs),
+        out_specs=tuple(parts.outputs),
+        axis_names=parts.axes,
+        check_vma=parts.checked,
+    )
+    ys = jax.jit(mapped)(*(n.value for n in operands))
+    return [_Number(y, derived=True) for y in ys]
 
 
 def _other_body(body: Any, derived: Sequence[bool]) -> Any:

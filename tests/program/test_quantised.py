@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import AxisType
 
 import jaxlrp
 from jaxlrp import composites
@@ -257,12 +258,21 @@ def repeated(layer, how):
         if how == "jit":
             once = jax.jit(body)
             return once(once(once(x)))
+        if how == "shard_map":
+            mesh = jax.make_mesh(
+                (2,), ("batch",), (AxisType.Auto,), devices=jax.devices()[:2]
+            )
+            spec = jax.P("batch")
+            return jax.shard_map(body, mesh=mesh, in_specs=spec, out_specs=spec)(x[:4])
         return jax.vmap(lambda row: body(row[None])[0])(x)
 
     return f
 
 
-PLACES = ("scan", "fori_loop", "while_loop", "cond", "checkpoint", "jit", "vmap")
+PLACES = (
+    *("scan", "fori_loop", "while_loop", "cond", "checkpoint", "jit", "vmap"),
+    "shard_map",
+)
 
 
 @pytest.mark.parametrize("how", PLACES)
