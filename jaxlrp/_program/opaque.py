@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jax.extend.core import Literal, jaxprs_in_params
@@ -11,6 +11,7 @@ from jax.extend.core import primitives as P
 
 from jaxlrp import _compat
 from jaxlrp._program.kinds import is_real
+from jaxlrp._program.placement import Placement, fits, in_place, joined, moved
 from jaxlrp.primitives import Kind, lookup
 
 _OWN = (P.custom_jvp_call_p, P.custom_vjp_call_p)
@@ -126,25 +127,60 @@ def _is_unreadable(jaxpr: Any) -> bool:
 
 
 def is_elementwise(jaxpr: Any) -> bool:
-    """One result, and only elementwise equations of its shape inside."""
+    """Does each element of the one result depend on one of each operand, elementwise?"""
     open_, consts = _compat.open_jaxpr(jaxpr)
     if len(open_.outvars) != 1 or consts:
         return False
-    shape = open_.outvars[0].aval.shape
-    for eqn in open_.eqns:
-        entry = lookup(eqn.primitive)
-        if entry is None:
-            return False
-        if entry.kind is Kind.CALL:
-            body = _compat.called_jaxpr(eqn.params)
-            if body is None or not is_elementwise(body):
-                return False
-        elif entry.kind is Kind.STRUCTURAL:
-            # Only a scalar constant spread over the shape.
-            if any(getattr(v.aval, "shape", ()) != () for v in eqn.invars):
-                return False
-        elif entry.kind not in (Kind.ELEMENTWISE, Kind.INERT):
-            return False
-        elif any(v.aval.shape not in (shape, ()) for v in eqn.outvars):
-            return False
-    return True
+    operands = {v: {i: in_place(v.aval.shape)} for i, v in enumerate(open_.invars)}
+    return _placed(open_, operands) is not None
+
+
+Places = Mapping[int, Placement]
+"""Where operands of the function, by number, lie in a value."""
+
+
+def _placed(jaxpr: Any, operands: Mapping[Any, Places]) -> list[Places] | None:
+    """Where operands lie in the results; None where something is not elementwise."""
+    known = dict(operands)
+    for eqn in jaxpr.eqns:
+        places = [
+            {} if isinstance(v, Literal) else known.get(v, {}) for v in eqn.invars
+        ]
+        results = _placed_behind(eqn, places)
+        if results is None:
+            return None
+        known.update(zip(eqn.outvars, results, strict=True))
+    return [
+        {} if isinstance(v, Literal) else known.get(v, {}) for v in jaxpr.outvars
+    ]
+
+
+def _placed_behind(eqn: Any, places: Sequence[Places]) -> list[Places] | None:
+    """Behind one equation."""
+    entry = lookup(eqn.primitive)
+    if entry is None:
+        return None
+    if entry.kind is Kind.CALL:
+        body = _compat.called_jaxpr(eqn.params)
+        if body is None:
+            return None
+        open_, _ = _compat.open_jaxpr(body)
+        return _placed(open_, dict(zip(open_.invars, places, strict=True)))
+    shape = eqn.outvars[0].aval.shape
+    if entry.kind is Kind.STRUCTURAL:
+        before = [getattr(v.aval, "shape", ()) for v in eqn.invars]
+        result: dict[int, Placement] = {}
+        for key, placement in (places[0] if len(places) == 1 else {}).items():
+            there = moved(eqn.primitive, eqn.params, placement, before[0], shape)
+            if there is None:
+                return None
+            result[key] = there
+        return [result] if len(places) == 1 else None
+    if entry.kind not in (Kind.ELEMENTWISE, Kind.INERT):
+        return None
+    if any(v.aval.shape != shape for v in eqn.outvars):
+        return None
+    if not all(fits(getattr(v.aval, "shape", ()), shape) for v in eqn.invars):
+        return None
+    together = joined(places)
+    return None if together is None else [together] * len(eqn.outvars)

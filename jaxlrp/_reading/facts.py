@@ -40,6 +40,7 @@ class Facts:
       reduced: it is a statistic: all that is active in it came through a reduction.
       rooted: it is a statistic turned into a scale by a root or a reciprocal.
       varies: the axes along which an inactive value is not constant.
+      known: it is made of numbers that stand in the program.
     """
 
     active: bool = False
@@ -53,6 +54,7 @@ class Facts:
     reduced: bool = False
     rooted: bool = False
     varies: frozenset[int] = frozenset()
+    known: bool = False
     depth: int = 0
 
     @property
@@ -77,6 +79,7 @@ class Facts:
             reduced=self.reduced and other.reduced,
             rooted=self.rooted and other.rooted,
             varies=self.varies | other.varies,
+            known=self.known and other.known,
             depth=max(self.depth, other.depth),
         )
 
@@ -91,6 +94,7 @@ def facts_of(atom: Atom, facts: FactsOf) -> Facts:
             nonnegative=_holds(np.greater_equal, atom.val, 0),
             at_most_one=_holds(np.less_equal, atom.val, 1),
             is_one=_holds(np.equal, atom.val, 1),
+            known=True,
         )
     return facts[atom]
 
@@ -146,7 +150,8 @@ def _analyse(
     maxima = context.findings.softmaxes.maxima
     facts: dict[Value, Facts] = dict(zip(program.inputs, inputs, strict=True))
     for value, _ in program.constants:
-        facts[value] = Facts(varies=all_axes(value.aval))
+        varies = all_axes(value.aval)
+        facts[value] = Facts(varies=varies, known=not varies)
     for equation in program.equations:
         operands = [facts_of(atom, facts) for atom in equation.inputs]
         results = _equation_facts(equation, operands, context)
@@ -226,6 +231,7 @@ def _inactive(
         at_most_one=_is_at_most_one(entry, operands),
         is_one=still and operands[0].is_one,
         varies=_varies(equation, entry, out, operands),
+        known=all(f.known for f in operands),
     )
 
 

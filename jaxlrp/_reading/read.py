@@ -39,7 +39,7 @@ from jaxlrp._reading.products import (
 from jaxlrp._reading.recurrences import find_recurrent
 from jaxlrp._reading.softmax import claim_softmax
 from jaxlrp._reading.state_space import find_coefficients
-from jaxlrp._reading.steps import Held, Reading, Step, Unit
+from jaxlrp._reading.steps import Held, Reading, Step, unit_of
 from jaxlrp._reading.sums import claim_sums
 from jaxlrp._reading.symbols import claim_symbols, symbols_of
 from jaxlrp.composites import Composite
@@ -409,7 +409,8 @@ def _elementwise(
     if held:  # an activation, with parameters
         parameters = [equation.inputs[i] for i in held]
         (root,) = [v for v in signals if v not in parameters]
-        return Step("activation", (equation,), (root,), Unit(root))
+        form = unit_of(root, equation.outputs[0])
+        return Step("activation", (equation,), (root,), form)
     if entry.degree(equation.params, active) is not None:
         return Step("homogeneous", (equation,), signals)
     return Step("gradient", (equation,), signals)

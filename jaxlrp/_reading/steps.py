@@ -8,6 +8,7 @@ from typing import Any
 
 from jax.extend.core import Literal
 
+from jaxlrp._program.placement import Placement, in_place
 from jaxlrp._program.program import Equation, Program, Value
 from jaxlrp._reading.facts import Facts
 from jaxlrp.composites import DEFAULTS, Composite
@@ -92,12 +93,20 @@ class Unit:
       exact: JAX's derivative already is the role's rule.
       path: for a whole normalisation, the equations on its signal's path.
       origin: equations of other steps that recompute the root from something smaller.
+      spread: the result's axes where those of the root lie, if it is repeated or moved.
     """
 
     root: Value
     exact: bool = False
     path: tuple[Equation, ...] = ()
     origin: tuple[Equation, ...] = ()
+    spread: Placement | None = None
+
+
+def unit_of(root: Value, result: Value) -> Unit:
+    """A unit of one elementwise equation: a number may be spread over the result."""
+    same = root.aval.shape == result.aval.shape
+    return Unit(root, spread=None if same else in_place(root.aval.shape))
 
 
 @dataclasses.dataclass(frozen=True)

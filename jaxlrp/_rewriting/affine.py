@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from jaxlrp import rules
-from jaxlrp._reading.steps import Step, Unit
+from jaxlrp._reading.steps import Step, unit_of
 from jaxlrp._rewriting.activations import activation
 from jaxlrp._rewriting.environment import (
     Environment,
@@ -27,9 +27,8 @@ def scale(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         return by_parts(step, rule, env, run)
     if not isinstance(rule, rules.Pass):
         return plain(step, rule, env, run)
-    return activation(
-        dataclasses.replace(step, form=Unit(step.signals[0])), rule, env, run
-    )
+    form = unit_of(step.signals[0], step.outputs[0])
+    return activation(dataclasses.replace(step, form=form), rule, env, run)
 
 
 def stabilised(step: Step, rule: Any, env: Environment, run: Run) -> Any:

@@ -186,6 +186,18 @@ def shadow_of(atom: Any, x: Any, wanted: bool, env: Environment) -> Array | None
     return zero_beside(x) if shadow is None else shadow
 
 
+def spread(step: Step, x: Array) -> Array:
+    """A unit's root, or its shadow, with each element where it is in the result."""
+    placement = step.unit.spread if step.unit is not None else None
+    if placement is None:
+        return x
+    axes = [i for i in placement if i is not None]
+    x = x.reshape([n for n, i in zip(x.shape, placement, strict=True) if i is not None])
+    x = x.transpose(sorted(range(len(axes)), key=axes.__getitem__))
+    shape = step.outputs[0].aval.shape
+    return lax.broadcast_in_dim(x, shape, sorted(axes))
+
+
 def take_in(y: Array) -> Array:
     """A shadow for `y` whose relevance `r` becomes a multiplier of `y`: `c = r / y`.
 
