@@ -25,6 +25,8 @@ def is_opaque(eqn: Any) -> bool:
     identity is such a function. Or is it attention by chunks in a loop? Whatever joins
     these, its derivative is that of attention.
     """
+    if lookup(eqn.primitive) is None:
+        return has_only_a_derivative(eqn, _compat.implementation(eqn))
     body = _compat.called_jaxpr(eqn.params) if eqn.primitive in _OWN else None
     if body is None:
         return False
@@ -33,6 +35,47 @@ def is_opaque(eqn: Any) -> bool:
     operands, results = ([v.aval for v in vs] for vs in (eqn.invars, eqn.outvars))
     places = attention_places(operands, results, _compat.names_of(eqn.params))
     return places is not None and _has_loop(body)
+
+
+def has_only_a_derivative(eqn: Any, body: Any | None) -> bool:
+    """Is a package's own primitive differentiable, though what it is written in is not?
+
+    Something in it is refused; or it does not read an operand that its derivative is
+    about, as a linear solver that is given the matrix and its decomposition. `body` is
+    the implementation. Where that is not written in JAX nothing is known of what the
+    primitive is, and it is refused as any other without a rule.
+    """
+    if body is None or not _compat.has_derivative(eqn.primitive):
+        return False
+    if _is_unreadable(body):
+        return True
+    open_, _ = _compat.open_jaxpr(body)
+    read = _needed(open_, [True] * len(open_.outvars))
+    pairs = zip(open_.invars, read, strict=True)
+    return any(is_real(v.aval) and not needed for v, needed in pairs)
+
+
+def _needed(jaxpr: Any, wanted: Sequence[bool]) -> list[bool]:
+    """Which inputs the wanted results of a body depend on."""
+    found = {
+        v
+        for v, want in zip(jaxpr.outvars, wanted, strict=True)
+        if want and not isinstance(v, Literal)
+    }
+    for eqn in reversed(jaxpr.eqns):
+        wanted = [v in found for v in eqn.outvars]
+        if not any(wanted):
+            continue
+        entry = lookup(eqn.primitive)
+        calls = entry is not None and entry.kind is Kind.CALL
+        body = _compat.called_jaxpr(eqn.params) if calls else None
+        inner = None if body is None else _compat.open_jaxpr(body)[0]
+        read = [True] * len(eqn.invars)
+        if inner is not None and len(inner.invars) == len(eqn.invars):
+            read = _needed(inner, wanted)
+        pairs = zip(eqn.invars, read, strict=True)
+        found.update(v for v, r in pairs if r and not isinstance(v, Literal))
+    return [v in found for v in jaxpr.invars]
 
 
 _ATTENTION = re.compile(
@@ -112,9 +155,10 @@ def _is_unreadable(jaxpr: Any) -> bool:
         entry = lookup(eqn.primitive)
         if entry is None:
             body = _compat.implementation(eqn)
-            bodies = [] if body is None else [body]
-            if not bodies:
+            if body is None:
                 return True
+            # Its derivative stands for what is in it.
+            bodies = [] if _compat.has_derivative(eqn.primitive) else [body]
         elif entry.kind is Kind.REFUSED:
             return True
         else:

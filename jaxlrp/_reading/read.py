@@ -271,7 +271,11 @@ def _refusal(equation: Equation, facts: Mapping[Value, Facts]) -> str:
     """Why relevance cannot pass the equation, if it cannot."""
     entry = lookup(equation.primitive)
     if entry is None:
-        return "no rule"
+        # A derivative of its own will do, but for what an id names.
+        known = equation.opaque and any(
+            facts_of(v, facts).active for v in equation.inputs
+        )
+        return "" if known else "no rule"
     if entry.kind is Kind.REFUSED:
         return entry.reason
     active = [facts_of(v, facts).active for v in equation.inputs]
