@@ -171,7 +171,7 @@ def _is_unreadable(jaxpr: Any) -> bool:
 
 
 def is_elementwise(jaxpr: Any) -> bool:
-    """Does each element of the one result depend on one of each operand, elementwise?"""
+    """Does each element of the one result depend on one of each operand alone?"""
     open_, consts = _compat.open_jaxpr(jaxpr)
     if len(open_.outvars) != 1 or consts:
         return False
@@ -194,9 +194,7 @@ def _placed(jaxpr: Any, operands: Mapping[Any, Places]) -> list[Places] | None:
         if results is None:
             return None
         known.update(zip(eqn.outvars, results, strict=True))
-    return [
-        {} if isinstance(v, Literal) else known.get(v, {}) for v in jaxpr.outvars
-    ]
+    return [{} if isinstance(v, Literal) else known.get(v, {}) for v in jaxpr.outvars]
 
 
 def _placed_behind(eqn: Any, places: Sequence[Places]) -> list[Places] | None:

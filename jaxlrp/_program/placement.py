@@ -1,8 +1,8 @@
 """Where the elements of a value lie in what is made of it, element by element.
 
-`vmap` spreads what it does not map, at one place of a function or another. So a function
-is elementwise in a value if each element of its result depends on one element of that
-value alone, whatever the shapes on the way.
+`vmap` spreads what it does not map, at one place of a function or another. So a
+function is elementwise in a value if each element of its result depends on one element
+of that value alone, whatever the shapes on the way.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ def fits(before: Shape, after: Shape) -> bool:
     if not before:
         return True
     same = len(before) == len(after)
-    return same and all(
-        n == m or is_one(n) for n, m in zip(before, after, strict=True)
-    )
+    return same and all(n == m or is_one(n) for n, m in zip(before, after, strict=True))
 
 
 def moved(
@@ -57,7 +55,7 @@ def moved(
 def _moved_axes(
     entry: Any, params: Mapping[str, Any], before: Shape, after: Shape
 ) -> dict[int, int] | None:
-    """The axes of the result where those of the operand lie that are not of size one."""
+    """Where in the result axes of the operand lie that are not of size one."""
     if entry.still and before == after:
         return {i: i for i in range(len(before))}
     if "broadcast_dimensions" in params:

@@ -184,7 +184,9 @@ def _inner_moves(claims: Claims) -> frozenset[int]:
     """
     equations = claims.program.equations
     if not any(
-        _moves(e, claims) and claims.active(e.outputs[0]) for e in equations if e.outputs
+        _moves(e, claims) and claims.active(e.outputs[0])
+        for e in equations
+        if e.outputs
     ):
         return frozenset()
     sheet = _Sheet(claims, {}, {}, frozenset())

@@ -23,7 +23,7 @@ from jaxlrp import rules
 from jaxlrp._program.program import Equation, Program, Value, flatten
 from jaxlrp._reading.activations import claim_regions
 from jaxlrp._reading.attention import opaque_step
-from jaxlrp._reading.claims import Claims, held_operands
+from jaxlrp._reading.claims import Claims, held_operands, may_be_infinite
 from jaxlrp._reading.context import Context, Options
 from jaxlrp._reading.facts import Facts, analyse, facts_of, input_facts, is_constant
 from jaxlrp._reading.finish import finish
@@ -395,7 +395,9 @@ def _elementwise(
         if not _is_arithmetic(entry):
             return Step("linear", (equation,), signals)
         if not entry.is_sum:
-            return Step("scale", (equation,), signals)
+            divides = entry.is_quotient and isinstance(equation.inputs[1], Value)
+            unbounded = divides or may_be_infinite(equation, claims)
+            return Step("scale", (equation,), signals, unbounded=unbounded)
         role = "sum" if all(active) else "shift"
         return Step(role, (equation,), signals)
     held = held_operands(equation, entry, claims.facts)

@@ -180,6 +180,7 @@ class Step:
       kept_on: the result is a factor of a product whose reverse pass keeps it.
       constant: its results count as constants, though the input is in them.
       residual: a sum of a value and of what is made of it.
+      unbounded: of a scale: its constant may be infinite, or a divisor zero.
       unread: divides an exponential by something made of it, and is no softmax.
     """
 
@@ -194,6 +195,7 @@ class Step:
     kept_on: bool = False
     constant: bool = False
     residual: bool = False
+    unbounded: bool = False
     unread: bool = False
 
     @property

@@ -71,6 +71,7 @@ def _keeping(
         origin if sources else None,
         result=step.kept_on and last is not None and last.by_result,
         by_points=points and scalars,
+        chooses=any(e is None or e.selects or e.kind is Kind.CALL for e in entries),
     )
     return keeping, tuple(map(env.read, sources))
 
@@ -100,8 +101,8 @@ def _gathered(x: Array, placement: tuple[int | None, ...], shape: Any) -> Array:
 class Region:
     """An elementwise region as a function of its root and of what it holds.
 
-    Where the root is repeated on the way, of copies, one for each element of the result;
-    `placement` is where its axes lie.
+    Where the root is repeated on the way, of copies, one for each element of the
+    result; `placement` is where its axes lie.
     """
 
     root: Value

@@ -6,14 +6,16 @@ import dataclasses
 from typing import Any
 
 from jaxlrp import rules
+from jaxlrp._operations import hold_like
 from jaxlrp._reading.steps import Step, unit_of
 from jaxlrp._rewriting.activations import activation
 from jaxlrp._rewriting.environment import (
     Environment,
     Run,
+    bounded_operand,
     run_equations,
 )
-from jaxlrp._rewriting.plain import plain
+from jaxlrp._rewriting.plain import passed_shadows, plain
 from jaxlrp._rewriting.shares import observed_share, shared
 from jaxlrp._rewriting.sums import by_parts
 from jaxlrp.rules import Share
@@ -25,6 +27,8 @@ def scale(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         return stabilised(step, rule, env, run)
     if rule.compares_parts:
         return by_parts(step, rule, env, run)
+    if step.unbounded and isinstance(rule, rules.LRP0):
+        return _bounded(step, env)
     if not isinstance(rule, rules.Pass):
         return plain(step, rule, env, run)
     form = unit_of(step.signals[0], step.outputs[0])
@@ -39,3 +43,22 @@ def stabilised(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         share = observed_share(share, step, run.observe)
     y, shadow = shared(y, [share], env.wants_shadow(step.outputs[0]))
     return [y], [shadow]
+
+
+def _bounded(step: Step, env: Environment) -> Any:
+    """A scale by what may be infinite: nothing passes where nothing arrives."""
+    (x,), equation = step.signals, step.main
+    held = tuple(v for v in equation.inputs if v is not x)
+
+    def f(xs: Any, constants: Any) -> list[Any]:
+        given = {x: xs[0], **dict(zip(held, constants, strict=True))}
+        return equation.bound()(*(given[v] for v in equation.inputs))
+
+    def like(xs: Any, constants: Any) -> list[Any]:
+        pairs = zip(held, constants, strict=True)
+        positions = equation.inputs
+        bounds = [bounded_operand(equation, positions.index(v), c) for v, c in pairs]
+        return f(xs, bounds)
+
+    results = hold_like(f, like, (env.read(x),), tuple(map(env.read, held)))
+    return results, passed_shadows(step, rules.LRP0(), results, env)

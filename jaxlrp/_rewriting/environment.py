@@ -14,11 +14,19 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.extend.core import Literal
 
-from jaxlrp._operations import held_constant, route, wide, zero_beside
+from jaxlrp._operations import (
+    finite,
+    held_constant,
+    nonzero,
+    route,
+    wide,
+    zero_beside,
+)
 from jaxlrp._program.kinds import is_real
 from jaxlrp._program.program import Equation, Value
 from jaxlrp._reading.steps import Reading, Step
 from jaxlrp.composites import Composite
+from jaxlrp.primitives import Kind, lookup
 
 Observe = Callable[..., tuple[Array, Array | None]]
 """`observe(place, step, value, shadow, weight=None)`: called at every value a step
@@ -196,6 +204,19 @@ def spread(step: Step, x: Array) -> Array:
     x = x.transpose(sorted(range(len(axes)), key=axes.__getitem__))
     shape = step.outputs[0].aval.shape
     return lax.broadcast_in_dim(x, shape, sorted(axes))
+
+
+def bounded_operand(equation: Equation, position: int, x: Any) -> Any:
+    """An operand that is held, so that nothing times the equation's slope is nothing.
+
+    `where(s == 0, 0, x / s)` gives the quotient nothing where `s = 0`.
+    """
+    entry = lookup(equation.primitive)
+    if entry is None or entry.kind is not Kind.ELEMENTWISE or not is_real(x):
+        return x
+    if entry.is_quotient and position == 1:
+        return nonzero(x)
+    return finite(x) if entry.is_product else x
 
 
 def take_in(y: Array) -> Array:
