@@ -172,11 +172,17 @@ def _is_unreadable(jaxpr: Any) -> bool:
 
 def is_elementwise(jaxpr: Any) -> bool:
     """Does each element of the one result depend on one of each operand alone?"""
+    return elementwise_places(jaxpr) is not None
+
+
+def elementwise_places(jaxpr: Any) -> Mapping[int, Placement] | None:
+    """Where the operands of an elementwise function lie in its result; else None."""
     open_, consts = _compat.open_jaxpr(jaxpr)
     if len(open_.outvars) != 1 or consts:
-        return False
+        return None
     operands = {v: {i: in_place(v.aval.shape)} for i, v in enumerate(open_.invars)}
-    return _placed(open_, operands) is not None
+    placed = _placed(open_, operands)
+    return None if placed is None else placed[0]
 
 
 Places = Mapping[int, Placement]

@@ -11,7 +11,7 @@ from jax.extend.core import Literal
 from jax.extend.core.primitives import custom_vjp_call_p
 
 from jaxlrp import _compat
-from jaxlrp._program.opaque import is_elementwise
+from jaxlrp._program.opaque import elementwise_places
 from jaxlrp._program.placement import Placement, fits, in_place, moved
 from jaxlrp._program.program import Equation, Value, aval_of
 from jaxlrp._reading.claims import Claims, held_operands
@@ -140,18 +140,22 @@ def _joined(equation: Equation, sheet: _Sheet) -> Dominators | None:
         return None
     if _moves(equation, claims):
         return _moved(equation, sheet.dominators[actives[0]])
-    if not all(fits(v.aval.shape, out.aval.shape) for v in actives):
-        return None
     entry = claims.entry(equation)
     if entry.kind is Kind.CALL:  # an elementwise function with its own derivative?
         if equation.primitive is custom_vjp_call_p:  # it has no forward derivative
             return None
         body = _compat.called_jaxpr(dict(equation.params))
-        if len(actives) > 1 or not is_elementwise(body):
+        places = elementwise_places(body) if len(actives) == 1 else None
+        if not places:
             return None
-    elif entry.kind is not Kind.ELEMENTWISE:
+        found = {places.get(i) for i, v in enumerate(equation.inputs) if v in actives}
+        there = found.pop() if len(found) == 1 else None
+        return None if there is None else _behind(sheet.dominators[actives[0]], there)
+    if entry.kind is not Kind.ELEMENTWISE:
         return None
-    elif held_operands(equation, entry, claims.facts):
+    if not all(fits(v.aval.shape, out.aval.shape) for v in actives):
+        return None
+    if held_operands(equation, entry, claims.facts):
         return None
     return _common_prefix([sheet.dominators[v] for v in actives]) or None
 
@@ -173,6 +177,14 @@ def _moved(equation: Equation, dominators: Dominators) -> Dominators | None:
             return None
         found.append((value, there))
     return tuple(found)
+
+
+def _behind(dominators: Dominators, there: Placement) -> Dominators:
+    """The dominators of an operand that lies there in the result."""
+    return tuple(
+        (value, tuple(None if axis is None else there[axis] for axis in placement))
+        for value, placement in dominators
+    )
 
 
 def _inner_moves(claims: Claims) -> frozenset[int]:

@@ -25,6 +25,7 @@ from jaxlrp._reading.activations import claim_regions
 from jaxlrp._reading.attention import opaque_step
 from jaxlrp._reading.claims import Claims, held_operands, may_be_infinite
 from jaxlrp._reading.context import Context, Options
+from jaxlrp._reading.dispatch import dispatched
 from jaxlrp._reading.facts import Facts, analyse, facts_of, input_facts, is_constant
 from jaxlrp._reading.finish import finish
 from jaxlrp._reading.homogeneous import find_softmaxes
@@ -365,6 +366,8 @@ def _single(
     }
     if entry.kind in (Kind.LINEAR, Kind.HOMOGENEOUS):
         return _algebraic(equation, entry, signals, claims)
+    if entry.kind is Kind.CONTRACTION and (gate := dispatched(equation, claims)):
+        return Step("product", (equation,), signals, Held(gate))
     return Step(roles[entry.kind], (equation,), signals)
 
 
