@@ -545,11 +545,9 @@ def one_hot():
 
 
 EXPERTS = (
-    choice_by_choice,
     token_by_token,
     taken_along_an_axis,
     by_vmap_of_tokens,
-    by_scan_of_choices,
     by_einsum_of_three,
     by_einsum_of_slots,
     by_a_combine_tensor,
@@ -680,6 +678,13 @@ GROUPS: Mapping[str, Group] = {
         combined(by_choice),
         {f.__name__: combined(f) for f in EXPERTS},
         ((6,), (4, 3)),
+    ),
+    # By default sums that are written out have a rule of their own, by sign.
+    "mixture of experts, choice by choice": Group(
+        combined(by_choice),
+        {f.__name__: combined(f) for f in (choice_by_choice, by_scan_of_choices)},
+        ((6,), (4, 3)),
+        but=("Default",),
     ),
     "sigmoid gate": Group(
         gated(jax.nn.sigmoid),

@@ -32,7 +32,7 @@ def _is_sent(atom: Atom, claims: Claims) -> bool:
     while isinstance(atom, Value) and atom in claims.producer:
         equation = claims.program.equations[claims.producer[atom]]
         actives = claims.active_inputs(equation)
-        if len(actives) != 1 or claims.role.get(claims.producer[atom]) == "softmax":
+        if len(actives) != 1:
             break
         entry, (value,) = claims.entry(equation), actives
         if entry.kind is Kind.CONTRACTION:

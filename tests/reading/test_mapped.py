@@ -128,7 +128,9 @@ def by_loop(f, composite, operands, axes, active):
     sums = [np.zeros(np.shape(x)) for x in operands]
     for i in range(BATCH):
         pairs = zip(operands, axes, strict=True)
-        row = [x if axis is None else np.take(x, i, axis) for x, axis in pairs]
+        row = [
+            x if axis is None else np.take(np.asarray(x), i, axis) for x, axis in pairs
+        ]
         row = list(map(jnp.asarray, row))  # a number would be known
         found = iter(one(*parted(row, active)))
         for place, (axis, a) in enumerate(zip(axes, active, strict=True)):
