@@ -381,3 +381,53 @@ def test_an_operand_that_only_the_derivative_knows_has_its_relevance():
 def test_without_a_derivative_it_is_refused():
     with pytest.raises(UnexplainedPrimitiveError, match="householder_product"):
         jaxlrp.lrp(bare_p.bind, target="all")(X)
+
+
+# ---- loops in functions with a derivative of their own -------------------------------
+
+
+@jax.custom_jvp
+def root_by_loop(x):
+    """Newton's method: JAX cannot run the loop backwards."""
+    far = lambda c: jnp.abs(c * c - x).max() > 1e-3  # noqa: E731
+    return lax.while_loop(far, lambda c: (c + x / c) / 2, jnp.ones_like(x))
+
+
+@root_by_loop.defjvp
+def _(primals, tangents):
+    y = root_by_loop(*primals)
+    return y, tangents[0] / (2 * y)
+
+
+@jax.custom_jvp
+def sines(x, count):
+    return lax.fori_loop(0, count, lambda _, c: jnp.sin(c), x)
+
+
+@sines.defjvp
+def _(primals, tangents):
+    return sines(*primals), tangents[0] / 2
+
+
+LOOPS = {
+    "while": root_by_loop,
+    "fori_loop with a traced bound": lambda x: sines(x, jnp.int32(3) + (x[0, 0] > 9)),
+}
+AROUND = {
+    "jit": jax.jit,
+    "jit in jit": lambda f: jax.jit(lambda x: jax.jit(f)(x) * 2),
+    "vmap": lambda f: lambda x: jax.vmap(f)(x[:, None])[:, 0],
+    "scan": lambda f: lambda x: lax.scan(lambda c, _: (f(c), None), x, None, 2)[0],
+    "checkpoint": jax.checkpoint,
+    "cond": lambda f: lambda x: lax.cond(x[0, 0] < 9, f, lambda x: x, x),
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_loop_in_a_function_with_its_own_derivative(loop, around, compiled):
+    f = AROUND[around](LOOPS[loop])
+    explain = jaxlrp.lrp(lambda x: f(x @ W + 9) @ W, EPSILON, target="all")
+    found = (jax.jit if compiled else lambda f: f)(explain)(X)
+    assert np.isfinite(found).all() and np.asarray(found).any()
