@@ -52,7 +52,15 @@ def has_only_a_derivative(eqn: Any, body: Any | None) -> bool:
     open_, _ = _compat.open_jaxpr(body)
     read = _needed(open_, [True] * len(open_.outvars))
     pairs = zip(open_.invars, read, strict=True)
-    return any(is_real(v.aval) and not needed for v, needed in pairs)
+    unread = any(is_real(v.aval) and not needed for v, needed in pairs)
+    # One that hands an operand on is what it seems: a choice that is not mapped over.
+    return unread and any(e.outvars and _computes(e) for e in open_.eqns)
+
+
+def _computes(eqn: Any) -> bool:
+    """Does an equation do more than move values?"""
+    entry = lookup(eqn.primitive)
+    return entry is None or entry.kind is not Kind.STRUCTURAL
 
 
 def _needed(jaxpr: Any, wanted: Sequence[bool]) -> list[bool]:
@@ -189,7 +197,7 @@ Places = Mapping[int, Placement]
 """Where operands of the function, by number, lie in a value."""
 
 
-def _placed(jaxpr: Any, operands: Mapping[Any, Places]) -> list[Places] | None:
+def _placed(jaxpr: Any, operands: Mapping[Any, Places]) -> Sequence[Places] | None:
     """Where operands lie in the results; None where something is not elementwise."""
     known = dict(operands)
     for eqn in jaxpr.eqns:
@@ -203,7 +211,7 @@ def _placed(jaxpr: Any, operands: Mapping[Any, Places]) -> list[Places] | None:
     return [{} if isinstance(v, Literal) else known.get(v, {}) for v in jaxpr.outvars]
 
 
-def _placed_behind(eqn: Any, places: Sequence[Places]) -> list[Places] | None:
+def _placed_behind(eqn: Any, places: Sequence[Places]) -> Sequence[Places] | None:
     """Behind one equation."""
     entry = lookup(eqn.primitive)
     if entry is None:
