@@ -48,17 +48,19 @@ def stabilised(step: Step, rule: Any, env: Environment, run: Run) -> Any:
 def _bounded(step: Step, env: Environment) -> Any:
     """A scale by what may be infinite: nothing passes where nothing arrives."""
     (x,), equation = step.signals, step.main
-    held = tuple(v for v in equation.inputs if v is not x)
+    place = equation.inputs.index(x)
+    held = [i for i in range(len(equation.inputs)) if i != place]
 
-    def f(xs: Any, constants: Any) -> list[Any]:
-        given = {x: xs[0], **dict(zip(held, constants, strict=True))}
-        return equation.bound()(*(given[v] for v in equation.inputs))
+    def f(signal: Any, constants: Any) -> list[Any]:
+        operands = [signal] * len(equation.inputs)
+        for i, constant in zip(held, constants, strict=True):
+            operands[i] = constant
+        return list(equation.bound()(*operands))
 
-    def like(xs: Any, constants: Any) -> list[Any]:
+    def like(signal: Any, constants: Any) -> list[Any]:
         pairs = zip(held, constants, strict=True)
-        positions = equation.inputs
-        bounds = [bounded_operand(equation, positions.index(v), c) for v, c in pairs]
-        return f(xs, bounds)
+        return f(signal, [bounded_operand(equation, i, c) for i, c in pairs])
 
-    results = hold_like(f, like, (env.read(x),), tuple(map(env.read, held)))
+    constants = tuple(env.read(equation.inputs[i]) for i in held)
+    results = hold_like(f, like, env.read(x), constants)
     return results, passed_shadows(step, rules.LRP0(), results, env)
