@@ -292,12 +292,14 @@ class Keeping:
     Attributes:
       origin: recomputes `x` from `sources`, which are kept instead; or None.
       result: `f(x, held)` is kept; else it is recomputed.
+      chooses: there is a choice in `f`, which need not read `x`.
       by_points: `f` takes a scalar `x` as well, since all that is held are scalars.
     """
 
     origin: Callable[..., Array] | None = None
     result: bool = False
     by_points: bool = False
+    chooses: bool = False
 
 
 def secant(
@@ -343,6 +345,10 @@ def _secant_backward(f: Callable, keeping: Keeping, residuals: Any, c: Array) ->
     else:
         slope = _slope(f, _halve(x), held)
     factor = _secant_slope(y, x, slope, epsilon)
+    if keeping.chooses:  # the root, a quotient by zero say, is not what was chosen
+        factor = jnp.where(jnp.isnan(x) & ~jnp.isnan(y), 0, factor)
+    # What was not chosen receives nothing, and nothing times NaN is nothing.
+    factor = jnp.where(jnp.isnan(factor) & (c == 0), 0, factor)
     nothing = _compat.no_cotangent((sources, held, epsilon))
     return narrow(factor * c, x.dtype), *nothing
 

@@ -84,7 +84,8 @@ def _beside(x: Array, y: Array) -> Array:
 
 @_beside.defjvp
 def _(primals, tangents):
-    return _beside(*primals), tangents[0]
+    y = _beside(*primals)
+    return y, jnp.broadcast_to(tangents[0], y.shape)
 
 
 def _degree_one(params: Params, active: Active) -> Callable[..., Any] | None:

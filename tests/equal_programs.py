@@ -570,8 +570,6 @@ GATES = {
     "gate, einsum": Pair(
         gated(jax.nn.sigmoid),
         lambda x: jnp.einsum("ij,ij->ij", x @ OTHER, jax.nn.sigmoid(x @ SQUARE)),
-        ("Default", "CPLRP"),
-        "an einsum of two values is bilinear",
     ),
     "gate, one layer for both": Pair(
         gated(jax.nn.sigmoid),
@@ -598,8 +596,6 @@ GATES = {
     "product, einsum": Pair(
         lambda x: (x @ SQUARE) * (x @ OTHER),
         lambda x: jnp.einsum("ij,ij->ij", x @ SQUARE, x @ OTHER),
-        ("CPLRP",),
-        "an einsum of two values is bilinear",
     ),
     "three factors, brackets": Pair(
         lambda x: ((x @ SQUARE) * (x @ OTHER)) * x,

@@ -477,6 +477,83 @@ def gated(gate: Form) -> Form:
     return lambda s, v: gate(s) * v
 
 
+# ---- a mixture of experts: gates combine what experts return ------------------------
+
+PLACES = np.array([[0, 1, 3], [2, 0, 1]])
+"""The expert that each of two tokens sends its three gates to."""
+DISPATCH = np.eye(4)[PLACES]
+
+
+def combined(combine: Form) -> Form:
+    """`combine(gates, y)`: gates of tokens and choices, results of experts."""
+    return lambda s, v: combine(jax.nn.softmax(s.reshape(2, 3)), v)
+
+
+def by_choice(gates, y):
+    return (gates[..., None] * y[PLACES]).sum(1)
+
+
+def choice_by_choice(gates, y):
+    return sum(gates[:, i, None] * y[PLACES[:, i]] for i in range(3))
+
+
+def token_by_token(gates, y):
+    rows = [(g[:, None] * y[p]).sum(0) for g, p in zip(gates, PLACES, strict=True)]
+    return jnp.stack(rows)
+
+
+def taken_along_an_axis(gates, y):
+    spread = jnp.broadcast_to(y, (2, *y.shape))
+    taken = jnp.take_along_axis(spread, PLACES[..., None], 1)
+    return (gates[..., None] * taken).sum(1)
+
+
+def by_vmap_of_tokens(gates, y):
+    return jax.vmap(lambda g, p: (g[:, None] * y[p]).sum(0))(gates, jnp.asarray(PLACES))
+
+
+def by_scan_of_choices(gates, y):
+    step = lambda out, at: (out + at[0][:, None] * y[at[1]], None)  # noqa: E731
+    start = jnp.zeros((2, y.shape[-1]))
+    return lax.scan(step, start, (gates.T, jnp.asarray(PLACES.T)))[0]
+
+
+def by_einsum_of_three(gates, y):
+    return jnp.einsum("tke,tk,ed->td", DISPATCH, gates, y)
+
+
+def by_einsum_of_slots(gates, y):
+    slots = jnp.stack([y, 2 * y], 1) / jnp.array([1, 2])[:, None]
+    return jnp.einsum("tkec,tk,ecd->td", DISPATCH[..., None] / 2 * [1, 1], gates, slots)
+
+
+def by_a_combine_tensor(gates, y):
+    combine = (gates[..., None] * DISPATCH).sum(1)
+    return jnp.einsum("te,ed->td", combine, y)
+
+
+def by_a_combine_einsum(gates, y):
+    return jnp.einsum("tk,tke->te", gates, DISPATCH) @ y
+
+
+def by_one_hot(gates, y):
+    return jnp.einsum("te,ed->td", (gates[..., None] * one_hot()).sum(1), y)
+
+
+def one_hot():
+    return jax.nn.one_hot(PLACES, 4, dtype=float)
+
+
+EXPERTS = (
+    token_by_token,
+    taken_along_an_axis,
+    by_vmap_of_tokens,
+    by_einsum_of_three,
+    by_einsum_of_slots,
+    by_a_combine_tensor,
+    by_a_combine_einsum,
+    by_one_hot,
+)
 WEIGHTS = (
     segments,
     segments_unshifted,
@@ -596,6 +673,18 @@ GROUPS: Mapping[str, Group] = {
             "power": weighted(lambda s: s * ((s**2).mean() + 1e-5) ** -0.5),
             "contraction": weighted(lambda s: s / jnp.sqrt(s @ s / N + 1e-5)),
         },
+    ),
+    "mixture of experts": Group(
+        combined(by_choice),
+        {f.__name__: combined(f) for f in EXPERTS},
+        ((6,), (4, 3)),
+    ),
+    # By default sums that are written out have a rule of their own, by sign.
+    "mixture of experts, choice by choice": Group(
+        combined(by_choice),
+        {f.__name__: combined(f) for f in (choice_by_choice, by_scan_of_choices)},
+        ((6,), (4, 3)),
+        but=("Default",),
     ),
     "sigmoid gate": Group(
         gated(jax.nn.sigmoid),

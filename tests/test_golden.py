@@ -435,11 +435,13 @@ STRICTER = {
     "dtypes": lambda: jax.numpy_dtype_promotion("strict"),
     "ranks": lambda: jax.numpy_rank_promotion("raise"),
     "transfers": lambda: jax.transfer_guard("disallow"),
+    "nans": lambda: jax.debug_nans(True),
+    "doubles": lambda: jax.enable_x64(True),
 }
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "bert"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("setting", STRICTER)
 def test_relevance_needs_none_of_what_stricter_settings_refuse(setting, dtype, name):
     """A network that is traced before: what it does itself is not the matter."""

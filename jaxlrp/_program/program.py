@@ -18,7 +18,7 @@ from jax.extend.core import Literal, Primitive
 from jax.extend.core import primitives as P
 
 from jaxlrp import _compat
-from jaxlrp._program.opaque import is_elementwise, is_opaque
+from jaxlrp._program.opaque import has_only_a_derivative, is_elementwise, is_opaque
 from jaxlrp.primitives import Kind, lookup
 
 KEEP_SIZE = 12
@@ -54,8 +54,8 @@ class Equation:
       scope: the named scopes around it, `outer/inner`.
       caller: where the outermost call that it was inlined from comes from.
       effectful: must it run even where nothing reads its results?
-      opaque: is it a call that is kept, since what is in it cannot be read? It has its
-        own derivative.
+      opaque: is it a call, or a package's own primitive, that is kept, since what is in
+        it cannot be read? It has its own derivative.
     """
 
     primitive: Primitive
@@ -244,7 +244,8 @@ def _body(eqn: Any, sheet: _Sheet) -> Any | None:
         return _compat.called_jaxpr(eqn.params) if opens else None
     entry = lookup(eqn.primitive)
     if entry is None:
-        return _compat.implementation(eqn)
+        body = _compat.implementation(eqn)
+        return None if has_only_a_derivative(eqn, body) else body
     if entry.kind is not Kind.CALL:
         return None
     body = _compat.called_jaxpr(eqn.params)

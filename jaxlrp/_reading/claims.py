@@ -6,6 +6,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+from jax.extend.core import Literal
+
 from jaxlrp._program.program import Equation, Program, Value
 from jaxlrp._reading.facts import Facts
 from jaxlrp.composites import Place
@@ -126,3 +129,45 @@ def held_operands(
         if rooted == [True, False]:
             return (0,)
     return ()
+
+
+def may_be_infinite(equation: Equation, claims: Claims) -> bool:
+    """Is a constant factor made of a count, or a divisor one, which may be zero?
+
+    A row that is all padding has a count of zero. `x / 0` is not selected then, and
+    what is not selected passes nothing.
+    """
+    entry = claims.entry(equation)
+    if entry.kind is not Kind.ELEMENTWISE or len(equation.inputs) != 2:
+        return False
+    if entry.is_quotient:
+        divisor = equation.inputs[1]
+        return not claims.active(divisor) and may_be_zero(divisor, claims)
+    if not entry.is_product:
+        return False
+    constants = [v for v in equation.inputs if not claims.active(v)]
+    makers = [_maker(v, claims) for v in constants]
+    return any(isinstance(m, Equation) and may_be_infinite(m, claims) for m in makers)
+
+
+def may_be_zero(atom: Any, claims: Claims) -> bool:
+    """Is it zero, a sum of constants or a mask, and nothing is added to that?"""
+    made = _maker(atom, claims)
+    if not isinstance(made, Equation):
+        return isinstance(made, Literal) and bool(np.any(np.asarray(made.val) == 0))
+    entry = claims.entry(made)
+    return entry.sums or entry.kind is Kind.INERT
+
+
+def _maker(atom: Any, claims: Claims) -> Equation | Literal | None:
+    """What a value comes from, behind casts and changes of shape."""
+    while isinstance(atom, Value) and atom in claims.producer:
+        equation = claims.program.equations[claims.producer[atom]]
+        entry = claims.entry(equation)
+        if len(equation.inputs) != 1:
+            return equation
+        casts = entry.kind is Kind.ELEMENTWISE and entry.linear([True])
+        if not casts and entry.kind is not Kind.STRUCTURAL:
+            return equation
+        (atom,) = equation.inputs
+    return atom if isinstance(atom, Literal) else None

@@ -35,11 +35,12 @@ class Facts:
       depth: how many layers lie on the longest path to it, if that is asked for.
       nonnegative: it is `>= 0` whatever the numbers.
       at_most_one: it is `<= 1` whatever the numbers.
-      is_one: it is 1 everywhere.
+      is_one, is_zero: it is 1, or 0, everywhere.
       is_nan: it is true where some number is NaN and nowhere else.
       reduced: it is a statistic: all that is active in it came through a reduction.
       rooted: it is a statistic turned into a scale by a root or a reciprocal.
       varies: the axes along which an inactive value is not constant.
+      known: it is made of numbers that stand in the program.
     """
 
     active: bool = False
@@ -49,10 +50,12 @@ class Facts:
     nonnegative: bool = False
     at_most_one: bool = False
     is_one: bool = False
+    is_zero: bool = False
     is_nan: bool = False
     reduced: bool = False
     rooted: bool = False
     varies: frozenset[int] = frozenset()
+    known: bool = False
     depth: int = 0
 
     @property
@@ -74,9 +77,11 @@ class Facts:
             nonnegative=self.nonnegative and other.nonnegative,
             at_most_one=self.at_most_one and other.at_most_one,
             is_one=self.is_one and other.is_one,
+            is_zero=self.is_zero and other.is_zero,
             reduced=self.reduced and other.reduced,
             rooted=self.rooted and other.rooted,
             varies=self.varies | other.varies,
+            known=self.known and other.known,
             depth=max(self.depth, other.depth),
         )
 
@@ -91,6 +96,8 @@ def facts_of(atom: Atom, facts: FactsOf) -> Facts:
             nonnegative=_holds(np.greater_equal, atom.val, 0),
             at_most_one=_holds(np.less_equal, atom.val, 1),
             is_one=_holds(np.equal, atom.val, 1),
+            is_zero=_holds(np.equal, atom.val, 0),
+            known=True,
         )
     return facts[atom]
 
@@ -146,7 +153,8 @@ def _analyse(
     maxima = context.findings.softmaxes.maxima
     facts: dict[Value, Facts] = dict(zip(program.inputs, inputs, strict=True))
     for value, _ in program.constants:
-        facts[value] = Facts(varies=all_axes(value.aval))
+        varies = all_axes(value.aval)
+        facts[value] = Facts(varies=varies, known=not varies)
     for equation in program.equations:
         operands = [facts_of(atom, facts) for atom in equation.inputs]
         results = _equation_facts(equation, operands, context)
@@ -185,7 +193,7 @@ def _equation_facts(
     bodies = body_programs(equation, context)
     if not bodies and not any(f.active for f in operands):
         return [_named(equation, entry, out, operands) for out in equation.outputs]
-    if entry is not None and (entry.kind is Kind.INERT or entry.fixed(equation.params)):
+    if entry is not None and _is_fixed(entry, equation, operands):
         return [
             Facts(
                 cut=depends,
@@ -220,10 +228,22 @@ def names(equation: Equation, entry: Entry | None) -> bool:
 
     What arithmetic makes of such integers is computed in floats (`_program.quantised`).
     """
-    if entry is None or entry.kind is not Kind.ELEMENTWISE or len(equation.inputs) != 1:
-        return False
     dtype = getattr(equation.outputs[0].aval, "dtype", jnp.float32)
-    return entry.linear([True]) and jnp.issubdtype(dtype, jnp.integer)
+    return _casts(entry, equation.inputs) and jnp.issubdtype(dtype, jnp.integer)
+
+
+def _is_fixed(entry: Entry, equation: Equation, operands: Sequence[Facts]) -> bool:
+    """Is the result one that no relevance passes, `x**0` among them?"""
+    if entry.kind is Kind.INERT or entry.fixed(equation.params):
+        return True
+    return entry.raises and operands[1].is_zero
+
+
+def _casts(entry: Entry | None, operands: Sequence[Any]) -> bool:
+    """Is it a copy of one operand, in another dtype perhaps, or its opposite?"""
+    if entry is None or entry.kind is not Kind.ELEMENTWISE or len(operands) != 1:
+        return False
+    return entry.linear([True])
 
 
 def _inactive(
@@ -238,7 +258,9 @@ def _inactive(
         nonnegative=nonnegative or _is_rest_of_one(entry, operands),
         at_most_one=_is_at_most_one(entry, operands),
         is_one=still and operands[0].is_one,
+        is_zero=(still or _casts(entry, operands)) and operands[0].is_zero,
         varies=_varies(equation, entry, out, operands),
+        known=all(f.known for f in operands),
     )
 
 

@@ -540,9 +540,22 @@ def _adds_logarithms(equation: Equation) -> bool:
         return False
     inner = flatten(body, keep=False)
     entries = [(e, lookup(e.primitive)) for e in inner.equations]
+    makers = {v: e for e in inner.equations for v in e.outputs}
+
+    def source(atom: Atom) -> Atom:
+        """What is spread, by `vmap` say, or cast."""
+        while isinstance(atom, Value) and atom in makers:
+            maker = makers[atom]
+            entry = lookup(maker.primitive)
+            if entry is None or len(maker.inputs) != 1 or not entry.linear([True]):
+                break
+            (atom,) = maker.inputs
+        return atom
+
     joins = any(
-        e.inputs == inner.inputs and entry is not None and entry.bounds and entry.picks
+        tuple(map(source, e.inputs)) == inner.inputs
         for e, entry in entries
+        if entry is not None and entry.bounds and entry.picks
     )
     exponential = any(entry is not None and entry.exponential for _, entry in entries)
     adds_one = any(e.primitive.name == "log1p" for e in inner.equations)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jax.extend.core import Literal
 
 from jaxlrp._program.program import Atom, Equation, Value, aval_of
-from jaxlrp._reading.claims import Claims
+from jaxlrp._reading.claims import Claims, may_be_infinite
 from jaxlrp._reading.facts import facts_of, is_real
 from jaxlrp._reading.norms import begins_batch_norm, stays_merged
 from jaxlrp._reading.steps import LayerForm, Link, Step
@@ -218,6 +218,8 @@ def _link(
         return None, None
     if len(active) == 1:
         return Link(equation, position, "scale", layout), layout
+    if may_be_infinite(equation, claims):
+        return None, None
     other = equation.inputs[1 - position]
     varies = facts_of(other, claims.facts).varies
     if not all(is_kernels(layout[axis]) for axis in varies):

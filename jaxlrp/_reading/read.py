@@ -23,14 +23,16 @@ from jaxlrp import rules
 from jaxlrp._program.program import Equation, Program, Value, flatten
 from jaxlrp._reading.activations import claim_regions
 from jaxlrp._reading.attention import opaque_step
-from jaxlrp._reading.claims import Claims, held_operands
+from jaxlrp._reading.claims import Claims, held_operands, may_be_infinite
 from jaxlrp._reading.context import Context, Options
+from jaxlrp._reading.dispatch import dispatched
 from jaxlrp._reading.facts import Facts, analyse, facts_of, input_facts, is_constant
 from jaxlrp._reading.finish import finish
 from jaxlrp._reading.homogeneous import find_softmaxes
 from jaxlrp._reading.layers import claim_layers
 from jaxlrp._reading.norms import claim_batch_norms, claim_norms
 from jaxlrp._reading.products import (
+    contracts,
     gates,
     hold_gates,
     with_factors,
@@ -40,7 +42,7 @@ from jaxlrp._reading.recurrences import find_recurrent
 from jaxlrp._reading.scales import claim_scales, find_scales
 from jaxlrp._reading.softmax import claim_softmax
 from jaxlrp._reading.state_space import find_coefficients
-from jaxlrp._reading.steps import Held, Reading, Step, Unit
+from jaxlrp._reading.steps import Held, Reading, Step, unit_of
 from jaxlrp._reading.sums import claim_sums
 from jaxlrp._reading.symbols import claim_symbols, symbols_of
 from jaxlrp.composites import Composite
@@ -274,7 +276,11 @@ def _refusal(equation: Equation, facts: Mapping[Value, Facts]) -> str:
     """Why relevance cannot pass the equation, if it cannot."""
     entry = lookup(equation.primitive)
     if entry is None:
-        return "no rule"
+        # A derivative of its own will do, but for what an id names.
+        known = equation.opaque and any(
+            facts_of(v, facts).active for v in equation.inputs
+        )
+        return "" if known else "no rule"
     if entry.kind is Kind.REFUSED:
         return entry.reason
     active = [facts_of(v, facts).active for v in equation.inputs]
@@ -364,6 +370,10 @@ def _single(
     }
     if entry.kind in (Kind.LINEAR, Kind.HOMOGENEOUS):
         return _algebraic(equation, entry, signals, claims)
+    if entry.kind is Kind.CONTRACTION and (gate := dispatched(equation, claims)):
+        return Step("product", (equation,), signals, Held(gate))
+    if entry.kind is Kind.CONTRACTION and not contracts(equation, claims):
+        return Step("product", (equation,), signals, Held(gates(equation, claims)))
     return Step(roles[entry.kind], (equation,), signals)
 
 
@@ -394,7 +404,9 @@ def _elementwise(
         if not _is_arithmetic(entry):
             return Step("linear", (equation,), signals)
         if not entry.is_sum:
-            return Step("scale", (equation,), signals)
+            divides = entry.is_quotient and isinstance(equation.inputs[1], Value)
+            unbounded = divides or may_be_infinite(equation, claims)
+            return Step("scale", (equation,), signals, unbounded=unbounded)
         role = "sum" if all(active) else "shift"
         return Step(role, (equation,), signals)
     held = held_operands(equation, entry, claims.facts)
@@ -412,7 +424,8 @@ def _elementwise(
     if held:  # an activation, with parameters
         parameters = [equation.inputs[i] for i in held]
         (root,) = [v for v in signals if v not in parameters]
-        return Step("activation", (equation,), (root,), Unit(root))
+        form = unit_of(root, equation.outputs[0])
+        return Step("activation", (equation,), (root,), form)
     if entry.degree(equation.params, active) is not None:
         return Step("homogeneous", (equation,), signals)
     return Step("gradient", (equation,), signals)

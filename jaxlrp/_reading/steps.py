@@ -8,6 +8,7 @@ from typing import Any
 
 from jax.extend.core import Literal
 
+from jaxlrp._program.placement import Placement, in_place
 from jaxlrp._program.program import Atom, Equation, Program, Value
 from jaxlrp._reading.facts import Facts
 from jaxlrp.composites import DEFAULTS, Composite
@@ -99,12 +100,20 @@ class Unit:
       exact: JAX's derivative already is the role's rule.
       path: for a whole normalisation, the equations on its signal's path.
       origin: equations of other steps that recompute the root from something smaller.
+      spread: the result's axes where those of the root lie, if it is repeated or moved.
     """
 
     root: Value
     exact: bool = False
     path: tuple[Equation, ...] = ()
     origin: tuple[Equation, ...] = ()
+    spread: Placement | None = None
+
+
+def unit_of(root: Value, result: Value) -> Unit:
+    """A unit of one elementwise equation: a number may be spread over the result."""
+    same = root.aval.shape == result.aval.shape
+    return Unit(root, spread=None if same else in_place(root.aval.shape))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +187,7 @@ class Step:
       kept_on: the result is a factor of a product whose reverse pass keeps it.
       constant: its results count as constants, though the input is in them.
       residual: a sum of a value and of what is made of it.
+      unbounded: of a scale: its constant may be infinite, or a divisor zero.
       unread: divides an exponential by something made of it, and is no softmax.
     """
 
@@ -192,6 +202,7 @@ class Step:
     kept_on: bool = False
     constant: bool = False
     residual: bool = False
+    unbounded: bool = False
     unread: bool = False
 
     @property

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from jax import Array
+from jax import Array, lax
 
 from jaxlrp import rules
 from jaxlrp._operations import (
@@ -21,6 +21,7 @@ from jaxlrp._rewriting.environment import (
     Environment,
     Run,
     detached,
+    spread,
     values_of,
 )
 from jaxlrp._rewriting.plain import passed_shadows
@@ -57,17 +58,20 @@ def _keeping(
     entries = [lookup(e.primitive) for e in phi.equations]
     last = entries[-1]
     points = all(e is not None and e.kind is Kind.ELEMENTWISE for e in entries)
+    points = points and phi.placement is None
     scalars = all(v.aval.shape == () for v in phi.held)
     sources = step.sources
 
     def origin(*xs: Any) -> Array:
         assert step.root is not None
-        return values_of(step.origin, dict(zip(sources, xs, strict=True)))[step.root]
+        values = values_of(step.origin, dict(zip(sources, xs, strict=True)))
+        return spread(step, values[step.root])
 
     keeping = Keeping(
         origin if sources else None,
         result=step.kept_on and last is not None and last.by_result,
         by_points=points and scalars,
+        chooses=any(e is None or e.selects or e.kind is Kind.CALL for e in entries),
     )
     return keeping, tuple(map(env.read, sources))
 
@@ -76,22 +80,42 @@ def region_of(step: Step, env: Environment) -> tuple[Region, Array, tuple[Any, .
     """A unit as a function of its root, the root's value, and what it holds."""
     assert step.root is not None
     held = tuple(v for v in step.operands if v is not step.root)
-    phi = Region(step.root, held, step.equations)
-    return phi, env.read(step.root), tuple(map(env.read, held))
+    back = None
+    if step.unit is not None and step.unit.spread is not None:
+        back = step.unit.spread
+    phi = Region(step.root, held, step.equations, back)
+    return phi, spread(step, env.read(step.root)), tuple(map(env.read, held))
+
+
+def _gathered(x: Array, placement: tuple[int | None, ...], shape: Any) -> Array:
+    """What was spread, as it was: the first of each element's copies."""
+    axes = [i for i in placement if i is not None]
+    others = [i for i in range(x.ndim) if i not in axes]
+    for axis in reversed(others):
+        x = lax.index_in_dim(x, 0, axis, keepdims=False)
+    order = sorted(axes)
+    return x.transpose([order.index(i) for i in axes]).reshape(shape)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Region:
-    """An elementwise region as a function of its root and of what it holds."""
+    """An elementwise region as a function of its root and of what it holds.
+
+    Where the root is repeated on the way, of copies, one for each element of the
+    result; `placement` is where its axes lie.
+    """
 
     root: Value
     held: tuple[Value, ...]
     equations: tuple[Equation, ...]
+    placement: tuple[int | None, ...] | None = None
 
     def __call__(self, x: Array, constants: Sequence[Any]) -> Array:
         return self.all_values(x, constants)[self.equations[-1].outputs[0]]
 
     def all_values(self, x: Array, constants: Sequence[Any]) -> dict[Value, Any]:
         """Every value inside, by name."""
+        if self.placement is not None:
+            x = _gathered(x, self.placement, self.root.aval.shape)
         given = {self.root: x, **dict(zip(self.held, constants, strict=True))}
         return values_of(self.equations, given)

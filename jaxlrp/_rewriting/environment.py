@@ -14,11 +14,19 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.extend.core import Literal
 
-from jaxlrp._operations import held_constant, route, wide, zero_beside
+from jaxlrp._operations import (
+    finite,
+    held_constant,
+    nonzero,
+    route,
+    wide,
+    zero_beside,
+)
 from jaxlrp._program.kinds import is_real
 from jaxlrp._program.program import Equation, Value
 from jaxlrp._reading.steps import Reading, Step
 from jaxlrp.composites import Composite
+from jaxlrp.primitives import Kind, lookup
 
 Observe = Callable[..., tuple[Array, Array | None]]
 """`observe(place, step, value, shadow, weight=None)`: called at every value a step
@@ -184,6 +192,31 @@ def shadow_of(atom: Any, x: Any, wanted: bool, env: Environment) -> Array | None
         return None
     shadow = env.shadow(atom)
     return zero_beside(x) if shadow is None else shadow
+
+
+def spread(step: Step, x: Array) -> Array:
+    """A unit's root, or its shadow, with each element where it is in the result."""
+    placement = step.unit.spread if step.unit is not None else None
+    if placement is None:
+        return x
+    axes = [i for i in placement if i is not None]
+    x = x.reshape([n for n, i in zip(x.shape, placement, strict=True) if i is not None])
+    x = x.transpose(sorted(range(len(axes)), key=axes.__getitem__))
+    shape = step.outputs[0].aval.shape
+    return lax.broadcast_in_dim(x, shape, sorted(axes))
+
+
+def bounded_operand(equation: Equation, position: int, x: Any) -> Any:
+    """An operand that is held, so that nothing times the equation's slope is nothing.
+
+    `where(s == 0, 0, x / s)` gives the quotient nothing where `s = 0`.
+    """
+    entry = lookup(equation.primitive)
+    if entry is None or entry.kind is not Kind.ELEMENTWISE or not is_real(x):
+        return x
+    if entry.is_quotient and position == 1:
+        return nonzero(x)
+    return finite(x) if entry.is_product else x
 
 
 def take_in(y: Array) -> Array:

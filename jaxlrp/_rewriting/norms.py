@@ -9,8 +9,6 @@ from typing import Any
 from jax import Array
 
 from jaxlrp import rules
-from jaxlrp._operations import finite, nonzero
-from jaxlrp._program.kinds import is_real
 from jaxlrp._program.program import Equation, Value
 from jaxlrp._reading.steps import Step
 from jaxlrp._rewriting.activations import Region, activation
@@ -18,9 +16,9 @@ from jaxlrp._rewriting.affine import stabilised
 from jaxlrp._rewriting.environment import (
     Environment,
     Run,
+    bounded_operand,
     run_equations,
 )
-from jaxlrp.primitives import Kind, lookup
 
 
 def batch_norm(step: Step, rule: Any, env: Environment, run: Run) -> Any:
@@ -55,16 +53,3 @@ class Normalisation:
                 if isinstance(v, Value) and v not in moving:
                     values[v] = bounded_operand(equation, i, values[v])
         return run_equations(self.path, {**values, self.region.root: x})[0]
-
-
-def bounded_operand(equation: Equation, position: int, x: Any) -> Any:
-    """An operand that is held, so that nothing times the equation's slope is nothing.
-
-    `where(s == 0, 0, x / s)` gives the quotient nothing where `s = 0`.
-    """
-    entry = lookup(equation.primitive)
-    if entry is None or entry.kind is not Kind.ELEMENTWISE or not is_real(x):
-        return x
-    if entry.is_quotient and position == 1:
-        return nonzero(x)
-    return finite(x) if entry.is_product else x

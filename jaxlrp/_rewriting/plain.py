@@ -19,6 +19,7 @@ from jaxlrp._rewriting.environment import (
     Run,
     bind,
     detached,
+    spread,
 )
 from jaxlrp._rewriting.symbols import moved_symbols
 from jaxlrp.errors import RuleError
@@ -49,6 +50,7 @@ def passed_shadows(
         if shadow is None:
             return [lax.full_like(y, 0) for y in results]
         (y,) = results
+        shadow = spread(step, shadow)
         return [jnp.broadcast_to(shadow, y.shape).astype(y.dtype)]
     # Copies and selections move the shadow as they move the value.
     positions = [i for i, v in enumerate(inputs) if env.shadow(v) is not None]

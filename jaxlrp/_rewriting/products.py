@@ -25,9 +25,10 @@ from jaxlrp._rewriting.environment import (
     Environment,
     Run,
     bind,
+    bounded_operand,
     detached,
 )
-from jaxlrp._rewriting.norms import Normalisation, bounded_operand
+from jaxlrp._rewriting.norms import Normalisation
 from jaxlrp._rewriting.plain import passed_shadows, plain
 from jaxlrp.primitives import lookup
 

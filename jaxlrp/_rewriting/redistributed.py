@@ -23,6 +23,7 @@ from jaxlrp._rewriting.environment import (
     Run,
     run_equations,
     shadow_of,
+    spread,
 )
 from jaxlrp._rewriting.plain import plain
 from jaxlrp._rewriting.products import product
@@ -60,7 +61,8 @@ def redistributed(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         f = _Operands(equation, tuple(positions), tuple(others))
         xs = tuple(env.read(v) for v in signals)
         held = tuple(env.read(atoms[i]) for i in others)
-    zeros = tuple(shadow_of(v, x, True, env) for v, x in zip(signals, xs, strict=True))
+    shadows = (shadow_of(v, env.read(v), True, env) for v in signals)
+    zeros = tuple(spread(step, s) for s in shadows if s is not None)
     y, shadow = redistribute(_relevances, f, xs, zeros, held, rule)
     return [y], [shadow]
 

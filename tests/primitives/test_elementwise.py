@@ -247,3 +247,19 @@ def test_the_power_zero_is_a_constant():
     np.testing.assert_allclose(found, jnp.tanh(x) + x, rtol=1e-6)
     with pytest.warns(jaxlrp.errors.IndependentArgumentWarning):
         assert not np.asarray(jaxlrp.lrp(lambda x: x**0, target="all")(x)).any()
+
+
+@pytest.mark.parametrize(
+    "power",
+    [
+        lambda x: lax.pow(x, 0.0),
+        lambda x: lax.pow(x, jnp.zeros(x.shape, x.dtype)),
+        lambda x: x**0.0,
+        lambda x: jnp.power(x, 0),
+        lambda x: jnp.float_power(x, 0),
+    ],
+)
+def test_so_is_the_power_zero_of_floats(power):
+    x = jnp.array([2.0, 3.0])
+    found = jaxlrp.lrp(lambda x: 5 * power(x) + x, target="all")(x)
+    np.testing.assert_array_equal(found, x)

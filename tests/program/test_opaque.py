@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.experimental import pallas as pl
+from jax.extend.core import Primitive
+from jax.interpreters import ad, mlir
 
 import jaxlrp
 from jaxlrp import composites, rules
@@ -289,3 +291,143 @@ def test_a_derivative_counts_where_the_function_itself_passes_nothing(name, wrap
     np.testing.assert_allclose(found, expected * W.sum(1), rtol=1e-3, atol=1e-4)
     audit = jaxlrp.audit(f, target="all")(x)
     assert abs(audit.residual) < 1e-4 * abs(audit.total_out)
+
+
+# ---- primitives of other packages ----------------------------------------------------
+
+
+PACKED, SCALES = np.tril(rng.normal(size=(3, 2)), -1), np.array([0.5, 0.8])
+PACKED = np.asarray(np.concatenate([PACKED, np.zeros((3, 1))], 1), np.float32)
+SCALES = np.asarray(SCALES, np.float32)
+
+
+def reflected(x):
+    """A product of a matrix by reflections, which JAX makes but does not derive."""
+    return lax.linalg.householder_product(PACKED + 0 * x.sum(), SCALES) @ x
+
+
+def foreign_primitive(name, derivative):
+    """A primitive in which something is refused, with its own derivative or none."""
+    primitive = Primitive(name)
+    primitive.def_impl(reflected)
+    primitive.def_abstract_eval(lambda x: jax.core.ShapedArray(x.shape, x.dtype))
+    mlir.register_lowering(primitive, mlir.lower_fun(reflected, multiple_results=False))
+    if derivative:
+        ad.deflinear2(primitive, lambda c, x: [by_matrix(c, transpose=True)])
+    return primitive
+
+
+def by_matrix(x, transpose=False):
+    q = lax.linalg.householder_product(PACKED, SCALES)
+    return (q.T if transpose else q) @ x
+
+
+derived_p, bare_p = foreign_primitive("derived", True), foreign_primitive("bare", False)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_foreign_primitive_of_what_is_refused_has_its_own_derivative(compiled):
+    apply = jax.jit if compiled else lambda f: f
+    found = apply(jaxlrp.lrp(lambda x: jnp.tanh(derived_p.bind(x)), target="all"))(X)
+    expected = jaxlrp.lrp(lambda x: jnp.tanh(by_matrix(x)), target="all")(X)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_plan_counts_its_derivative_as_taylor():
+    plan = jaxlrp.plan(lambda x: jnp.tanh(derived_p.bind(x)))(X)
+    (row,) = [row for row in plan.rows if "derived" in row.primitives]
+    assert (row.role, row.exactness) == ("gradient", "Taylor")
+    assert "1 Taylor" in str(plan) and plan.coverage == 1
+    report = jaxlrp.audit(lambda x: jnp.tanh(derived_p.bind(x)), target="all")(X)
+    assert [step.role for step in report.steps] == ["gradient", "activation"]
+
+
+def test_it_counts_as_readable_in_a_function_with_a_derivative_of_its_own():
+    @jax.custom_jvp
+    def f(x):
+        return jnp.tanh(derived_p.bind(x))
+
+    f.defjvp(lambda xs, ts: (f(*xs), ts[0]))
+    rows = jaxlrp.plan(f)(X).rows
+    assert ["derived"] in [list(row.primitives) for row in rows]
+
+
+def test_an_operand_that_only_the_derivative_knows_has_its_relevance():
+    """A solver is given a matrix and its inverse, and reads the latter alone."""
+    solve_p = Primitive("solve")
+    solve_p.def_impl(lambda a, inverse, b: inverse @ b)
+    solve_p.def_abstract_eval(lambda a, inverse, b: b)
+
+    def derivative(primals, tangents):
+        a, inverse, b = primals
+        x = solve_p.bind(a, inverse, b)
+        change = jnp.zeros_like(b)
+        if not isinstance(tangents[0], ad.Zero):
+            change = change - inverse @ (tangents[0] @ x)
+        if not isinstance(tangents[2], ad.Zero):
+            change = change + inverse @ tangents[2]
+        return x, change
+
+    ad.primitive_jvps[solve_p] = derivative
+    lowered = mlir.lower_fun(lambda a, i, b: i @ b, multiple_results=False)
+    mlir.register_lowering(solve_p, lowered)
+    inverse = np.linalg.inv(W)
+    f = lambda a: solve_p.bind(a, lax.stop_gradient(inverse), X[0])  # noqa: E731
+    found = jaxlrp.lrp(f, target="all")(W)
+    by_hand = W * jax.grad(lambda a: jnp.linalg.solve(a, X[0]).sum())(W)
+    np.testing.assert_allclose(found, by_hand, rtol=1e-3, atol=1e-4)
+
+
+def test_without_a_derivative_it_is_refused():
+    with pytest.raises(UnexplainedPrimitiveError, match="householder_product"):
+        jaxlrp.lrp(bare_p.bind, target="all")(X)
+
+
+# ---- loops in functions with a derivative of their own -------------------------------
+
+
+@jax.custom_jvp
+def root_by_loop(x):
+    """Newton's method: JAX cannot run the loop backwards."""
+    far = lambda c: jnp.abs(c * c - x).max() > 1e-3  # noqa: E731
+    return lax.while_loop(far, lambda c: (c + x / c) / 2, jnp.ones_like(x))
+
+
+@root_by_loop.defjvp
+def _(primals, tangents):
+    y = root_by_loop(*primals)
+    return y, tangents[0] / (2 * y)
+
+
+@jax.custom_jvp
+def sines(x, count):
+    return lax.fori_loop(0, count, lambda _, c: jnp.sin(c), x)
+
+
+@sines.defjvp
+def _(primals, tangents):
+    return sines(*primals), tangents[0] / 2
+
+
+LOOPS = {
+    "while": root_by_loop,
+    "fori_loop with a traced bound": lambda x: sines(x, jnp.int32(3) + (x[0, 0] > 9)),
+}
+AROUND = {
+    "jit": jax.jit,
+    "jit in jit": lambda f: jax.jit(lambda x: jax.jit(f)(x) * 2),
+    "vmap": lambda f: lambda x: jax.vmap(f)(x[:, None])[:, 0],
+    "scan": lambda f: lambda x: lax.scan(lambda c, _: (f(c), None), x, None, 2)[0],
+    "checkpoint": jax.checkpoint,
+    "cond": lambda f: lambda x: lax.cond(x[0, 0] < 9, f, lambda x: x, x),
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_loop_in_a_function_with_its_own_derivative(loop, around, compiled):
+    f = AROUND[around](LOOPS[loop])
+    explain = jaxlrp.lrp(lambda x: f(x @ W + 9) @ W, EPSILON, target="all")
+    found = (jax.jit if compiled else lambda f: f)(explain)(X)
+    assert np.isfinite(found).all() and np.asarray(found).any()

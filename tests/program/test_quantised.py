@@ -48,7 +48,7 @@ def product(q, w, result=jnp.int32):
     return lax.dot_general(q, w, INNER, preferred_element_type=result)
 
 
-def size(x, axis=-1, keepdims=True):
+def size(x, axis: int | None = -1, keepdims=True):
     return jnp.maximum(jnp.abs(x).max(axis, keepdims=keepdims), 1e-6)
 
 
