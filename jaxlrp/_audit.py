@@ -421,7 +421,7 @@ def _places(step: Step, composite: Composite) -> list[str]:
         return ["constant", "out", "in"] if repeats else ["constant"]
     rule = step.rule(composite)
     asked = {
-        "kept": step.kept(composite) is not None,
+        "kept": step.fraction(composite) is not None,
         "one-sided": step.layer is not None and one_sided(rule),
         "surrogate": _divides(step),
     }
@@ -545,7 +545,7 @@ def _absorption(observed: _Observed, composite: Composite, at: At) -> Absorption
         out, left = np.zeros(3), np.zeros(3)
     arrived, passed = float(out[0]), float(left[0])
     rule = step.rule(composite)
-    filtered = 0.0 if step.kept(composite) is None else arrived - kept
+    filtered = 0.0 if step.fraction(composite) is None else arrived - kept
     lost = arrived - filtered - passed + constant - unmatched
     special = _special(step, rule)
     if special is not None:

@@ -102,7 +102,7 @@ def _written_once(jaxpr: Any) -> Callable[[list[Any]], list[Any]]:
 
     XLA does so too, but only after it has rewritten them, each for its own users.
     """
-    program = flatten(jaxpr, keep=False, apart=False)
+    program = flatten(jaxpr, keep_calls=False, apart=False)
 
     @own_settings()
     def run(inputs: list[Any]) -> list[Any]:

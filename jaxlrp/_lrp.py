@@ -111,7 +111,7 @@ def _explainer(
             argnums,
             has_aux,
             shadow_outputs=_targets.is_plain(target),
-            keep=not asked,
+            keep_calls=not asked,
         )
         once, captured = backward_at(traced, run, ask(traced, patterns, masks))
         seeds = seed(target, traced.out_tree, once.outs)
@@ -147,7 +147,7 @@ def _of_difference(
             argnums,
             has_aux,
             strict=False,
-            keep=False,
+            keep_calls=False,
             floating=True,
         )
         outs, aux, leaves = difference(traced, baseline, target, checkpoints)

@@ -72,14 +72,14 @@ def trace(
     shadow_outputs: bool = False,
     strict: bool = True,
     by_scope: bool = False,
-    keep: bool = True,
+    keep_calls: bool = True,
     floating: bool = False,
 ) -> Traced:
     """Traces and reads `f` at `args`, which are arrays or `jax.ShapeDtypeStruct`s.
 
     All array leaves of all arguments are traced; `argnums` only selects what is
     attributed. Other leaves (numbers, strings, functions) stay as they are. Without
-    `keep` all calls are inlined, so that their bodies can be seen. With `floating` what
+    `keep_calls` all of them are inlined, so that their bodies can be seen. With `floating` what
     is attributed must be floating-point.
     """
     if not callable(f):
@@ -126,7 +126,7 @@ def trace(
         shadow_outputs=shadow_outputs,
         strict=strict,
         by_scope=by_scope,
-        keep=keep,
+        keep_calls=keep_calls,
     )
     if not any(is_real(a) for a in jaxpr.out_avals[:n_out]):
         kinds = ", ".join(str(a) for a in jaxpr.out_avals[:n_out]) or "nothing"

@@ -129,7 +129,7 @@ def _identity(atom: Atom) -> Any:
 
 def opened(jaxpr: Any) -> Program:
     """The program of a jaxpr, in which what has its own derivative is kept."""
-    return flatten(jaxpr, keep=False, apart=False, opened=_WRITTEN_OUT)
+    return flatten(jaxpr, keep_calls=False, apart=False, opened=_WRITTEN_OUT)
 
 
 def write(program: Program, inputs: Sequence[Atom], sheet: Sheet) -> list[Atom]:

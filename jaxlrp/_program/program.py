@@ -109,7 +109,7 @@ class Program:
 def flatten(
     jaxpr: Any,
     scope: str = "",
-    keep: bool = True,
+    keep_calls: bool = True,
     apart: bool = True,
     opened: Sequence[Primitive] | None = None,
     live: bool = True,
@@ -119,18 +119,18 @@ def flatten(
     Args:
       jaxpr: open or closed.
       scope: the named scopes around all of it.
-      keep: keep large calls that are repeated; else all are inlined.
+      keep_calls: keep large calls that are repeated; else all are inlined.
       apart: equal equations of different scopes are not one.
       opened: the calls that are inlined; None: all that can be read.
       live: drop what neither an output nor an effect depends on.
     """
-    kept = _repeated(jaxpr) if keep else set()
+    kept = _repeated(jaxpr) if keep_calls else set()
     open_, consts = _compat.open_jaxpr(jaxpr)
     inputs = tuple(Value(v.aval) for v in open_.invars)
     sheet = _Sheet(kept, [], [], {}, apart, opened)
     outputs = _write_out(open_, consts, inputs, scope, None, sheet)
-    kept_on = _live(sheet.equations, outputs) if live else tuple(sheet.equations)
-    return Program(inputs, tuple(sheet.constants), kept_on, tuple(outputs), scope)
+    equations = _live(sheet.equations, outputs) if live else tuple(sheet.equations)
+    return Program(inputs, tuple(sheet.constants), equations, tuple(outputs), scope)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,14 +18,14 @@ class Options:
       strict: raise where relevance meets a primitive without a rule.
       by_scope: distinguish the scopes of calls that are kept.
       by_depth: count the layers before each value.
-      keep: keep large calls that are repeated; else all are inlined.
+      keep_calls: keep large calls that are repeated; else all are inlined.
     """
 
     constants: tuple[str, ...] = ()
     strict: bool = True
     by_scope: bool = False
     by_depth: bool = False
-    keep: bool = True
+    keep_calls: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +104,6 @@ class Context:
         """The program of a body; the same for the same jaxpr and scope."""
         key = id(jaxpr), scope
         if key not in self.programs:
-            program = flatten(jaxpr, scope, self.options.keep)
+            program = flatten(jaxpr, scope, self.options.keep_calls)
             self.programs[key] = jaxpr, program
         return self.programs[key][1]

@@ -17,7 +17,7 @@ from jaxlrp._program.bodies import bodies_of, fixpoint
 from jaxlrp._program.program import Equation, Program, Value, flatten
 from jaxlrp._reading.context import Context
 from jaxlrp._reading.facts import Facts, body_facts, body_programs, facts_of
-from jaxlrp._reading.saved import with_kept
+from jaxlrp._reading.saved import with_saved
 from jaxlrp._reading.steps import Inside, Reading, Step
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import lookup
@@ -72,7 +72,7 @@ def finish(
         if step.layer is not None and arriving.isdisjoint(step.outputs):
             step = dataclasses.replace(step, rectified=True)
         done.append(step)
-    told = with_kept(_with_passing(done[::-1], composite), composite)
+    told = with_saved(_with_passing(done[::-1], composite), composite)
     return Reading(program, facts, told, frozenset(shadowed))
 
 
@@ -97,7 +97,7 @@ def _cuts(step: Step, composite: Composite) -> bool:
     """Is there a factor of the layer's, zero where its result is not positive?"""
     rule = step.rule(composite)
     has_shares = isinstance(rule, rules.LayerRule) and not isinstance(rule, rules.LRP0)
-    filtered = step.kept(composite) is not None
+    filtered = step.fraction(composite) is not None
     return has_shares and not step.by_relevance(rule) and not filtered
 
 
@@ -117,7 +117,7 @@ def is_rectifier(equation: Equation) -> bool:
     """Is it `max(x, 0)`, directly or as `jax.nn.relu`?"""
     body = _compat.called_jaxpr(dict(equation.params))
     if body is not None and len(equation.inputs) == 1:
-        inner = flatten(body, keep=False)
+        inner = flatten(body, keep_calls=False)
         if len(inner.equations) == 1 and not inner.constants:
             (only,) = inner.equations
             return only.outputs == inner.outputs and is_rectifier(only)

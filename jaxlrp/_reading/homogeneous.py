@@ -538,7 +538,7 @@ def _adds_logarithms(equation: Equation) -> bool:
     body = _compat.called_jaxpr(dict(equation.params))
     if body is None:
         return False
-    inner = flatten(body, keep=False)
+    inner = flatten(body, keep_calls=False)
     entries = [(e, lookup(e.primitive)) for e in inner.equations]
     makers = {v: e for e in inner.equations for v in e.outputs}
 

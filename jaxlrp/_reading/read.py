@@ -62,7 +62,7 @@ def read(
     shadow_outputs: bool = False,
     strict: bool = True,
     by_scope: bool = False,
-    keep: bool = True,
+    keep_calls: bool = True,
 ) -> Reading:
     """Reads a jaxpr.
 
@@ -76,7 +76,7 @@ def read(
       strict: raise where there is no rule; else such steps have the role `unexplained`.
       by_scope: distinguish the scopes of calls that are kept, at the price of reading
         each; otherwise only where the composite asks for scopes.
-      keep: keep large calls that are repeated; else all are inlined.
+      keep_calls: keep large calls that are repeated; else all are inlined.
 
     Returns:
       The reading.
@@ -86,9 +86,9 @@ def read(
     """
     by_scope = by_scope or bool(_patterns(composite))
     by_depth = any(a.depth is not None for a in composite.assignments)
-    options = Options(tuple(composite.constants), strict, by_scope, by_depth, keep)
+    options = Options(tuple(composite.constants), strict, by_scope, by_depth, keep_calls)
     context = Context(options)
-    program = flatten(jaxpr, keep=keep)
+    program = flatten(jaxpr, keep_calls=keep_calls)
     inputs = [
         input_facts(v.aval, a) for v, a in zip(program.inputs, active, strict=True)
     ]

@@ -25,24 +25,24 @@ _NEAR = 5
 """So many steps in a row are enough from an activation to the layers before it."""
 
 
-def with_kept(steps: Sequence[Step], composite: Composite) -> tuple[Step, ...]:
-    """What roots are remade from (`Step.origin`), which results stay (`kept_on`)."""
+def with_saved(steps: Sequence[Step], composite: Composite) -> tuple[Step, ...]:
+    """What roots are remade from (`Step.recipe`), which results stay (`saved`)."""
     makers = {v: step for step in steps for v in step.outputs}
     factors = _factors(steps, composite)
     results = {v for s in steps if _keeps_result(s, composite) for v in s.outputs}
 
     def told(step: Step) -> Step:
         stays = not factors.isdisjoint(step.outputs)
-        step = dataclasses.replace(step, kept_on=True) if stays else step
+        step = dataclasses.replace(step, saved=True) if stays else step
         if step.role != "activation" or step.exact or step.passing:
             return step
         assert isinstance(step.form, Unit)
-        origin = _of_less(step.form.root, makers)
-        origin = origin or _of_kept(
+        recipe = _of_less(step.form.root, makers)
+        recipe = recipe or _of_kept(
             step.form.root, makers, factors | results, composite
         )
-        unit = dataclasses.replace(step.form, origin=origin)
-        return dataclasses.replace(step, form=unit) if origin else step
+        unit = dataclasses.replace(step.form, recipe=recipe)
+        return dataclasses.replace(step, form=unit) if recipe else step
 
     return tuple(map(told, steps))
 

@@ -99,14 +99,14 @@ class Unit:
       root: that value, which relevance goes to.
       exact: JAX's derivative already is the role's rule.
       path: for a whole normalisation, the equations on its signal's path.
-      origin: equations of other steps that recompute the root from something smaller.
+      recipe: equations of other steps that recompute the root from something smaller.
       spread: the result's axes where those of the root lie, if it is repeated or moved.
     """
 
     root: Value
     exact: bool = False
     path: tuple[Equation, ...] = ()
-    origin: tuple[Equation, ...] = ()
+    recipe: tuple[Equation, ...] = ()
     spread: Placement | None = None
 
 
@@ -184,7 +184,7 @@ class Step:
       passing: of a ReLU: the layer in front of it is rectified, and the factor of its
         rule is zero where the result is negative. The ReLU then hands on whatever
         arrives, and its mask need not be kept.
-      kept_on: the result is a factor of a product whose reverse pass keeps it.
+      saved: the result is a factor of a product whose reverse pass keeps it.
       constant: its results count as constants, though the input is in them.
       residual: a sum of a value and of what is made of it.
       unbounded: of a scale: its constant may be infinite, or a divisor zero.
@@ -199,7 +199,7 @@ class Step:
     slot: int | None = None
     rectified: bool = False
     passing: bool = False
-    kept_on: bool = False
+    saved: bool = False
     constant: bool = False
     residual: bool = False
     unbounded: bool = False
@@ -226,9 +226,9 @@ class Step:
         return self.form.path if isinstance(self.form, Unit) else ()
 
     @property
-    def origin(self) -> tuple[Equation, ...]:
+    def recipe(self) -> tuple[Equation, ...]:
         """What recomputes a unit's root."""
-        return self.form.origin if isinstance(self.form, Unit) else ()
+        return self.form.recipe if isinstance(self.form, Unit) else ()
 
     @property
     def exact(self) -> bool:
@@ -279,7 +279,7 @@ class Step:
     @property
     def sources(self) -> tuple[Value, ...]:
         """What the root is recomputed from, where it is."""
-        return _operands(self.origin)
+        return _operands(self.recipe)
 
     @property
     def operands(self) -> tuple[Value, ...]:
@@ -307,7 +307,7 @@ class Step:
         """The rule of the line that applies, its filter included."""
         return None if self.slot is None else composite.assignments[self.slot].rule
 
-    def kept(self, composite: Composite) -> Any | None:
+    def fraction(self, composite: Composite) -> Any | None:
         """The fraction of its relevances that a filter lets pass, or None."""
         rule = self._assigned(composite)
         return rule.keep if isinstance(rule, TopK) else None

@@ -85,7 +85,7 @@ def with_running_statistics(
     lines = list(_with_batch_statistics(reading, batch))
     if not lines or batch is None:
         return []
-    program = flatten(jaxpr, keep=False, live=False)
+    program = flatten(jaxpr, keep_calls=False, live=False)
     return lines if _keeps_statistics(program, batch, attributed, n_out) else []
 
 

@@ -64,12 +64,12 @@ def _keeping(
 
     def origin(*xs: Any) -> Array:
         assert step.root is not None
-        values = values_of(step.origin, dict(zip(sources, xs, strict=True)))
+        values = values_of(step.recipe, dict(zip(sources, xs, strict=True)))
         return spread(step, values[step.root])
 
     keeping = Keeping(
         origin if sources else None,
-        result=step.kept_on and last is not None and last.by_result,
+        result=step.saved and last is not None and last.by_result,
         by_points=points and scalars,
         chooses=any(e is None or e.selects or e.kind is Kind.CALL for e in entries),
     )

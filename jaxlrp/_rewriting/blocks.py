@@ -273,7 +273,7 @@ def _block(
         read.update(v for v in step.reads if v not in left)
         left.update(step.outputs)
         form.append(kind)
-        for equation in step.origin:
+        for equation in step.recipe:
             form.append(tuple(map(number, equation.inputs)))
         for equation in step.equations:
             made.update(equation.outputs)

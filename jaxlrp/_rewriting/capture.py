@@ -105,7 +105,7 @@ def ask(
     """Finds the sites that patterns name.
 
     Args:
-      traced: the function, traced with `keep=False`.
+      traced: the function, traced with `keep_calls=False`.
       capture: patterns of sites whose relevance is wanted.
       conditions: by pattern, the factor of the relevance that passes there.
 
@@ -231,7 +231,7 @@ def relevances(
     the relevance of the inputs.
 
     Args:
-      traced: the function, traced with `keep=False`.
+      traced: the function, traced with `keep_calls=False`.
       composite: the rules; of the kinds that it was traced with.
       sites: from `find_sites(traced.reading)`, those with no `problem`.
       seed: from the leaves of the output to their multipliers and the relevances in
@@ -256,7 +256,7 @@ def values_and_gradients(
     The gradient is the network's own, JAX's, without rules of LRP: `d/dv sum(m y)`.
 
     Args:
-      traced: the function, traced with `keep=False`; its composite does not matter.
+      traced: the function, traced with `keep_calls=False`; its composite does not matter.
       sites: from `find_sites(traced.reading)`, those with no `problem`.
       multipliers: an array for each leaf of the output, or a function from those leaves
         to them.
@@ -272,7 +272,7 @@ def values_and_gradients(
         return expose(x, *arrays), shadow
 
     def with_visits(taps: Mapping[int, Any]) -> Run:
-        return Run(Composite("own"), visits=Visits(visit, numbers, taps), plain=True)
+        return Run(Composite("own"), visits=Visits(visit, numbers, taps), without_rules=True)
 
     once = backward(traced, with_visits, {n: (t, t) for n, t in zeros.items()})
     seeds = multipliers(once.outs) if callable(multipliers) else multipliers

@@ -80,7 +80,7 @@ class Run:
       jitted: the functions of the bodies that are kept as `jit`, by reading, and those
         of blocks, by form.
       visits: what is done at named values, or None.
-      plain: no rules: the derivative is the network's own, JAX's.
+      without_rules: the derivative is the network's own, JAX's.
       parameters: the relevance of parameters is asked for too: rules whose surrogates
         do not depend on them must give them their part.
       checkpoints: how many carries of a `while` loop are kept on either level.
@@ -94,7 +94,7 @@ class Run:
     observe: Observe | None = None
     jitted: dict[Any, Callable[..., Any]] = dataclasses.field(default_factory=dict)
     visits: Visits | None = None
-    plain: bool = False
+    without_rules: bool = False
     parameters: bool = False
     checkpoints: int = 64
     quiet: bool = False

@@ -157,14 +157,14 @@ def _do(step: Step, env: Environment, run: Run) -> None:
         env.values.update(zip(step.outputs, results, strict=True))
         return
     seen = env if run.observe is None else _observed_inputs(step, env, run.observe)
-    if run.plain and not step.bodies:
+    if run.without_rules and not step.bodies:
         results, shadows = _plainly(step, env)
     else:
         rule = step.rule(run.composite)
         by_relevance = step.by_relevance(rule)
         handler = redistributed if by_relevance else _HANDLERS[step.role]
         results, shadows = handler(step, rule, seen, run)
-        keep = step.kept(run.composite)
+        keep = step.fraction(run.composite)
         if keep is not None:
             results, shadows = sifted(step, results, shadows, keep, env, run)
     for v, y, shadow in zip(step.outputs, results, shadows, strict=True):

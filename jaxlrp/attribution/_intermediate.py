@@ -40,7 +40,7 @@ def find(
         False,
         shadow_outputs=composite is not None,
         strict=composite is not None,
-        keep=False,
+        keep_calls=False,
     )
     return traced, list(select(find_sites(traced.reading), pattern, name))
 

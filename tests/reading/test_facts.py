@@ -411,7 +411,7 @@ def test_calls_that_are_kept_can_be_written_out_inside_of_loops():
     jaxpr = jax.make_jaxpr(f)(X)
 
     def roles(keep):
-        reading = read(jaxpr, [True], composites.Default(), keep=keep)
+        reading = read(jaxpr, [True], composites.Default(), keep_calls=keep)
         return {s.role for step in reading.steps for b in step.bodies for s in b.steps}
 
     assert "call" in roles(True) and "call" not in roles(False)

@@ -36,7 +36,7 @@ def origins(composite):
     """The activations that relevance passes, and what makes their roots again."""
     traced = _trace.trace(cell, inputs(), {}, composite, ARGNUMS, False)
     steps = [s for s in traced.reading.steps if s.role == "activation"]
-    return [(*_names([s.main]), _names(s.origin)) for s in steps]
+    return [(*_names([s.main]), _names(s.recipe)) for s in steps]
 
 
 def _names(equations):
@@ -81,7 +81,7 @@ def test_what_is_made_again_changes_no_relevance_and_no_derivative(
         return explained(*args), jax.grad(loss, ARGNUMS)(*args)
 
     found = jax.jit(both)(*inputs())
-    monkeypatch.setattr(finish, "with_kept", lambda steps, _: tuple(steps))
+    monkeypatch.setattr(finish, "with_saved", lambda steps, _: tuple(steps))
     jax.clear_caches()
     expected = jax.jit(both)(*inputs())
     jax.tree.map(
@@ -97,14 +97,14 @@ def spread(x):
 def test_a_root_is_made_again_of_what_is_smaller():
     traced = _trace.trace(spread, (draw(2, 3),), {}, EPSILON, (0,), False)
     (exp,) = (s for s in traced.reading.steps if str(s.main.primitive) == "exp")
-    assert _names(exp.origin) == ["mul"]
+    assert _names(exp.recipe) == ["mul"]
     assert exp.sources[0].aval.shape == (2, 3, 1)
 
 
 def test_a_root_of_the_size_of_what_makes_it_is_kept():
     f = lambda x: jnp.exp(x * draw(3))  # noqa: E731
     traced = _trace.trace(f, (draw(2, 3),), {}, EPSILON, (0,), False)
-    assert [s.origin for s in traced.reading.steps if s.role == "activation"] == [()]
+    assert [s.recipe for s in traced.reading.steps if s.role == "activation"] == [()]
 
 
 HALVES = {
@@ -124,7 +124,7 @@ def test_any_part_may_be_a_root(name, composite, monkeypatch):
 
     (x, *_), explain = inputs(), jaxlrp.lrp(f, composite, target="all")
     found = explain(x)
-    monkeypatch.setattr(finish, "with_kept", lambda steps, _: tuple(steps))
+    monkeypatch.setattr(finish, "with_saved", lambda steps, _: tuple(steps))
     np.testing.assert_allclose(found, explain(x), rtol=1e-12)
     if composite is LRP0:
         absorbed = jaxlrp.audit(f, composite, target="all")(x).absorbed

@@ -480,7 +480,7 @@ def looped(x, middle=lambda h: h):
 
 
 def question(f, pattern):
-    traced = trace(f, (X,), {}, EPSILON, -1, False, keep=False)
+    traced = trace(f, (X,), {}, EPSILON, -1, False, keep_calls=False)
     sites = select(find_sites(traced.reading), pattern, "capture")
     return traced, sites
 
