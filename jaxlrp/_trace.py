@@ -79,7 +79,8 @@ def trace(
 
     All array leaves of all arguments are traced; `argnums` only selects what is
     attributed. Other leaves (numbers, strings, functions) stay as they are. Without
-    `keep_calls` all of them are inlined, so that their bodies can be seen. With `floating` what
+    `keep_calls` all of them are inlined, so that their bodies can be seen. With
+    `floating` what
     is attributed must be floating-point.
     """
     if not callable(f):

@@ -436,7 +436,8 @@ def _starter(
 
     def start(args: tuple, kwargs: dict) -> _Asked:
         plain = _targets.is_plain(target)
-        traced = trace(f, args, kwargs, rules, argnums, has_aux, plain, keep_calls=False)
+        given = f, args, kwargs, rules, argnums, has_aux, plain
+        traced = trace(*given, keep_calls=False)
         return _Asked(traced, rules, target)
 
     return start

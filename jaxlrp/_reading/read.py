@@ -86,7 +86,8 @@ def read(
     """
     by_scope = by_scope or bool(_patterns(composite))
     by_depth = any(a.depth is not None for a in composite.assignments)
-    options = Options(tuple(composite.constants), strict, by_scope, by_depth, keep_calls)
+    constants = tuple(composite.constants)
+    options = Options(constants, strict, by_scope, by_depth, keep_calls)
     context = Context(options)
     program = flatten(jaxpr, keep_calls=keep_calls)
     inputs = [

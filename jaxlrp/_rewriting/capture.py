@@ -256,7 +256,8 @@ def values_and_gradients(
     The gradient is the network's own, JAX's, without rules of LRP: `d/dv sum(m y)`.
 
     Args:
-      traced: the function, traced with `keep_calls=False`; its composite does not matter.
+      traced: the function, traced with `keep_calls=False`; its composite does not
+        matter.
       sites: from `find_sites(traced.reading)`, those with no `problem`.
       multipliers: an array for each leaf of the output, or a function from those leaves
         to them.
@@ -272,7 +273,8 @@ def values_and_gradients(
         return expose(x, *arrays), shadow
 
     def with_visits(taps: Mapping[int, Any]) -> Run:
-        return Run(Composite("own"), visits=Visits(visit, numbers, taps), without_rules=True)
+        visits = Visits(visit, numbers, taps)
+        return Run(Composite("own"), visits=visits, without_rules=True)
 
     once = backward(traced, with_visits, {n: (t, t) for n, t in zeros.items()})
     seeds = multipliers(once.outs) if callable(multipliers) else multipliers

@@ -210,10 +210,16 @@ def test_layer_between_value_and_input(f, layered):
     assert out.layered is layered
 
 
-def test_integers_and_stopped_values_are_cut():
-    a, b, c = outputs(lambda x: (jnp.argmax(x), lax.stop_gradient(x), x.astype(int)), X)
+def test_tests_and_stopped_values_are_cut():
+    a, b, c = outputs(lambda x: (jnp.argmax(x), lax.stop_gradient(x), x > 0), X)
     assert [f.active for f in (a, b, c)] == [False] * 3
     assert [f.cut for f in (a, b, c)] == [True] * 3
+
+
+def test_a_cast_to_an_integer_names_something():
+    a, b = outputs(lambda x: (x.astype(int), x.astype(bool)), X)
+    assert (a.symbolic, a.active, a.cut) == (True, False, False)
+    assert (b.symbolic, b.active, b.cut) == (False, False, True)
 
 
 def test_what_is_made_of_nonnegative_values_is_known_to_be():
