@@ -55,7 +55,7 @@ def reshape_layout(
     >>> reshape_layout({}, merged, (2, 1, 3, 2))
     (((0, 2, 1),), (), ((1, 3, 2),), ((1, 2, 1),))
     """
-    if params.get("dimensions") is not None:
+    if params.get("dimensions") is not None or 0 in shape:
         return None
     atoms = [atom for axis in layout for atom in axis if atom[1] != 1]
     result: list[tuple[Atom, ...]] = []

@@ -824,8 +824,6 @@ SUMS = {
     "average pooling, slices": Pair(
         lambda x: (x[:, ::2] + x[:, 1::2]) / 2,
         lambda x: x[:, ::2] / 2 + x[:, 1::2] / 2,
-        ("Default",),
-        "parts of one value with weights are one linear map of it",
     ),
     "max pooling, window": Pair(
         lambda x: x.reshape(3, 4, 2).max(-1),
@@ -1128,8 +1126,6 @@ LOOPS = {
     "decay, scan": Pair(
         decayed,
         lambda x: lax.scan(lambda h, r: (0.5 * h + r, None), x[0], x[1:])[0],
-        ("Default",),
-        "a loop adds two at a time",
     ),
     "decay, associative": Pair(
         decayed,

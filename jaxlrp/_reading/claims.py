@@ -150,6 +150,16 @@ def may_be_infinite(equation: Equation, claims: Claims) -> bool:
     return any(isinstance(m, Equation) and may_be_infinite(m, claims) for m in makers)
 
 
+def has_infinite_factor(equation: Equation, claims: Claims) -> bool:
+    """Is a factor a logarithm, a quotient or a power, of what may be zero?"""
+    makers = [_maker(v, claims) for v in equation.inputs]
+    entries = [claims.entry(m) for m in makers if isinstance(m, Equation)]
+    return any(
+        e.kind is Kind.ELEMENTWISE and (e.logarithm or e.is_quotient or e.raises)
+        for e in entries
+    )
+
+
 def may_be_zero(atom: Any, claims: Claims) -> bool:
     """Is it zero, a sum of constants or a mask, and nothing is added to that?"""
     made = _maker(atom, claims)

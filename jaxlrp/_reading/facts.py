@@ -228,8 +228,9 @@ def names(equation: Equation, entry: Entry | None) -> bool:
 
     What arithmetic makes of such integers is computed in floats (`_program.quantised`).
     """
-    dtype = getattr(equation.outputs[0].aval, "dtype", jnp.float32)
-    return _casts(entry, equation.inputs) and jnp.issubdtype(dtype, jnp.integer)
+    if not _casts(entry, equation.inputs):
+        return False
+    return jnp.issubdtype(equation.outputs[0].aval.dtype, jnp.integer)
 
 
 def _is_fixed(entry: Entry, equation: Equation, operands: Sequence[Facts]) -> bool:

@@ -23,7 +23,12 @@ from jaxlrp import rules
 from jaxlrp._program.program import Equation, Program, Value, flatten
 from jaxlrp._reading.activations import claim_regions
 from jaxlrp._reading.attention import opaque_step
-from jaxlrp._reading.claims import Claims, held_operands, may_be_infinite
+from jaxlrp._reading.claims import (
+    Claims,
+    has_infinite_factor,
+    held_operands,
+    may_be_infinite,
+)
 from jaxlrp._reading.context import Context, Options
 from jaxlrp._reading.dispatch import dispatched
 from jaxlrp._reading.facts import Facts, analyse, facts_of, input_facts, is_constant
@@ -416,7 +421,11 @@ def _elementwise(
         role = "normaliser" if statistic else "quotient"
         return Step(role, (equation,), signals, Held(held))
     if len(active) == 2 and entry.is_product:
-        return Step("product", (equation,), signals, Held(gates(equation, claims)))
+        form, unbounded = (
+            Held(gates(equation, claims)),
+            has_infinite_factor(equation, claims),
+        )
+        return Step("product", (equation,), signals, form, unbounded=unbounded)
     if entry.picks:
         return Step("selection", (equation,), signals)
     held = tuple(entry.held(equation.params, active))

@@ -187,7 +187,8 @@ class Step:
       saved: the result is a factor of a product whose reverse pass keeps it.
       constant: its results count as constants, though the input is in them.
       residual: a sum of a value and of what is made of it.
-      unbounded: of a scale: its constant may be infinite, or a divisor zero.
+      unbounded: of a scale: its constant may be infinite, or a divisor zero; of a
+        product: a factor may be infinite.
       unread: divides an exponential by something made of it, and is no softmax.
     """
 

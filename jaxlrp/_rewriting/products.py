@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jax import Array
@@ -60,8 +60,9 @@ def held(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         return f(xs, [bounded_operand(step.main, i, x) for i, x in pairs])
 
     values = [env.read(inputs[i]) for i in order]
-    # A gate is finite.
-    like = bounded if step.role in ("normaliser", "quotient") else f
+    # A gate is finite, nearly always.
+    infinite = step.unbounded or step.role in ("normaliser", "quotient")
+    like = bounded if infinite else f
     results = hold_like(f, like, tuple(values[:split]), tuple(values[split:]))
     return results, passed_shadows(step, rule, results, env)
 
@@ -80,7 +81,7 @@ def product(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         return [_weighted(step, env)], [None]
     if step.factors:
         return _of_many(step, env), [None]
-    (y,) = bind(step.main, env.read)
+    (y,) = _multiplied(step)(*map(env.read, step.main.inputs))
     count = _degree(step, env)
     if not isinstance(rule, rules.UniformSplit) or rule.epsilon is None:
         return [divided(y, count)], [None]
@@ -95,7 +96,22 @@ def _of_many(step: Step, env: Environment) -> list[Any]:
         divided(env.read(v), total / count)
         for v, count in zip(step.main.inputs, step.factors, strict=True)
     ]
-    return step.main.bound()(*operands)
+    return _multiplied(step)(*operands)
+
+
+def _multiplied(step: Step) -> Callable[..., list[Any]]:
+    """The product; where nothing arrives nothing passes an infinite factor."""
+    bound = step.main.bound()
+    if not step.unbounded:
+        return bound
+
+    def f(xs: Sequence[Any], _: Any) -> list[Any]:
+        return list(bound(*xs))
+
+    def like(xs: Sequence[Any], _: Any) -> list[Any]:
+        return f([bounded_operand(step.main, i, x) for i, x in enumerate(xs)], ())
+
+    return lambda *xs: hold_like(f, like, xs, ())
 
 
 def _weighted(step: Step, env: Environment) -> Any:

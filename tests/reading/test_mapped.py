@@ -142,12 +142,15 @@ def by_loop(f, composite, operands, axes, active):
 
 @pytest.mark.filterwarnings("ignore::jaxlrp.errors.TargetWarning")
 @pytest.mark.filterwarnings("ignore::jaxlrp.errors.IndependentArgumentWarning")
+@pytest.mark.filterwarnings("ignore::jaxlrp.errors.RelevanceWarning")
 @pytest.mark.parametrize("composite", COMPOSITES, ids=lambda c: c.name)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_relevance_by_vmap_is_that_of_a_loop(name, composite):
     f, (low, high), count = FUNCTIONS[name]
     draw = np.random.default_rng(zlib.crc32(f"{name} {composite.name}".encode()))
     choices = combinations(count)
+    if name == "betainc":  # JAX has no derivative of it in its parameters
+        choices = [c for c in choices if c[2] == (False, False, True)]
     for at in draw.permutation(len(choices))[:EACH]:
         shapes, mapped, active = choices[at]
         axes = [
