@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import jimm.models
 import mamba2_jax
+import qwix
 from flax import linen, nnx
 
 from benchmarks.zoo.weights import Model, fill, ids, normal
@@ -227,8 +228,53 @@ OTHERS: dict[str, Build] = {
     "flaxmodels StyleGAN2": _style_gan,
 }
 
+# ---- qwix ------------------------------------------------------------------------
+
+
+class SmallCNN(linen.Module):
+    """Two convolutions, a mean, two dense layers."""
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for features in (16, 32):
+            x = linen.relu(linen.Conv(features, (3, 3))(x))
+        return linen.Dense(10)(linen.relu(linen.Dense(64)(x.mean((1, 2)))))
+
+
+class SmallEncoder(linen.Module):
+    """Two layers of a transformer."""
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for _ in range(2):
+            x += linen.MultiHeadDotProductAttention(4)(linen.LayerNorm()(x))
+            x += linen.Dense(64)(linen.gelu(linen.Dense(128)(linen.LayerNorm()(x))))
+        return linen.Dense(10)(x.mean(1))
+
+
+def in_int8(module: linen.Module, x: Any, **how: Any) -> Model:
+    """After training, weights and activations of eight bits."""
+    bits = {"weight_qtype": jnp.int8, "act_qtype": jnp.int8, **how}
+    provider = qwix.PtqProvider([qwix.QuantizationRule(module_path=".*", **bits)])
+    quantised = qwix.quantize_model(module, provider)
+    key = jax.random.key(0)
+    params = fill(jax.eval_shape(lambda x: module.init(key, x), x))["params"]
+    held = qwix.quantize_params(params, quantised.init(key, x)["params"])
+    return lambda x: quantised.apply({"params": held}, x), (x,)
+
+
+QWIX: Mapping[str, Build] = {
+    "CNN in int8": lambda: in_int8(SmallCNN(), normal(1, 32, 32, 3)),
+    "CNN in int8 with offsets": lambda: in_int8(
+        SmallCNN(), normal(1, 32, 32, 3), act_calibration_method="minmax"
+    ),
+    "Encoder in int8": lambda: in_int8(SmallEncoder(), normal(1, 16, 64)),
+}
+
+
 MODELS: dict[str, dict[str, Build]] = {
     "NNX": NNX,
+    "qwix": QWIX,
     "jimm": JIMM,
     "mamba2-jax and flaxmodels": OTHERS,
 }
