@@ -29,7 +29,7 @@ from jaxlrp._program.kinds import is_real
 from jaxlrp.primitives import Entry, Kind, lookup
 
 _OWN = (P.custom_jvp_call_p, P.custom_vjp_call_p)
-"""Calls with their own derivative: they are what they say they are."""
+"""Calls with their own derivative: what they say they are, if that is no layer."""
 
 
 def in_floats(jaxpr: Any, active: Sequence[bool], inputs: Sequence[Any]) -> Any:
@@ -89,9 +89,23 @@ def _bodies(eqn: Any, entry: Entry | None) -> dict[str, Any]:
     """The bodies of calls, loops and branches, by name, that are written again."""
     if entry is None or entry.kind not in (Kind.CALL, Kind.CONTROL):
         return {}
-    if eqn.primitive in _OWN or _compat.is_sharded(eqn.params):
+    if _compat.is_sharded(eqn.params):
         return {}
-    return _compat.bodies_by_name(eqn.params)
+    bodies = _compat.bodies_by_name(eqn.params)
+    own = eqn.primitive in _OWN and not any(map(_has_layer, bodies.values()))
+    return {} if own else bodies
+
+
+def _has_layer(jaxpr: Any) -> bool:
+    """Does it contract small numbers? Rounding alone may be anything's derivative."""
+    for eqn in _compat.open_jaxpr(jaxpr)[0].eqns:
+        entry = lookup(eqn.primitive)
+        contracts = entry is not None and entry.kind is Kind.CONTRACTION
+        if contracts and any(_is_small(v.aval) for v in eqn.invars):
+            return True
+        if any(map(_has_layer, _compat.bodies_by_name(eqn.params).values())):
+            return True
+    return False
 
 
 def _is_arithmetic(eqn: Any, entry: Entry | None, derived: Sequence[bool]) -> bool:

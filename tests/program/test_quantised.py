@@ -154,6 +154,22 @@ def in_float8(x, w, b):
     return y * scale + b
 
 
+@jax.custom_vjp
+def _straight_through(x, w, b):
+    return dynamic(x, w, b)
+
+
+_straight_through.defvjp(
+    lambda x, w, b: (dynamic(x, w, b), (x, w)),
+    lambda saved, g: (g @ saved[1].T, saved[0].T @ g, g.sum(0)),
+)
+
+
+def straight_through(x, w, b):
+    """In training: a derivative that passes the rounding."""
+    return _straight_through(x, w, b)
+
+
 def as_floats(x, w, b):
     return x @ w + b
 
@@ -161,6 +177,7 @@ def as_floats(x, w, b):
 FORMS = [
     *(dynamic, one_scale, scales_together, by_einsum, reciprocal, divided, clipped),
     *(offset, offset_after, with_outliers, in_blocks, back_at_once),
+    straight_through,
 ]
 
 
