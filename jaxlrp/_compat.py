@@ -180,7 +180,8 @@ def bodies_by_name(params: Mapping[str, Any]) -> dict[str, Any]:
         return {f"branches{i}": b for i, b in enumerate(params["branches"])}
     if is_while(params):
         return {"body_jaxpr": params["body_jaxpr"]}
-    return {n: params[n] for n in ("jaxpr", "call_jaxpr", "call") if n in params}
+    names = (n for n in ("jaxpr", "call_jaxpr", "call") if n in params)
+    return {n: params[n] for n in names if _is_jaxpr(params[n])}
 
 
 def with_bodies(params: Mapping[str, Any], bodies: Mapping[str, Any]) -> dict[str, Any]:

@@ -220,7 +220,11 @@ enter(
 )
 enter(
     "ragged_dot_general",
-    Entry(Kind.LINEAR, linear=lambda active: not any(active[2:]) and each(active)),
+    Entry(
+        Kind.LINEAR,
+        linear=lambda active: not any(active[2:]) and each(active),
+        of_dtype=_gives,
+    ),
 )
 enter(
     "scaled_matmul scaled_matmul_wrapper scaled_dot",

@@ -6,6 +6,7 @@ is not.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -105,6 +106,17 @@ def _scattering(params: Params) -> dict[str, Any]:
     return {name: params[name] for name in names}
 
 
+def _combined_in(params: Params, dtype: Any) -> Params:
+    """The function that combines what was there and what is added, of another type."""
+    body = params["update_jaxpr"]
+    if body is None:
+        return {}
+    number = jax.ShapeDtypeStruct((), dtype)
+    combine = functools.partial(jax.core.eval_jaxpr, body, params["update_consts"])
+    closed = jax.make_jaxpr(combine)(number, number)
+    return {"update_jaxpr": closed.jaxpr, "update_consts": tuple(closed.consts)}
+
+
 def _factors(params: Params, active: Active) -> Callable[..., Array]:
     """How many active factors each element of the product has."""
 
@@ -199,8 +211,9 @@ enter(
     ),
 )
 ADDED, SUBTRACTED = (functools.partial(_added, sign) for sign in (1, -1))
-enter("scatter-add", Entry(Kind.LINEAR, linear=only(0, 2), origin=ADDED))
-enter("scatter-sub", Entry(Kind.LINEAR, linear=only(0, 2), origin=SUBTRACTED))
+_SUMMED = Entry(Kind.LINEAR, linear=only(0, 2), origin=ADDED, of_dtype=_combined_in)
+enter("scatter-add", _SUMMED)
+enter("scatter-sub", dataclasses.replace(_SUMMED, origin=SUBTRACTED))
 enter(
     "scatter-mul",
     Entry(
@@ -211,4 +224,7 @@ enter(
         form=_multiplied,
     ),
 )
-enter("scatter-min scatter-max", Entry(Kind.SELECTION, bounds=True))
+enter(
+    "scatter-min scatter-max",
+    Entry(Kind.SELECTION, bounds=True, decides=(1,), of_dtype=_combined_in),
+)

@@ -29,7 +29,7 @@ from jaxlrp._program.kinds import is_real
 from jaxlrp.primitives import Entry, Kind, lookup
 
 _OWN = (P.custom_jvp_call_p, P.custom_vjp_call_p)
-"""Calls with their own derivative: they are what they say they are."""
+"""Calls with their own derivative: what they say they are, if that is no layer."""
 
 
 def in_floats(jaxpr: Any, active: Sequence[bool], inputs: Sequence[Any]) -> Any:
@@ -73,7 +73,7 @@ def _meets(jaxpr: Any, derived: Sequence[bool]) -> tuple[list[bool], bool]:
             made = [True] * len(eqn.outvars)
         else:
             found = found or _is_arithmetic(eqn, entry, given)
-            made = [entry is None or entry.kind is not Kind.INERT] * len(eqn.outvars)
+            made = [not _ends(eqn, entry)] * len(eqn.outvars)
         known.update(v for v, m in zip(eqn.outvars, made, strict=True) if m)
     results = [not isinstance(v, Literal) and v in known for v in open_.outvars]
     return results, found
@@ -89,9 +89,21 @@ def _bodies(eqn: Any, entry: Entry | None) -> dict[str, Any]:
     """The bodies of calls, loops and branches, by name, that are written again."""
     if entry is None or entry.kind not in (Kind.CALL, Kind.CONTROL):
         return {}
-    if eqn.primitive in _OWN:
-        return {}
-    return _compat.bodies_by_name(eqn.params)
+    bodies = _compat.bodies_by_name(eqn.params)
+    own = eqn.primitive in _OWN and not any(map(_has_layer, bodies.values()))
+    return {} if own else bodies
+
+
+def _has_layer(jaxpr: Any) -> bool:
+    """Does it contract small numbers? Rounding alone may be anything's derivative."""
+    for eqn in _compat.open_jaxpr(jaxpr)[0].eqns:
+        entry = lookup(eqn.primitive)
+        contracts = entry is not None and entry.kind is Kind.CONTRACTION
+        if contracts and any(_is_small(v.aval) for v in eqn.invars):
+            return True
+        if any(map(_has_layer, _compat.bodies_by_name(eqn.params).values())):
+            return True
+    return False
 
 
 def _is_arithmetic(eqn: Any, entry: Entry | None, derived: Sequence[bool]) -> bool:
@@ -101,6 +113,13 @@ def _is_arithmetic(eqn: Any, entry: Entry | None, derived: Sequence[bool]) -> bo
         return _is_wide(x.aval) and _is_small(y.aval) and not _is_bool(y.aval)
     pairs = zip(eqn.invars, derived, strict=True)
     return _adds_up(entry) and any(d and _is_small(v.aval) for v, d in pairs)
+
+
+def _ends(eqn: Any, entry: Entry | None) -> bool:
+    """Is the result no longer made of the operands? A one-hot code is, of integers."""
+    if entry is None or entry.kind is not Kind.INERT:
+        return False
+    return not (entry.matches and _is_small(eqn.invars[0].aval))
 
 
 def _adds_up(entry: Entry | None) -> bool:
@@ -185,9 +204,8 @@ def _results(eqn: Any, operands: Sequence[_Number]) -> list[_Number]:
         results = _of_bodies(eqn, entry, operands) or _of_numbers(eqn, entry, operands)
         if results:
             return results
-    inert = entry is not None and entry.kind is Kind.INERT
     ys = _bind(eqn)(*(n.value for n in operands))
-    return [_Number(y, derived=derived and not inert) for y in ys]
+    return [_Number(y, derived=derived and not _ends(eqn, entry)) for y in ys]
 
 
 def _bind(eqn: Any, **changed: Any) -> Callable[..., list[Any]]:
@@ -270,6 +288,8 @@ def _of_numbers(eqn: Any, entry: Entry, operands: Sequence[_Number]) -> list[_Nu
     if is_real(aval) or _divides(entry):  # of integers, the rest is dropped
         y = as_stored(y, aval.dtype)
     (value,) = _bind(eqn)(*(n.value for n in operands))
+    if _may_wrap(entry, aval, operands):
+        y = with_value(y, value)
     contraction = _contraction(eqn, entry, operands, wide)
     return [_Number(value, y, derived=True, contraction=contraction)]
 
@@ -318,7 +338,8 @@ def _quantities(entry: Entry, operands: Sequence[_Number]) -> Sequence[int]:
     linear = entry.linear_in(len(operands))
     counts = entry.picks or entry.power is not None
     counts = counts or entry.kind is Kind.SELECTION or entry.homogeneous([None])
-    return linear or (range(len(operands)) if counts else ())
+    others = [i for i in range(len(operands)) if i not in entry.decides]
+    return linear or (others if counts else ())
 
 
 def _divides(entry: Entry) -> bool:
@@ -350,7 +371,41 @@ def _cast(eqn: Any, number: _Number) -> list[_Number]:
     elif is_real(after):
         x = as_stored(x, after.dtype)
     (value,) = _bind(eqn)(number.value)
+    if number.wide is not None and not _holds(after.dtype, before.dtype):
+        x = with_value(x, value)
     return [_Number(value, x, derived=True)]
+
+
+def _holds(dtype: Any, other: Any) -> bool:
+    """Does a type of integers hold all that another one does, or is it of floats?"""
+    if not jnp.issubdtype(dtype, jnp.integer):
+        return True
+    if not jnp.issubdtype(other, jnp.integer):
+        return False
+    a, b = jnp.iinfo(dtype), jnp.iinfo(other)
+    return int(a.min) <= int(b.min) and int(b.max) <= int(a.max)
+
+
+def _may_wrap(entry: Entry, aval: Any, operands: Sequence[_Number]) -> bool:
+    """May the integers of a result be too large for their type, and come back below?
+
+    Those of 32 bits and a sign are taken to be wide enough, as sums of products of
+    int8 are; but not for products with a large constant, as a hash has.
+    """
+    counts = entry.kind not in (Kind.STRUCTURAL, Kind.SELECTION)
+    if is_real(aval) or not counts or entry.picks or entry.selects:
+        return False
+    if _divides(entry):
+        return False
+    limits = jnp.iinfo(aval.dtype)
+    if limits.bits < 32 or limits.min == 0:
+        return True
+    return entry.is_product and any(_is_large(n.value) for n in operands)
+
+
+def _is_large(constant: Any) -> bool:
+    known = isinstance(constant, np.ndarray | np.generic | int)
+    return known and bool((np.abs(np.asarray(constant, float)) >= 2**15).any())
 
 
 def _shifted(eqn: Any, entry: Entry, operands: Sequence[_Number]) -> list[_Number]:
@@ -361,7 +416,22 @@ def _shifted(eqn: Any, entry: Entry, operands: Sequence[_Number]) -> list[_Numbe
     y = x * 2.0 ** (entry.shifts * n)
     y = y if entry.shifts > 0 else jnp.floor(y)
     (value,) = _bind(eqn)(*(n.value for n in operands))
+    # Bits are lost on the left; on the right a sign may become one of them.
+    if entry.shifts > 0 or eqn.primitive is P.shift_right_logical_p:
+        y = with_value(y, value)
     return [_Number(value, y, derived=True)]
+
+
+@jax.custom_jvp
+def with_value(x: Array, integers: Array) -> Array:
+    """`integers` in floats, where they are `x` but for overflow; derivative of `x`."""
+    y = lax.convert_element_type(integers, x.dtype)
+    return lax.select(x == y, x, y)
+
+
+@with_value.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> Any:
+    return with_value(*primals), tangents[0]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -304,7 +304,8 @@ def passes_symbols(
     if entry.kind is Kind.STRUCTURAL and moves_symbols(entry, operands):
         return True
     elementwise = entry.kind is Kind.ELEMENTWISE or entry.combines
-    return elementwise or entry.origin is not None
+    adds_up = entry.kind in (Kind.LINEAR, Kind.CONTRACTION)
+    return elementwise or adds_up or entry.origin is not None
 
 
 def moves_symbols(entry: Entry, operands: Sequence[Facts]) -> bool:

@@ -10,14 +10,16 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxlrp import _compat
 from jaxlrp._operations import look_up
+from jaxlrp._program.program import Equation
 from jaxlrp._reading.steps import Step
 from jaxlrp._rewriting.environment import Environment, Run, shadow_of
-from jaxlrp.primitives import lookup
+from jaxlrp.primitives import Entry, Kind, lookup
 from jaxlrp.rules._base import unbroadcast
 
 # ---- evaluation --------------------------------------------------------------------
@@ -42,7 +44,9 @@ def _shares(step: Step, operands: Sequence[Any], relevance: Array) -> tuple[Arra
     given: dict[Any, Array] = {}
     for i in positions:
         shape = jnp.shape(operands[i])
-        if entry.origin is None:
+        if entry.origin is None and entry.kind in (Kind.LINEAR, Kind.CONTRACTION):
+            part = _summed(equation, entry, operands, i, relevance)
+        elif entry.origin is None:
             part = unbroadcast(relevance, shape)
         else:
             bound = equation.bound()
@@ -53,6 +57,29 @@ def _shares(step: Step, operands: Sequence[Any], relevance: Array) -> tuple[Arra
         part = part / len(positions)
         given[v] = given[v] + part if v in given else part
     return tuple(given[v] for v in step.signals)
+
+
+def _summed(
+    equation: Equation,
+    entry: Entry,
+    operands: Sequence[Any],
+    position: int,
+    relevance: Array,
+) -> Array:
+    """Equal shares to all that a sum, weighted or not, was made of: `8 a + b`."""
+    params = {**equation.params, **entry.of_dtype(equation.params, jnp.float32)}
+    bind = _compat.primitive_bind(equation.primitive, params)
+    added = entry.linear_in(len(operands))
+    ones = [
+        jnp.ones(jnp.shape(x), jnp.float32) if i in added else x
+        for i, x in enumerate(operands)
+    ]
+
+    def total(x: Array) -> Array:
+        return bind(*ones[:position], x, *ones[position + 1 :])[0]
+
+    count, shares = jax.vjp(total, ones[position])
+    return shares(relevance / jnp.where(count == 0, 1, count))[0]
 
 
 def _weights(columns: Sequence[int], count: int) -> Array:

@@ -155,6 +155,22 @@ def in_float8(x, w, b):
     return y * scale + b
 
 
+@jax.custom_vjp
+def _straight_through(x, w, b):
+    return dynamic(x, w, b)
+
+
+_straight_through.defvjp(
+    lambda x, w, b: (dynamic(x, w, b), (x, w)),
+    lambda saved, g: (g @ saved[1].T, saved[0].T @ g, g.sum(0)),
+)
+
+
+def straight_through(x, w, b):
+    """In training: a derivative that passes the rounding."""
+    return _straight_through(x, w, b)
+
+
 def as_floats(x, w, b):
     return x @ w + b
 
@@ -162,6 +178,7 @@ def as_floats(x, w, b):
 FORMS = [
     *(dynamic, one_scale, scales_together, by_einsum, reciprocal, divided, clipped),
     *(offset, offset_after, with_outliers, in_blocks, back_at_once),
+    straight_through,
 ]
 
 
@@ -367,6 +384,23 @@ def test_ids_of_a_table_that_is_attributed_are_indices():
     np.testing.assert_allclose(table.sum(), TABLE[[3, 1]].sum(), rtol=1e-5)
 
 
+MIXED = {
+    "elementwise": lambda ids: ids[0] * 2 + ids[1],
+    "contraction": lambda ids: ids @ jnp.array([2, 1]),
+    "sum": lambda ids: (ids * jnp.array([2, 1])).sum(),
+    "running sum": lambda ids: jnp.cumsum(ids * jnp.array([2, 1]))[-1],
+}
+
+
+@pytest.mark.parametrize("how", MIXED)
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_ids_that_make_one_index_share_what_it_looks_up(how, dtype):
+    table = jnp.asarray(drawn(12))
+    f = lambda r: table[MIXED[how](r.astype(int))]  # noqa: E731
+    found = jaxlrp.lrp(f, target="all")(jnp.array([3, 1], dtype))
+    np.testing.assert_allclose(found, [table[7] / 2, table[7] / 2], rtol=1e-6)
+
+
 def test_a_test_of_ids_ends_their_relevance():
     f = lambda row: (row[:2].astype(int) == 3).sum() * row[2]  # noqa: E731
     found = jaxlrp.lrp(f, target="all")(ROW)
@@ -407,3 +441,77 @@ def test_what_is_too_large_is_stored_as_the_program_stores_it():
     y = jaxlrp.value_and_lrp(lambda x: x.astype(jnp.int8) * 1.0, target="all")(x)[0]
     np.testing.assert_array_equal(y, x.astype(jnp.int8).astype("f4"))
     np.testing.assert_array_equal(as_stored(x, jnp.int8), y)
+
+
+# ---- integers that are too large, and other ways to add them ------------------------
+
+
+def of(x, dtype="int8", scale=30):
+    return jnp.round(x * scale).astype(dtype)
+
+
+WRAPS = {
+    "sum of products": lambda x: of(x) @ of(WEIGHTS[0][0]),
+    "to fewer bits": lambda x: (of(x, "int32") @ of(WEIGHTS[0][0], "int32")).astype(
+        jnp.int8
+    ),
+    "sum": lambda x: of(x).sum(1, dtype=jnp.int8),
+    "cumulative": lambda x: jnp.cumsum(of(x), 1),
+    "square": lambda x: of(x) ** 2,
+    "below zero": lambda x: of(abs(x), "uint8") - jnp.uint8(40),
+    "hash": lambda x: of(abs(x), "uint32") * jnp.uint32(2654435761),
+    "signed hash": lambda x: of(x, "int32") * jnp.int32(1640531527),
+    "bits lost on the left": lambda x: of(x) << 3,
+    "bits of the sign": lambda x: lax.shift_right_logical(of(x), jnp.int8(2)),
+    "int4": lambda x: of(x, "int4", 3) @ jnp.ones((32, 3), "int4"),
+}
+
+
+@pytest.mark.parametrize("name", WRAPS)
+def test_overflow_is_the_program_s_and_loses_no_relevance(name):
+    f = lambda x: WRAPS[name](x).astype("f4")  # noqa: E731
+    y, found = jaxlrp.value_and_lrp(f, target="all")(X)
+    np.testing.assert_array_equal(y, f(X))
+    np.testing.assert_allclose(found.sum(), y.sum(), rtol=1e-4)
+
+
+def spread(write):
+    return lambda x: getattr(jnp.zeros(8, int).at[:4], write)(of(x[0, 2:6], int)) * 1.0
+
+
+ADDED_UP = {
+    "scatter-add": spread("add"),
+    "scatter-max": spread("max"),
+    "segments": lambda x: (
+        jax.ops.segment_sum(of(x[0]), jnp.arange(32) // 4, num_segments=8) * 1.0
+    ),
+    "groups": lambda x: (
+        lax.ragged_dot(
+            of(x),
+            jnp.stack([of(WEIGHTS[0][0])] * 2),
+            jnp.array([2, 3]),
+            preferred_element_type=jnp.int32,
+        )
+        * 1.0
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ADDED_UP)
+def test_other_ways_to_add_integers(name):
+    y, found = jaxlrp.value_and_lrp(ADDED_UP[name], target="all")(X)
+    np.testing.assert_array_equal(y, ADDED_UP[name](X))
+    np.testing.assert_allclose(found.sum(), y.sum(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32"])
+def test_a_one_hot_code_of_integers_is_a_look_up(dtype):
+    table = jnp.asarray(np.round(TABLE * 9).astype(dtype))
+
+    def f(row):
+        code = jax.nn.one_hot(jnp.round(row).astype(int), 6, dtype=dtype)
+        return lax.dot(code, table, preferred_element_type=jnp.int32) * 1.0
+
+    row = np.array([2.2, 0.4, 4.9], "f4")
+    found = jaxlrp.lrp(f, target="all")(row)
+    np.testing.assert_allclose(found, table[np.array([2, 0, 5])].sum(-1), rtol=1e-5)
