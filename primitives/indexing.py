@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun  # type: ignore[attr-defined]
 
 from jaxlrp.primitives._book import (
     Active,
@@ -112,7 +113,7 @@ def _combined_in(params: Params, dtype: Any) -> Params:
     if body is None:
         return {}
     number = jax.ShapeDtypeStruct((), dtype)
-    combine = functools.partial(jax.core.eval_jaxpr, body, params["update_consts"])
+    combine = jaxpr_as_fun(ClosedJaxpr(body, params["update_consts"]))
     closed = jax.make_jaxpr(combine)(number, number)
     return {"update_jaxpr": closed.jaxpr, "update_consts": tuple(closed.consts)}
 
