@@ -69,9 +69,43 @@ class Claims:
             equation.primitive.name,
             max((self.facts[v].depth for v in sources), default=0),
             activated,
-            equation in self.recurrent,
+            self.lies_in_recurrence(equation, role),
             residual,
         )
+
+    def lies_in_recurrence(self, equation: Equation, role: str) -> bool:
+        """Is it one of its layers, or a shift by its first state behind its weights?"""
+        if role != "shift":
+            return equation in self.recurrent
+        while self._shifts(equation):
+            constants = [v for v in equation.inputs if not self.active(v)]
+            if any(self.is_contracted(v) for v in constants):
+                return True
+            (signal,) = self.active_inputs(equation)
+            if signal not in self.producer:
+                return False
+            # A bias comes after the state, `(W x + U h) + b`.
+            equation = self.program.equations[self.producer[signal]]
+        return False
+
+    def _shifts(self, equation: Equation) -> bool:
+        entry = self.entry(equation)
+        adds = entry.kind is Kind.ELEMENTWISE and entry.is_sum
+        return adds and len(self.active_inputs(equation)) == 1
+
+    def is_contracted(self, constant: Any) -> bool:
+        """Is a constant what a layer computes from constants, as of a first state?"""
+        seen, queue = set(), [constant] if isinstance(constant, Value) else []
+        while queue:
+            index = self.producer.get(queue.pop())
+            if index is None or index in seen:
+                continue
+            seen.add(index)
+            equation = self.program.equations[index]
+            if self.entry(equation).kind is Kind.CONTRACTION:
+                return True
+            queue += [v for v in equation.inputs if isinstance(v, Value)]
+        return False
 
     def between(self, last: int, root: Value) -> tuple[int, ...] | None:
         """The active equations from `root` to `last`, if all of it comes from there."""

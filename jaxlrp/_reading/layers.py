@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jax.extend.core import Literal
 
-from jaxlrp._program.program import Atom, Equation, Value, aval_of
+from jaxlrp._program.program import Equation, Value, aval_of
 from jaxlrp._reading.claims import Claims, may_be_infinite
 from jaxlrp._reading.facts import facts_of, is_real
 from jaxlrp._reading.norms import begins_batch_norm, stays_merged
@@ -136,22 +136,7 @@ def _is_summand(link: Link, claims: Claims, composite: Composite) -> bool:
     rule = composite.rule(claims.place(link.equation, "shift"))
     if not rule.compares_parts:
         return False
-    return is_contracted(link.equation.inputs[1 - link.position], claims)
-
-
-def is_contracted(constant: Atom, claims: Claims) -> bool:
-    """Is a constant what a layer computes from constants, such as an initial state?"""
-    seen, queue = set(), [constant] if isinstance(constant, Value) else []
-    while queue:
-        index = claims.producer.get(queue.pop())
-        if index is None or index in seen:
-            continue
-        seen.add(index)
-        equation = claims.program.equations[index]
-        if claims.entry(equation).kind is Kind.CONTRACTION:
-            return True
-        queue += [v for v in equation.inputs if isinstance(v, Value)]
-    return False
+    return claims.is_contracted(link.equation.inputs[1 - link.position])
 
 
 def _head_layout(head: Equation, position: int, entry: Entry) -> Layout:

@@ -15,7 +15,6 @@ from jaxlrp import rules
 from jaxlrp._program.program import Atom, Equation, Value, aval_of
 from jaxlrp._reading.claims import Claims
 from jaxlrp._reading.facts import facts_of
-from jaxlrp._reading.layers import is_contracted
 from jaxlrp._reading.steps import Held, Step
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import Kind, lookup
@@ -42,7 +41,7 @@ def hold_gates(claims: Claims, composite: Composite) -> None:
             continue
         rule = composite.rule(claims.place(equation, "product"))
         holds = isinstance(rule, rules.SignalTakesAll) and not rule.activations
-        if holds and is_contracted(constant, claims):
+        if holds and claims.is_contracted(constant):
             claims.role[i] = "constant"
 
 

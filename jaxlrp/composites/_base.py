@@ -99,7 +99,8 @@ class Place:
       primitive: its main primitive.
       depth: the number of layers between the input and it, on the longest path.
       activated: does its result go into an activation and nowhere else?
-      recurrent: is it a layer whose weights some path of the program passes twice?
+      recurrent: is it a layer whose weights some path of the program passes twice, or
+        a shift by the first state of a recurrence behind its weights?
       residual: is it a sum of a value and of what is made of that value?
     """
 
@@ -133,7 +134,8 @@ class Assignment:
       activated: only where the result goes (True) or does not go (False) straight into
         an activation.
       recurrent: only layers that lie (True) or do not lie (False) in a recurrence: the
-        same weights occur again along a path, in a loop or unrolled.
+        same weights occur again along a path, in a loop or unrolled. Of shifts, only
+        those by a recurrence's first state behind its weights.
       residual: only sums that are (True) or are not (False) of a value and what is made
         of it, as `x + f(x)`.
     """

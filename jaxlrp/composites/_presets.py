@@ -18,10 +18,11 @@ def Default() -> Composite:  # noqa: N802
       layers that are added to those: 0.05.
     - Other dense layers: `R_j = sum_i x_j w_ij R_i / s(z_i)`, epsilon `1e-6` of the
       layer's root mean square.
-    - Sums and shifts `c = a + b`: generalised gamma 1,
+    - Sums `c = a + b`: generalised gamma 1,
       `R_a = g_a a R / (g_a a + g_b b)` with `g = 2` for what has the sign of `c` and 1
-      for the rest: at most three times the size of what arrives leaves again. Residual
-      sums `x + f(x)`: in proportion, `R_a = a R / (a + b)`.
+      for the rest: at most three times the size of what arrives leaves again. So are
+      shifts by the first state of a recurrence, which are sums later on. Residual sums
+      `x + f(x)`, and other shifts: in proportion, `R_a = a R / (a + b)`.
     - Gates, factors that cannot be negative, are held constant (Arras et al. 2017);
       other products are shared evenly.
     - Identity on activations; normalisers held constant; AttnLRP for softmax and
@@ -44,7 +45,7 @@ def Default() -> Composite:  # noqa: N802
         .on("layer", rules.GeneralizedGamma(0.05), recurrent=True)
         .on("sum", bounded)
         .on("sum", rules.LRP0(), residual=True)
-        .on("shift", bounded)
+        .on("shift", bounded, recurrent=True)
     )
 
 
