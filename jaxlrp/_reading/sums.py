@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 
 import jax.numpy as jnp
 
+from jaxlrp import _compat
 from jaxlrp._program.program import Atom, Equation, Value, aval_of
 from jaxlrp._reading.claims import Claims
 from jaxlrp._reading.scales import is_cast
@@ -138,10 +139,15 @@ def _is_residual(members: set[int], claims: Claims) -> bool:
 
 
 def _uncast(value: Value, claims: Claims) -> Value:
-    """What a value is a cast or a negative of."""
+    """What a value is a cast, a negative or a spread of.
+
+    Where a value is spread over the sum's shape depends on what is mapped over.
+    """
     while value in claims.producer:
         equation = claims.program.equations[claims.producer[value]]
-        if not _is_passed(equation, claims):
+        spreads = _compat.broadcast_axes(equation.params) is not None
+        spreads = spreads and len(claims.active_inputs(equation)) == 1
+        if not spreads and not _is_passed(equation, claims):
             break
         (value,) = claims.active_inputs(equation)
     return value
