@@ -515,3 +515,9 @@ def test_a_one_hot_code_of_integers_is_a_look_up(dtype):
     row = np.array([2.2, 0.4, 4.9], "f4")
     found = jaxlrp.lrp(f, target="all")(row)
     np.testing.assert_allclose(found, table[np.array([2, 0, 5])].sum(-1), rtol=1e-5)
+
+
+def test_rounding_has_the_derivative_of_the_identity():
+    for dtype in (jnp.int8, jnp.float8_e4m3fn):
+        slope = jax.grad(lambda x, dtype=dtype: as_stored(x, dtype))(3.3)
+        assert slope == 1

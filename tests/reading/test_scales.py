@@ -100,3 +100,15 @@ def test_relevance_is_all_of_the_signals():
     f = lambda x: ((x / size(x)) * size(x)).sum(-1)  # noqa: E731
     found = jaxlrp.lrp(f, composites.AttnLRP(), target="all")(X)
     np.testing.assert_allclose(found, X, rtol=1e-5)
+
+
+def test_a_scale_of_one_part_of_a_sum_is_none_of_the_whole():
+    for swap in (False, True):
+
+        def f(x, swap=swap):
+            parts = [(x / size(x)) @ W, x @ W]
+            a, b = parts[::-1] if swap else parts
+            return (a + b) * size(x)
+
+        roles = [row.role for row in jaxlrp.plan(f, composites.AttnLRP())(X).rows]
+        assert roles.count("product") == 1
