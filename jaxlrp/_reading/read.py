@@ -421,10 +421,8 @@ def _elementwise(
         role = "normaliser" if statistic else "quotient"
         return Step(role, (equation,), signals, Held(held))
     if len(active) == 2 and entry.is_product:
-        form, unbounded = (
-            Held(gates(equation, claims)),
-            has_infinite_factor(equation, claims),
-        )
+        form = Held(gates(equation, claims))
+        unbounded = has_infinite_factor(equation, claims)
         return Step("product", (equation,), signals, form, unbounded=unbounded)
     if entry.picks:
         return Step("selection", (equation,), signals)

@@ -113,12 +113,18 @@ def _take_back(
     change: _Change, made: frozenset[_Change], held: dict[int, int]
 ) -> _Change | None:
     """What a change undoes, which is then held where it was made."""
-    for other in made:
-        if other.origin is change.origin and other.inverse != change.inverse:
-            if other.place is not None:
-                held[other.place[0]] = other.place[1]
-            return other
-    return None
+    undone = [
+        other
+        for other in made
+        if other.origin is change.origin and other.inverse != change.inverse
+    ]
+    if not undone:
+        return None
+    # Of several the last: a set has no order, and a reading must not depend on one.
+    last = max(undone, key=lambda other: other.place or (-1, -1))
+    if last.place is not None:
+        held[last.place[0]] = last.place[1]
+    return last
 
 
 def _of_product(
@@ -134,9 +140,7 @@ def _of_product(
         if _take_back(changes[position], other, held) is not None:
             held[index] = position
             return _History(other)
-    return _History(
-        before[0].factors | before[1].factors | frozenset(changes),
-    )
+    return _History(before[0].factors | before[1].factors | frozenset(changes))
 
 
 def _of_sum(
