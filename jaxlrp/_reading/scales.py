@@ -26,11 +26,13 @@ class _Change:
       inverse: a factor that was divided by, a term that was subtracted.
       place: the equation and the position of the operand that are held once it is; None
         where the equation holds it anyway.
+      again: a second time, as in the product of `x / s` with itself.
     """
 
     origin: Atom
     inverse: bool
     place: tuple[int, int] | None = None
+    again: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,15 +92,19 @@ def _after(
     if _only_multiplies(equation, entry, claims):
         return _of_product(index, equation, before, held, claims)
     if entry.kind is Kind.CONTRACTION:  # it has the scales of either
-        return _History(before[0].factors | before[1].factors)
+        a, b = (h.factors for h in before)
+        twice = (dataclasses.replace(f, again=True) for f in a & b)
+        return _History(a | b | frozenset(twice))
     if entry.kind is not Kind.ELEMENTWISE:
         return _NOTHING
     if entry.is_quotient:
         origin, inverse = _factor(equation.inputs[1], claims)
         change = _Change(origin, not inverse)
-        if _take_back(change, before[0].factors, held) is not None:
-            held[index] = 1
-        return _History(before[0].factors | {change})
+        undone = _take_back(change, before[0].factors, held)
+        if undone is None:
+            return _History(before[0].factors | {change})
+        held[index] = 1
+        return _History(_without(undone, before[0].factors))
     return _of_sum(index, equation, before, held, claims) if entry.is_sum else _NOTHING
 
 
@@ -127,6 +133,14 @@ def _take_back(
     return last
 
 
+def _without(undone: _Change, made: frozenset[_Change]) -> frozenset[_Change]:
+    """What is left: of a product one factor is taken back, the other one stays."""
+    if undone.place is None:
+        return made - {undone}
+    index = undone.place[0]
+    return frozenset(c for c in made if c.place is None or c.place[0] != index)
+
+
 def _of_product(
     index: int,
     equation: Equation,
@@ -137,9 +151,10 @@ def _of_product(
     changes = [_Change(*_factor(v, claims), (index, p)) for p, v in _both(equation)]
     for position in (1, 0):
         other = before[1 - position].factors
-        if _take_back(changes[position], other, held) is not None:
+        undone = _take_back(changes[position], other, held)
+        if undone is not None:
             held[index] = position
-            return _History(other)
+            return _History(_without(undone, other))
     return _History(before[0].factors | before[1].factors | frozenset(changes))
 
 

@@ -112,3 +112,14 @@ def test_a_scale_of_one_part_of_a_sum_is_none_of_the_whole():
 
         roles = [row.role for row in jaxlrp.plan(f, composites.AttnLRP())(X).rows]
         assert roles.count("product") == 1
+
+
+def test_a_scale_is_taken_back_once():
+    once = lambda x: x * size(x)  # noqa: E731
+    for f in (
+        lambda x: (x / size(x)) * size(x) * size(x),
+        lambda x: (x * size(x)) / size(x) * size(x),
+    ):
+        found = jaxlrp.lrp(f, composites.AttnLRP(), target="all")(X)
+        expected = jaxlrp.lrp(once, composites.AttnLRP(), target="all")(X)
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
