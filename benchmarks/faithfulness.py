@@ -559,8 +559,8 @@ TRIED = """## What was tried
   knows modules, has 15.17 on the CNN; it has no rule for products and normalisers.
 - The default is chosen for trained networks of another size
   ([Real networks](real-networks.md)). Here it loses 0.2 to LRP-0 on the CNN, where all
-  that cancels counts, and nothing elsewhere. Bounds for the shifts of layer norms, as it
-  has them for sums, would cost it 0.4 on the ViT.
+  that cancels counts, and nothing elsewhere. Bounds for the shifts of layer norms, like
+  those for sums, would cost it 0.4 on the ViT.
 - In text all kinds of LRP find the evidence, and the gradient does not: after a
   normalisation it is orthogonal to what it is multiplied with.
 """

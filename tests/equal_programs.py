@@ -22,6 +22,8 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 Form = Callable[..., Any]
+C, S = np.cos(np.arange(4.0)), np.sin(np.arange(4.0))
+"""The cosines and sines of a rotation."""
 SHAPE = (3, 8)
 _draw: Callable[..., Any] = np.random.default_rng(1).normal
 
@@ -949,6 +951,24 @@ STRUCTURE = {
         ),
         lambda x: (lambda z: jnp.concatenate([z.real, z.imag], 1))(
             lax.complex(x[:, :4], x[:, 4:]) * np.exp(1j)
+        ),
+    ),
+    "rotation, whole": Pair(
+        lambda x: (lambda a, b: jnp.concatenate([a * C - b * S, b * C + a * S], 1))(
+            *jnp.split(x, 2, 1)
+        ),
+        lambda x: (
+            x * np.tile(C, 2)
+            + jnp.concatenate([-x[:, 4:], x[:, :4]], 1) * np.tile(S, 2)
+        ),
+    ),
+    "rotation, neighbours": Pair(
+        lambda x: (
+            lambda a, b: jnp.stack([a * C - b * S, b * C + a * S], -1).reshape(3, 8)
+        )(x[:, ::2], x[:, 1::2]),
+        lambda x: (
+            x * np.repeat(C, 2)
+            + jnp.stack([-x[:, 1::2], x[:, ::2]], -1).reshape(3, 8) * np.repeat(S, 2)
         ),
     ),
 }

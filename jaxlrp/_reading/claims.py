@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxlrp._program.program import Equation, Program, Value
+from jaxlrp._program.program import Atom, Equation, Program, Value
 from jaxlrp._reading.facts import Facts
 from jaxlrp.composites import Place
 from jaxlrp.primitives import Entry, Kind, lookup
@@ -77,9 +77,10 @@ class Claims:
         """Is it one of its layers, or a shift by its first state behind its weights?"""
         if role != "shift":
             return equation in self.recurrent
-        while self._shifts(equation):
+        while self.recurrent and self._shifts(equation):
             constants = [v for v in equation.inputs if not self.active(v)]
-            if any(self.is_contracted(v) for v in constants):
+            layers = (e for v in constants for e in self.layers_of(v))
+            if any(e in self.recurrent for e in layers):
                 return True
             (signal,) = self.active_inputs(equation)
             if signal not in self.producer:
@@ -93,8 +94,8 @@ class Claims:
         adds = entry.kind is Kind.ELEMENTWISE and entry.is_sum
         return adds and len(self.active_inputs(equation)) == 1
 
-    def is_contracted(self, constant: Any) -> bool:
-        """Is a constant what a layer computes from constants, as of a first state?"""
+    def layers_of(self, constant: Atom) -> Iterator[Equation]:
+        """The layers that a constant is computed with, as from a first state."""
         seen, queue = set(), [constant] if isinstance(constant, Value) else []
         while queue:
             index = self.producer.get(queue.pop())
@@ -103,9 +104,8 @@ class Claims:
             seen.add(index)
             equation = self.program.equations[index]
             if self.entry(equation).kind is Kind.CONTRACTION:
-                return True
+                yield equation
             queue += [v for v in equation.inputs if isinstance(v, Value)]
-        return False
 
     def between(self, last: int, root: Value) -> tuple[int, ...] | None:
         """The active equations from `root` to `last`, if all of it comes from there."""

@@ -136,7 +136,7 @@ def _is_summand(link: Link, claims: Claims, composite: Composite) -> bool:
     rule = composite.rule(claims.place(link.equation, "shift"))
     if not rule.compares_parts:
         return False
-    return claims.is_contracted(link.equation.inputs[1 - link.position])
+    return any(claims.layers_of(link.equation.inputs[1 - link.position]))
 
 
 def _head_layout(head: Equation, position: int, entry: Entry) -> Layout:

@@ -41,7 +41,7 @@ def hold_gates(claims: Claims, composite: Composite) -> None:
             continue
         rule = composite.rule(claims.place(equation, "product"))
         holds = isinstance(rule, rules.SignalTakesAll) and not rule.activations
-        if holds and claims.is_contracted(constant):
+        if holds and any(claims.layers_of(constant)):
             claims.role[i] = "constant"
 
 

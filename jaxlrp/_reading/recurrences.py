@@ -58,6 +58,7 @@ class _Sheet:
       users: the layers of each matrix.
       again: the weights that some path passes twice.
       sums: of each sum of layers, their weights, as bits.
+      made: layers of constants, and how their operands are computed.
     """
 
     context: Context
@@ -67,12 +68,16 @@ class _Sheet:
     users: dict[int, set[Equation]] = dataclasses.field(default_factory=dict)
     again: set[int] = dataclasses.field(default_factory=set)
     sums: set[int] = dataclasses.field(default_factory=set)
+    made: dict[Equation, set[Hashable]] = dataclasses.field(default_factory=dict)
 
 
 def find_recurrent(
     program: Program, inputs: Sequence[Facts], context: Context
 ) -> frozenset[Equation]:
-    """The contractions that lie in a recurrence; in bodies too."""
+    """The contractions that lie in a recurrence; in bodies too.
+
+    So do those of a first state that is constant with weights of the recurrence.
+    """
     sheet = _Sheet(context)
     given = [
         _Known() if f.carries else _Known(key=("input", i))
@@ -81,7 +86,9 @@ def find_recurrent(
     _walk(program, inputs, given, sheet)
     recurrent = _with_added(sum(sheet.again), sheet.sums)
     users = (own for bit, own in sheet.users.items() if bit & recurrent)
-    return frozenset().union(*users)
+    weights = {key for key, bit in sheet.bits.items() if bit & recurrent}
+    first = (e for e, keys in sheet.made.items() if keys & weights)
+    return frozenset(first).union(*users)
 
 
 def _with_added(recurrent: int, sums: set[int]) -> int:
@@ -120,7 +127,7 @@ def _walk(
             results = [_passing(equation, active, operands, sheet)]
             results *= len(equation.outputs)
         else:
-            results = _made(equation, operands)
+            results = _made(equation, operands, sheet)
         known.update(zip(equation.outputs, results, strict=True))
     return [of(v) for v in program.outputs]
 
@@ -132,13 +139,12 @@ def _passing(
     sheet: _Sheet,
 ) -> _Known:
     """What an active result has passed; a layer's weights are passed there."""
-    passed = terms = 0
-    for operand in operands:
-        passed, terms = passed | operand.passed, terms | operand.terms
+    passed, terms, _ = _together(operands)
     entry = lookup(equation.primitive)
     layer = entry is not None and entry.kind is Kind.CONTRACTION and sum(active) == 1
     if layer:
-        kernel = operands[1 - active.index(True)]
+        position = active.index(True)
+        passed, kernel = operands[position].passed, operands[1 - position]
         bit = sheet.bits.setdefault(kernel.key, 1 << len(sheet.bits))
         sheet.users.setdefault(bit, set()).add(equation)
         for loop in sheet.loops.values():
@@ -163,19 +169,38 @@ def _keeps_terms(entry: Entry) -> bool:
     return entry.kind is Kind.STRUCTURAL or entry.selects or linear
 
 
-def _made(equation: Equation, operands: Sequence[_Known]) -> list[_Known]:
-    """What is computed from constants in the same way is the same constant."""
-    loops = 0
-    for operand in operands:
-        loops |= operand.loops
+def _made(
+    equation: Equation, operands: Sequence[_Known], sheet: _Sheet
+) -> list[_Known]:
+    """What is computed from constants in the same way is the same constant.
+
+    A first state passes weights as later ones do; which operand those are is not told.
+    """
+    passed, _, loops = _together(operands)
     entry = lookup(equation.primitive)
+    if entry is not None and entry.kind is Kind.CONTRACTION:
+        keys = {o.key for o in operands if o.key is not None}
+        sheet.made.setdefault(equation, set()).update(keys)
+        for key in keys:
+            passed |= sheet.bits.setdefault(key, 1 << len(sheet.bits))
+    known = _Known(passed, loops=loops)
     moves = entry is not None and entry.kind in (Kind.STRUCTURAL, Kind.ELEMENTWISE)
     if not moves or any(operand.key is None for operand in operands):
-        return [_Known(key=v, loops=loops) for v in equation.outputs]
-    keys = tuple(operand.key for operand in operands)
+        return [dataclasses.replace(known, key=v) for v in equation.outputs]
     params = repr(sorted(equation.params.items(), key=lambda item: item[0]))
-    made = equation.primitive.name, params, keys
-    return [_Known(key=(*made, i), loops=loops) for i in range(len(equation.outputs))]
+    made = equation.primitive.name, params, tuple(operand.key for operand in operands)
+    return [
+        dataclasses.replace(known, key=(*made, i)) for i in range(len(equation.outputs))
+    ]
+
+
+def _together(operands: Sequence[_Known]) -> tuple[int, int, int]:
+    """What has been passed, the terms and the loops of all operands."""
+    passed = terms = loops = 0
+    for operand in operands:
+        passed, terms = passed | operand.passed, terms | operand.terms
+        loops |= operand.loops
+    return passed, terms, loops
 
 
 def _of_bodies(

@@ -13,7 +13,6 @@ from collections.abc import Collection, Sequence
 
 import jax.numpy as jnp
 
-from jaxlrp import _compat
 from jaxlrp._program.program import Atom, Equation, Value, aval_of
 from jaxlrp._reading.claims import Claims
 from jaxlrp._reading.scales import is_cast
@@ -133,24 +132,32 @@ def _way_to_sum(
 
 def _is_residual(members: set[int], claims: Claims) -> bool:
     """Is some part of the sum computed from another, as in `x + f(x)`?"""
-    own = _equations(members, claims)
-    sources = {_uncast(v, claims) for v in _signals(own, claims)}
+    signals = _signals(_equations(members, claims), claims)
+    sources = {_unmoved(v, claims) for v in signals}
+    if len(sources) < len(signals):
+        return True
     return any(_is_made_of(v, sources - {v}, claims) for v in sources)
 
 
-def _uncast(value: Value, claims: Claims) -> Value:
-    """What a value is a cast, a negative or a spread of.
+def _unmoved(value: Value, claims: Claims) -> Value:
+    """What a value is a cast, a negative, a spread or another layout of.
 
-    Where a value is spread over the sum's shape depends on what is mapped over.
+    How a value is laid out or spread over a sum's shape depends on what is mapped over.
     """
     while value in claims.producer:
         equation = claims.program.equations[claims.producer[value]]
-        spreads = _compat.broadcast_axes(equation.params) is not None
-        spreads = spreads and len(claims.active_inputs(equation)) == 1
-        if not spreads and not _is_passed(equation, claims):
+        if not _lays_out(equation, claims) and not _is_passed(equation, claims):
             break
         (value,) = claims.active_inputs(equation)
     return value
+
+
+def _lays_out(equation: Equation, claims: Claims) -> bool:
+    """Is every element of one operand in the result, and nothing else?"""
+    if claims.entry(equation).kind is not Kind.STRUCTURAL or len(equation.inputs) != 1:
+        return False
+    (operand,), (*results,) = equation.inputs, equation.outputs
+    return len(results) == 1 and results[0].aval.size >= aval_of(operand).size
 
 
 def _is_made_of(value: Value, others: set[Value], claims: Claims) -> bool:
@@ -177,20 +184,81 @@ def _is_one_map(members: set[int], claims: Claims) -> bool:
     """Is the sum one linear map of one value, as a rotation `x cos + turned(x) sin` is?
 
     So is what a statistic of a value is subtracted from. Such a sum is a layer in all
-    but name, with weights between different elements. So is a layer of which a part is
+    but name, with weights between different elements. So are several sums of the same
+    parts of a value, of which `x1 cos - x2 sin` is one, and a layer of which a part is
     quantised, and another one is not.
     """
-    images, constants = [], False
+    signals, constants = [], False
     for v, _ in parts(_equations(members, claims)):
         if isinstance(v, Value) and claims.active(v):
-            images.append(_source(v, claims))
+            signals.append(v)
         else:
             constants = True
-    if len({image.value for image in images}) != 1:
+    chains = [_images(v, claims) for v in signals]
+    images = _of_one(chains)
+    if not images:
         return False
     if any(image.layer or image.held for image in images):
         return any(image.rounded for image in images)
-    return not constants and any(image.weights or image.reduced for image in images)
+    if constants or not any(image.weights or image.reduced for image in images):
+        return False
+    whole, (total,) = images[0].value, claims.program.equations[max(members)].outputs
+    if total.aval.size >= whole.aval.size:
+        return True
+    return _share_parts([_last_before(whole, chain) for chain in chains], claims)
+
+
+def _last_before(whole: Value, chain: dict[Value, _Image]) -> Value:
+    """What was made of a value in the first step towards the start of a chain."""
+    values = list(chain)
+    return values[max(values.index(whole) - 1, 0)]
+
+
+def _share_parts(together: Sequence[Value], claims: Claims) -> bool:
+    """Are there several sums of all of these, scaled?"""
+    first, *others = [_sums_of(v, claims) for v in together]
+    return len(first.intersection(*others)) > 1
+
+
+def _sums_of(value: Value, claims: Claims) -> set[int]:
+    """The last equations of the sums of which a value is part, scaled and moved."""
+    found, queue = set(), [value]
+    while queue:
+        for index in claims.uses[queue.pop()]:
+            if index < 0:
+                continue
+            equation = claims.program.equations[index]
+            if _adds(index, claims):
+                found.add(_end_of_sum(index, claims))
+            elif _is_scaled(equation, claims):
+                queue += equation.outputs
+    return found
+
+
+def _end_of_sum(index: int, claims: Claims) -> int:
+    """The last of sums that only one another reads."""
+    while True:
+        (out,) = claims.program.equations[index].outputs
+        readers = claims.uses[out]
+        if len(readers) != 1 or readers[0] < 0 or not _adds(readers[0], claims):
+            return index
+        (index,) = readers
+
+
+def _is_scaled(equation: Equation, claims: Claims) -> bool:
+    """Is the result its one active operand, but for constant factors and layout?"""
+    kind = claims.entry(equation).kind
+    alone = len(claims.active_inputs(equation)) == 1 and claims.is_linear(equation)
+    return alone and kind in (Kind.STRUCTURAL, Kind.ELEMENTWISE)
+
+
+def _of_one(chains: Sequence[dict[Value, _Image]]) -> list[_Image]:
+    """The images of the nearest value that all are made of; none if there is none."""
+    first, *others = chains
+    for value in first:
+        if all(value in chain for chain in others):
+            return [chain[value] for chain in chains]
+    return []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,15 +282,16 @@ class _Image:
     rounded: bool = False
 
 
-def _source(value: Value, claims: Claims) -> _Image:
-    """What a value is a scaled, moved or averaged image of, or a layer's."""
+def _images(value: Value, claims: Claims) -> dict[Value, _Image]:
+    """What a value is an image of: scaled, moved, averaged or a layer's, near first."""
     image = _Image(value, reduced=claims.facts[value].reduced)
+    found = {value: image}
     while image.value in claims.producer:
         further = _before(image, claims)
         if further is None:
             break
-        image = further
-    return image
+        image = found[further.value] = further
+    return found
 
 
 def _before(image: _Image, claims: Claims) -> _Image | None:
@@ -253,8 +322,10 @@ def _before(image: _Image, claims: Claims) -> _Image | None:
     if len(active) == 1:
         return dataclasses.replace(image, value=active[0])
     # parts of one value, joined in another order
-    found = [_source(v, claims) for v in active]
-    if entry.kind is not Kind.STRUCTURAL or len({f.value for f in found}) > 1:
+    if entry.kind is not Kind.STRUCTURAL:
+        return None
+    found = _of_one([_images(v, claims) for v in active])
+    if not found:
         return None
     return dataclasses.replace(
         image,

@@ -178,6 +178,27 @@ def test_weights_that_a_path_meets_again_are_recurrent(form):
     assert recurrent(f, jnp.ones(WIDTH)) == expected
 
 
+def steps_from(state, x):
+    for part in jnp.split(x, 2):
+        state = jnp.tanh(part @ W + state @ U)
+    return state
+
+
+def one_hot(x):
+    return jnp.tanh(x @ W + jax.nn.one_hot(jnp.arange(1), WIDTH)[0] @ U)
+
+
+@pytest.mark.parametrize(
+    ("f", "expected"),
+    [(lambda x: steps_from(jnp.ones((1, WIDTH)), x), [True]), (one_hot, [])],
+    ids=["first state", "embedding"],
+)
+def test_a_shift_by_a_first_state_is_recurrent_and_by_another_layer_not(f, expected):
+    rows = jaxlrp.plan(f)(jnp.ones((2, WIDTH))).rows
+    shifts = ["recurrent=True" in row.won for row in rows if row.role == "shift"]
+    assert shifts == expected
+
+
 def test_a_condition_that_is_none_of_three_values_is_refused():
     with pytest.raises(ValueError, match="recurrent"):
         composites.Default().on("layer", rules.LRP0(), recurrent="yes")

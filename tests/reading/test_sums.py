@@ -371,6 +371,33 @@ def test_one_linear_map_of_one_value_stays_in_proportion(f):
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.parametrize("f", [turned_halves, turned_whole], ids="halves whole".split())
+def test_a_rotation_is_one_map_whatever_layer_comes_before(f):
+    w = jnp.asarray(np.random.default_rng(5).normal(size=(X.shape[1], X.shape[1])))
+    assert "sum" not in [role for role, _ in roles(lambda x: f(x @ w))]
+    # Of two halves that nothing else adds, the sum has parts.
+    half = X.shape[1] // 2
+    added = roles(lambda x: (lambda h: h[:half] * 0.5 + h[half:])(x @ w))
+    assert "sum" in [role for role, _ in added]
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: x.T + (jnp.tanh(x) @ V).T,
+        lambda x: x.reshape(-1) - jnp.tanh(x).reshape(-1),
+        lambda x: jax.vmap(lambda g: g - jnp.tanh(g).mean(), 1, 1)(x),
+        lambda x: x + jnp.tanh(x[:, ::-1]),
+        lambda x: jnp.abs(x).T - jnp.abs(x)[::-1].T,
+    ],
+    ids="transposed reshaped mapped reversed same".split(),
+)
+def test_a_residual_sum_is_one_in_any_layout(f):
+    plan = jaxlrp.plan(f)(jnp.asarray(X[:2]))
+    (row,) = [row for row in plan.rows if row.role == "sum"]
+    assert "residual=True" in row.won
+
+
 def test_a_sum_inside_an_activation_is_no_sum():
     """Also where parts of it are read elsewhere."""
 
