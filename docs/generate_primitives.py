@@ -240,9 +240,9 @@ def remarks(entry: Entry) -> Iterator[str]:
         yield "an exponential, as in softmax"
     if entry.logarithm:
         yield "a logarithm, as in log-softmax"
-    if entry.root({"y": 3}):
+    if entry.takes_root({"y": 3}):
         yield "makes a statistic a scale"
-    elif entry.root({"y": -1}):
+    elif entry.takes_root({"y": -1}):
         yield "makes a statistic a scale by a negative power"
     if entry.sums:
         yield "an average, and what a statistic begins with"

@@ -148,7 +148,7 @@ class Entry:
       homogeneous: given the operands' literal values (None where unknown), is the
         map piecewise linear through the origin in the others? Its derivative is then
         the identity rule: `phi(x) = phi'(x) x`.
-      root: given the parameters, does it turn a statistic (a variance, a sum of
+      takes_root: given the parameters, does it turn a statistic (a variance, a sum of
         squares) into a scale, as a root, a power or a reciprocal does?
       power: given the parameters, the power that it takes its operand to.
       by_result: its derivative is computed from its result, which a gradient keeps.
@@ -216,7 +216,7 @@ class Entry:
     nonnegative: Callable[[Signs, Params], bool] = never
     at_most_one: bool = False
     homogeneous: Callable[[Sequence[Any]], bool] = never
-    root: Callable[[Params], bool] = never
+    takes_root: Callable[[Params], bool] = never
     power: Callable[[Params], int] | None = None
     by_result: bool = False
     exponential: bool = False

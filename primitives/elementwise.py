@@ -155,15 +155,18 @@ enter("exp exp2", _elementwise(nonnegative=always, by_result=True, exponential=T
 enter("logistic", _elementwise(nonnegative=always, at_most_one=True, by_result=True))
 enter("erfc cosh", _elementwise(nonnegative=always))
 enter("square", _elementwise(nonnegative=always, power=lambda params: 2))
-enter("sqrt rsqrt", _elementwise(nonnegative=always, by_result=True, root=always))
+enter("sqrt rsqrt", _elementwise(nonnegative=always, by_result=True, takes_root=always))
 # Their derivative is zero, their relevance the identity's: a quantised activation.
 enter("floor ceil round", _elementwise(nonnegative=first_nonnegative, rounds=True))
-enter("cbrt", _elementwise(nonnegative=first_nonnegative, by_result=True, root=always))
+enter(
+    "cbrt",
+    _elementwise(nonnegative=first_nonnegative, by_result=True, takes_root=always),
+)
 enter(
     "integer_pow",
     _elementwise(
         nonnegative=_even_power,
-        root=_reciprocal,
+        takes_root=_reciprocal,
         power=lambda params: params["y"],
         fixed=_is_one,
     ),
@@ -171,7 +174,7 @@ enter(
 enter(
     "pow",
     _elementwise(
-        nonnegative=first_nonnegative, root=always, held=argument(0), raises=True
+        nonnegative=first_nonnegative, takes_root=always, held=argument(0), raises=True
     ),
 )
 enter("log log2", _elementwise(logarithm=True))

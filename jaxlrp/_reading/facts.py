@@ -374,7 +374,7 @@ def _active(
         reduced = entry.sums or len(before) > len(out.aval.shape)
     elif entry.kind is Kind.ELEMENTWISE:
         reduced = all(f.reduced for f in actives)
-        is_root = entry.root(equation.params) or _is_reciprocal(entry, operands)
+        is_root = entry.takes_root(equation.params) or _is_reciprocal(entry, operands)
         rooted = reduced and (is_root or any(f.rooted for f in actives))
         # x * x, by whatever primitive
         nonnegative = nonnegative or (same and len(operands) == 2 and entry.is_product)

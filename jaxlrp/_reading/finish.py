@@ -85,7 +85,7 @@ def _with_passing(steps: Sequence[Step], composite: Composite) -> list[Step]:
     return [
         dataclasses.replace(step, passing=True)
         if step.role == "activation"
-        and step.root in cut
+        and step.argument in cut
         and len(step.equations) == 1
         and is_rectifier(step.main)
         else step
@@ -109,7 +109,7 @@ def _read_below(step: Step, rule: Rule | None) -> set[Value]:
         for e in step.equations
         for v in e.inputs
         if isinstance(v, Value)
-        and not (cuts and is_rectifier(e) and (step.exact or step.root is not v))
+        and not (cuts and is_rectifier(e) and (step.exact or step.argument is not v))
     }
 
 

@@ -115,9 +115,9 @@ def _parts_at_sum(link: Link, links: list[Link], claims: Claims) -> bool:
     A bias before it is added once on each device, or in each block. A factor after it
     can be folded into each device's weights where it is the same on all of them.
     """
-    if link.kind in ("total", "blocks"):
+    if link.kind in ("across", "blocks"):
         return any(before.kind == "shift" for before in links)
-    totals = [before for before in links if before.kind == "total"]
+    totals = [before for before in links if before.kind == "across"]
     if link.kind != "scale" or not totals:
         return False
     constants = [v for v in link.equation.inputs if not isinstance(v, Literal)]
@@ -191,7 +191,7 @@ def _link(
         return None, None
     if entry.layout is not None and len(equation.inputs) == 1:
         after = entry.layout(equation.params, layout, out.aval.shape)
-        kind = "total" if entry.totals else "structural"
+        kind = "across" if entry.totals else "structural"
         return Link(equation, position, kind, layout), after
     if entry.sums and entry.axes is not None and len(equation.inputs) == 1:
         after = _summed(equation, entry, layout, blocks)

@@ -157,9 +157,9 @@ def _count(atom: Atom, counts: Mapping[Value, int]) -> int:
 
 def _passed(step: Step, rule: Rule | None, counts: Mapping[Value, int]) -> int:
     """The factors of what a step makes that moves or scales one value; else one."""
-    if step.role == "activation" and step.root is not None:
-        power = _power(step.equations, step.root)
-        return power * _count(step.root, counts) if power else 1
+    if step.role == "activation" and step.argument is not None:
+        power = _power(step.equations, step.argument)
+        return power * _count(step.argument, counts) if power else 1
     entry = lookup(step.main.primitive)
     if entry is None or len(step.equations) > 1 or step.role not in _PASSING:
         return 1

@@ -333,8 +333,8 @@ def _activated(
         return frozenset()
     found = set()
     activations = [s for s in units.values() if s.role == "activation"]
-    for root in {s.root for s in activations if s.root is not None}:
-        inside = {id(e) for s in activations if s.root is root for e in s.equations}
+    for root in {s.argument for s in activations if s.argument is not None}:
+        inside = {id(e) for s in activations if s.argument is root for e in s.equations}
         uses = claims.uses.get(root, ())
         equations = claims.program.equations
         if all(j >= 0 and id(equations[j]) in inside for j in uses):

@@ -37,9 +37,9 @@ def with_saved(steps: Sequence[Step], composite: Composite) -> tuple[Step, ...]:
         if step.role != "activation" or step.exact or step.passing:
             return step
         assert isinstance(step.form, Unit)
-        recipe = _of_less(step.form.root, makers)
+        recipe = _of_less(step.form.argument, makers)
         recipe = recipe or _of_kept(
-            step.form.root, makers, factors | results, composite
+            step.form.argument, makers, factors | results, composite
         )
         unit = dataclasses.replace(step.form, recipe=recipe)
         return dataclasses.replace(step, form=unit) if recipe else step

@@ -51,7 +51,7 @@ class Link:
       equation: the equation.
       position: which of its operands is the chain's own value.
       kind: `structural`, `scale` (a constant factor), `shift` (a constant term), `held`
-        (a factor that was divided out of the layer's input), `total` (a sum over
+        (a factor that was divided out of the layer's input), `across` (a sum over
         devices) or `blocks` (a sum over blocks of the layer).
       layout: the axes of the chain's value before the equation.
     """
@@ -96,24 +96,25 @@ class Unit:
     """Several equations that are one function of one value.
 
     Attributes:
-      root: that value, which relevance goes to.
+      argument: that value, which relevance goes to.
       exact: JAX's derivative already is the role's rule.
       path: for a whole normalisation, the equations on its signal's path.
-      recipe: equations of other steps that recompute the root from something smaller.
-      spread: the result's axes where those of the root lie, if it is repeated or moved.
+      recipe: equations of other steps that recompute the argument from something less.
+      spread: the result's axes where those of the argument lie, if that is repeated or
+        moved.
     """
 
-    root: Value
+    argument: Value
     exact: bool = False
     path: tuple[Equation, ...] = ()
     recipe: tuple[Equation, ...] = ()
     spread: Placement | None = None
 
 
-def unit_of(root: Value, result: Value) -> Unit:
+def unit_of(argument: Value, result: Value) -> Unit:
     """A unit of one elementwise equation: a number may be spread over the result."""
-    same = root.aval.shape == result.aval.shape
-    return Unit(root, spread=None if same else in_place(root.aval.shape))
+    same = argument.aval.shape == result.aval.shape
+    return Unit(argument, spread=None if same else in_place(argument.aval.shape))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,9 +218,9 @@ class Step:
         return self.form if isinstance(self.form, Unit) else None
 
     @property
-    def root(self) -> Value | None:
+    def argument(self) -> Value | None:
         """The value that a unit is a function of."""
-        return self.form.root if isinstance(self.form, Unit) else None
+        return self.form.argument if isinstance(self.form, Unit) else None
 
     @property
     def path(self) -> tuple[Equation, ...]:
@@ -300,7 +301,7 @@ class Step:
         rule = self._assigned(composite)
         if rule is None:
             return DEFAULTS.get(self.role)
-        if self.role == "softmax" and self.root is None and isinstance(rule, Pass):
+        if self.role == "softmax" and self.argument is None and isinstance(rule, Pass):
             return DEFAULTS[self.role]
         return rule.rule if isinstance(rule, TopK) else rule
 

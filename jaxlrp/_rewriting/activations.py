@@ -63,9 +63,9 @@ def _keeping(
     sources = step.sources
 
     def origin(*xs: Any) -> Array:
-        assert step.root is not None
+        assert step.argument is not None
         values = values_of(step.recipe, dict(zip(sources, xs, strict=True)))
-        return spread(step, values[step.root])
+        return spread(step, values[step.argument])
 
     keeping = Keeping(
         origin if sources else None,
@@ -78,13 +78,13 @@ def _keeping(
 
 def region_of(step: Step, env: Environment) -> tuple[Region, Array, tuple[Any, ...]]:
     """A unit as a function of its root, the root's value, and what it holds."""
-    assert step.root is not None
-    held = tuple(v for v in step.operands if v is not step.root)
+    assert step.argument is not None
+    held = tuple(v for v in step.operands if v is not step.argument)
     back = None
     if step.unit is not None and step.unit.spread is not None:
         back = step.unit.spread
-    phi = Region(step.root, held, step.equations, back)
-    return phi, spread(step, env.read(step.root)), tuple(map(env.read, held))
+    phi = Region(step.argument, held, step.equations, back)
+    return phi, spread(step, env.read(step.argument)), tuple(map(env.read, held))
 
 
 def _gathered(x: Array, placement: tuple[int | None, ...], shape: Any) -> Array:
@@ -99,13 +99,13 @@ def _gathered(x: Array, placement: tuple[int | None, ...], shape: Any) -> Array:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Region:
-    """An elementwise region as a function of its root and of what it holds.
+    """An elementwise region as a function of its argument and of what it holds.
 
-    Where the root is repeated on the way, of copies, one for each element of the
+    Where the argument is repeated on the way, of copies, one for each element of the
     result; `placement` is where its axes lie.
     """
 
-    root: Value
+    argument: Value
     held: tuple[Value, ...]
     equations: tuple[Equation, ...]
     placement: tuple[int | None, ...] | None = None
@@ -116,6 +116,6 @@ class Region:
     def all_values(self, x: Array, constants: Sequence[Any]) -> dict[Value, Any]:
         """Every value inside, by name."""
         if self.placement is not None:
-            x = _gathered(x, self.placement, self.root.aval.shape)
-        given = {self.root: x, **dict(zip(self.held, constants, strict=True))}
+            x = _gathered(x, self.placement, self.argument.aval.shape)
+        given = {self.argument: x, **dict(zip(self.held, constants, strict=True))}
         return values_of(self.equations, given)

@@ -280,7 +280,7 @@ def _block(
             form.append(tuple(map(number, (*equation.inputs, *equation.outputs))))
             if equation.primitive is custom_jvp_call_p:
                 form.append(_derivative(equation))
-        form.append(None if step.root is None else number(step.root))
+        form.append(None if step.argument is None else number(step.argument))
         form.append(tuple(map(number, step.signals)))
     outputs = tuple(
         v for step in steps for v in step.outputs if last.get(v, -1) >= stop

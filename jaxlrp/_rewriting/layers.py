@@ -29,7 +29,7 @@ from jaxlrp.primitives import lookup
 from jaxlrp.primitives.structural import Atom, Layout, is_kernels
 from jaxlrp.rules import Layer, Share
 
-_MOVING = ("structural", "total", "blocks", "held")
+_MOVING = ("structural", "across", "blocks", "held")
 """Links that no weights are made of."""
 
 

@@ -48,8 +48,8 @@ class Normalisation:
         other, constants = held
         values = self.region.all_values(other, constants)
         for equation in self.path if self.bounded else ():
-            moving = {self.region.root, *(v for e in self.path for v in e.outputs)}
+            moving = {self.region.argument, *(v for e in self.path for v in e.outputs)}
             for i, v in enumerate(equation.inputs):
                 if isinstance(v, Value) and v not in moving:
                     values[v] = bounded_operand(equation, i, values[v])
-        return run_equations(self.path, {**values, self.region.root: x})[0]
+        return run_equations(self.path, {**values, self.region.argument: x})[0]

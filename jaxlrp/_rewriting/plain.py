@@ -45,7 +45,7 @@ def passed_shadows(
     if not any(is_real(y) for y in results):
         return moved_symbols(step, env)
     inputs = step.main.inputs
-    if step.root is not None or step.held or _maps_one_value(step):
+    if step.argument is not None or step.held or _maps_one_value(step):
         shadow = env.shadow(_kept_signal(step))
         if shadow is None:
             return [lax.full_like(y, 0) for y in results]
@@ -77,8 +77,8 @@ def _maps_one_value(step: Step) -> bool:
 
 def _kept_signal(step: Step) -> Value:
     """The one operand that relevance goes to."""
-    if step.root is not None:
-        return step.root
+    if step.argument is not None:
+        return step.argument
     held = [step.main.inputs[i] for i in step.held]
     (signal,) = [v for v in step.signals if v not in held]
     return signal

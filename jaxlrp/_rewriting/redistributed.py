@@ -45,12 +45,12 @@ def redistributed(step: Step, rule: Any, env: Environment, run: Run) -> Any:
         return product(step, rules.UniformSplit(), env, run)
     if len(step.outputs) > 1:
         return plain(step, rules.Taylor(), env, run)
-    if step.root is not None or len(step.equations) > 1:
-        if step.root is None:
+    if step.argument is not None or len(step.equations) > 1:
+        if step.argument is None:
             step = dataclasses.replace(step, form=Unit(step.signals[0]))
         region, x, constants = region_of(step, env)
         f = _Joined(region, step.path)
-        signals, xs, held = (step.root,), (x,), constants
+        signals, xs, held = (step.argument,), (x,), constants
     else:
         equation = step.main
         atoms = equation.inputs
@@ -100,7 +100,7 @@ class _Joined:
     def moved_back(self, x: Array, held: Sequence[Any], relevance: Array) -> Array:
         """The relevance of the result's elements, at their positions in the root."""
         given = self.region.all_values(x, held)
-        values = (self.region.root, *(e.outputs[0] for e in self.path[:-1]))
+        values = (self.region.argument, *(e.outputs[0] for e in self.path[:-1]))
         for value, equation in reversed(list(zip(values, self.path, strict=True))):
             relevance = _moved_by(equation, value, given, relevance)
         return relevance

@@ -201,17 +201,17 @@ def test_other_thresholds_are_not(literals):
 def test_integer_powers(y):
     entry, params = entries()["integer_pow"], {"y": y}
     x = draw(0)
-    assert entry.root(params) is (y < 0)
+    assert entry.takes_root(params) is (y < 0)
     if entry.nonnegative([False], params):
         assert (x**y >= 0).all()
     assert entry.nonnegative([True], params)
 
 
 def test_roots_make_scales():
-    names = [n for n in ("sqrt", "rsqrt", "pow") if entries()[n].root({"y": 0.5})]
+    names = [n for n in ("sqrt", "rsqrt", "pow") if entries()[n].takes_root({"y": 0.5})]
     assert names == ["sqrt", "rsqrt", "pow"]
-    assert not entries()["tanh"].root({})
-    assert not entries()["mul"].root({})
+    assert not entries()["tanh"].takes_root({})
+    assert not entries()["mul"].takes_root({})
 
 
 def test_module_says_what_it_is_for():
