@@ -1,4 +1,5 @@
-# make test     run an eighth of the cases of each test, make test-all: all
+# make test     run the quick tests, an eighth of the cases of each
+# make test-slow  the others, also an eighth; make test-all: all cases of all
 # make mutate   are changes of the code noticed by the tests?
 # make fuzz     random programs, checked; FUZZ_ARGS="--programs 5000 --seed 1"
 # make lint     formatter and linter
@@ -29,17 +30,20 @@ ZOO_VENV ?= .venv-zoo
 KERAS_VENV ?= .venv-zoo-keras
 # More arguments for pytest, e.g. PYTEST_ARGS="-k conservation".
 PYTEST_ARGS ?= -n 2 --dist worksteal
-# Every test function, with the first of eight parts of its cases; tests/parts.py.
+# Of each test function the first of eight parts of its cases; tests/parts.py.
 PART ?= 1/8
 
-.PHONY: test test-all mutate fuzz demo examples real sentences hub multiprocess bench bench-peers faithfulness
+.PHONY: test test-slow test-all mutate fuzz demo examples real sentences hub multiprocess bench bench-peers faithfulness
 .PHONY: peers peers-venv zoo docs lint format types build clean
 
-test: $(VENV)/.test $(VENV)/.weights
-	$(BIN)/python -m pytest --part $(PART) $(PYTEST_ARGS)
+test: $(VENV)/.test
+	$(BIN)/python -m pytest --only quick --part $(PART) $(PYTEST_ARGS)
 
-test-all: PART = 1/1
-test-all: test
+test-slow: $(VENV)/.test $(VENV)/.weights
+	$(BIN)/python -m pytest --only slow --part $(PART) $(PYTEST_ARGS)
+
+test-all: $(VENV)/.test $(VENV)/.weights
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # More arguments, e.g. MUTATE_ARGS="jaxlrp/_audit.py --workers 4".
 mutate: $(VENV)/.test

@@ -29,7 +29,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from jaxlrp.primitives import _book  # noqa: E402
-from tests import parts  # noqa: E402
+from tests import parts, slow  # noqa: E402
 
 # Compiling takes longer than any deadline; a failure in CI is one that the next
 # run finds again.
@@ -47,6 +47,11 @@ def pytest_addoption(parser):
         metavar="K/N",
         help="of the cases of each test function run the Kth of N parts",
     )
+    parser.addoption(
+        "--only",
+        choices=("quick", "slow"),
+        help="only what takes a moment, or only what tests/slow.txt lists",
+    )
 
 
 def pytest_configure(config):
@@ -58,16 +63,22 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """`--part K/N`: every test function, but not with everything it is given."""
-    wanted = config.getoption("--part")
-    if wanted is None:
-        return
-    whole = {item.nodeid for item in items if item.get_closest_marker("whole")}
-    dealt = [item.nodeid for item in items if item.nodeid not in whole]
-    chosen = whole | parts.chosen(dealt, *wanted)
-    kept = [item for item in items if item.nodeid in chosen]
-    config.hook.pytest_deselected(items=[i for i in items if i.nodeid not in chosen])
-    items[:] = kept
+    """`--part K/N`: every test function, but not with everything it is given.
+
+    `--only quick` or `slow`: then those that take a moment, or longer.
+    """
+    part, only = config.getoption("--part"), config.getoption("--only")
+    kept = {item.nodeid for item in items}
+    if part is not None:
+        whole = {item.nodeid for item in items if item.get_closest_marker("whole")}
+        kept = whole | parts.chosen(
+            [i.nodeid for i in items if i.nodeid not in whole], *part
+        )
+    if only is not None:
+        long = slow.chosen(kept)
+        kept = long if only == "slow" else kept - long
+    config.hook.pytest_deselected(items=[i for i in items if i.nodeid not in kept])
+    items[:] = [item for item in items if item.nodeid in kept]
 
 
 STATES = pytest.StashKey[dict]()

@@ -170,7 +170,16 @@ def pytest(
 ) -> tuple[int | None, str]:
     """(exit code, or None if it took too long; the end of what was printed)."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header"]
-    command += ["--part", options.part, "-p", "no:cacheprovider", *more, *tests]
+    command += [
+        "--only",
+        "quick",
+        "--part",
+        options.part,
+        "-p",
+        "no:cacheprovider",
+        *more,
+        *tests,
+    ]
     try:
         done = subprocess.run(
             command,
@@ -198,7 +207,9 @@ def tried(
     with changed(tree, mutation, number):
         code, printed = pytest(tree, mutation.tests, options, cache)
     seconds = time.monotonic() - start
-    if code in (3, 4, 5):  # an error of its own, of usage, nothing to run
+    if code == 5:
+        return Verdict(mutation, False, "none of its tests is quick", seconds)
+    if code in (3, 4):  # an error of its own, of usage
         raise RuntimeError(f"{mutation}: pytest ended with {code}\n{printed}")
     if code is None:
         return Verdict(mutation, False, "too slow to tell, see --limit", seconds)

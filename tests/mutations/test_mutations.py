@@ -43,6 +43,7 @@ def test_size():
 PLUGIN = """
 def pytest_addoption(parser):
     parser.addoption("--part")
+    parser.addoption("--only")
 """
 LIST = """
 # a list
