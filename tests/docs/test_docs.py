@@ -28,9 +28,13 @@ def relative(path: pathlib.Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+# A line of a page that stands for a file.
+SNIPPET = re.compile(r'^--8<-- "([^"\n]+)"$', re.MULTILINE)
+
+
 def fenced(page: pathlib.Path) -> list[tuple[int, str, str]]:
     """(line of the first statement, info string, body) of each block of the page."""
-    text = page.read_text()
+    text = SNIPPET.sub(lambda m: (ROOT / m[1]).read_text().rstrip(), page.read_text())
     return [
         (
             text.count("\n", 0, block.start("body")) + 1,
