@@ -9,7 +9,12 @@ import textwrap
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+# Those of notebooks are run from their sources: `tests/examples/test_notebooks.py`.
+PAGES = sorted(
+    page
+    for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+    if page.parent.name != "notebooks"
+)
 SOURCES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
     for path in [*ROOT.glob("jaxlrp/**/*.py"), *ROOT.glob("primitives/**/*.py")]
