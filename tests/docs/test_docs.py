@@ -9,12 +9,10 @@ import textwrap
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-# Those of notebooks are run from their sources: `tests/examples/test_notebooks.py`.
-PAGES = sorted(
-    page
-    for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
-    if page.parent.name != "notebooks"
-)
+# What these show is run from its sources: `tests/examples/test_notebooks.py`, and
+# `test_frameworks.py` there.
+ELSEWHERE = {ROOT / "docs/frameworks.md", *ROOT.glob("docs/notebooks/*.md")}
+PAGES = sorted({ROOT / "README.md", *ROOT.glob("docs/**/*.md")} - ELSEWHERE)
 SOURCES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
     for path in [*ROOT.glob("jaxlrp/**/*.py"), *ROOT.glob("primitives/**/*.py")]
