@@ -67,7 +67,8 @@ def images(
         that of maps of patches. Those that leave 0 to 1 are drawn from their smallest
         value to their largest. Integers are from 0 to 255.
       labels: what is written above each example, as the class. A mapping, where
-        relevance is one, has them for each map.
+        relevance is one, has them for each map, and under `"image"` those of the
+        photographs.
       scores: a number for each example, written behind the label; or a mapping.
       beside: draw the photograph, as its own panel, in front of the maps.
       overlay: `"photograph"` draws the map over the photograph, in grey, where
@@ -144,7 +145,9 @@ def images(
         ]
         for i in range(n)
     ]
-    heads = ["" if own_titles else title for title in titles[0]]
+    heads = [""] * n if own_titles else titles[0]
+    if isinstance(labels, Mapping) and "image" in labels:
+        heads = [_canvas.plain(t) for t in _listed("labels", labels["image"], n)]
     width = len(methods) + (shown is not None)
     columns = columns or max(1, min(n, 6 // width))
     _checks.count("columns", columns)

@@ -101,11 +101,12 @@ def test_methods_stand_next_to_each_other_behind_the_photograph(values):
 def test_each_map_may_have_its_own_class(values):
     figure = plot.images(
         {"true": values, "rival": values},
-        labels={"true": ["a", "b"], "rival": ["c", "d"]},
+        np.abs(values),
+        labels={"true": ["a", "b"], "rival": ["c", "d"], "image": ["i", "j"]},
         scores=[1, 2],
     )
     titles = [a.get_title() for a in shown(figure)]
-    assert titles == ["a, 1", "c, 1", "b, 2", "d, 2"]
+    assert titles == ["i", "a, 1", "c, 1", "j", "b, 2", "d, 2"]
 
 
 def test_photographs_are_drawn_from_zero_to_one():
