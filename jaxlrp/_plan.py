@@ -133,9 +133,15 @@ class Plan:
             "scope",
             "line",
         )
-        short = _tables.short_lines(r.line for r in self.rows)
+        short = _tables.places(r.line for r in self.rows)
         cells = [(*r.cells()[:-1], short[r.line]) for r in self.rows]
-        lines = _tables.table(header, cells, ("role", "exactness"), ("scope", "line"))
+        lines = _tables.table(
+            header,
+            cells,
+            whole=("role", "exactness"),
+            ends=("scope", "line"),
+            wide=("rule", "line"),
+        )
         by = collections.Counter(r.exactness for r in self.rows)
         summary = ", ".join(f"{n} {name}" for name, n in by.most_common())
         title = (
@@ -149,7 +155,7 @@ class Plan:
 
     def _notes(self) -> list[str]:
         """What may amplify, one line for each reason, and what is hardly meant."""
-        short = _tables.short_lines(r.line for r in self.rows)
+        short = _tables.places(r.line for r in self.rows)
         places: dict[str, list[str]] = {}
         for row in self.amplifying:
             places.setdefault(row.amplifies, []).append(short[row.line])

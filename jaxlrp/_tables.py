@@ -40,11 +40,17 @@ def short_lines(lines: Iterable[str]) -> dict[str, str]:
     return short
 
 
+def places(lines: Iterable[str]) -> dict[str, str]:
+    """`file:line` of each line: `short_lines` without functions."""
+    return {line: s.split(" (")[0] for line, s in short_lines(lines).items()}
+
+
 def table(
     head: Sequence[str],
     rows: Sequence[Sequence[str]],
     whole: Sequence[str] = (),
     ends: Sequence[str] = (),
+    wide: Sequence[str] = (),
     width: int = WIDTH,
 ) -> list[str]:
     """Lines of a table that is as wide as asked at most, with a rule below its head.
@@ -54,17 +60,21 @@ def table(
       rows: their cells.
       whole: the columns that are never cut.
       ends: those of which the end says more than the beginning.
+      wide: those that are cut later than others. One without any text is left out.
       width: in characters. Too long cells are cut, where `…` stands, those of the
         widest columns first.
     """
-    cells = [list(head), *(list(row) for row in rows)]
+    kept = [i for i in range(len(head)) if not rows or any(row[i] for row in rows)]
+    head = [head[i] for i in kept]
+    cells = [head, *([row[i] for i in kept] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    weight = [0.7 if name in wide else 1.0 for name in head]
     free = [i for i, name in enumerate(head) if name not in whole]
     while sum(widths) + 2 * (len(head) - 1) > width:
-        widest = max(free, key=lambda i: widths[i] - len(head[i]), default=None)
-        if widest is None or widths[widest] <= len(head[widest]):
+        free = [i for i in free if widths[i] > len(head[i])]
+        if not free:
             break
-        widths[widest] -= 1
+        widths[max(free, key=lambda i: widths[i] * weight[i])] -= 1
     cut = [
         [_cut(c, w, h in ends) for c, w, h in zip(row, widths, head, strict=True)]
         for row in cells

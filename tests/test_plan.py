@@ -307,6 +307,7 @@ def test_a_printed_plan_fits_100_columns():
     lines = str(plan).splitlines()
     assert max(map(len, lines)) <= 100
     assert any("…" in line for line in lines)
-    assert "inside/it" in str(plan) and "test_plan.py:" in str(plan)
-    assert str(__file__) not in str(plan)
+    table = "\n".join(lines[: len(plan.rows) + 3])
+    assert "inside/it" in table and "test_plan.py:" in table
+    assert str(__file__) not in table
     assert all(str(__file__) in row.line for row in plan.rows)

@@ -24,6 +24,11 @@ def test_columns_are_never_narrower_than_their_heads():
     assert head == "name  kind  line"
 
 
+def test_a_column_without_text_is_left_out():
+    lines = _tables.table(HEAD, [("a", "", "f.py:1"), ("b", "", "f.py:2")])
+    assert lines[0] == "name  line"
+
+
 def test_lines_lose_the_folder_that_they_share_and_their_column():
     lines = [
         "/home/me/project/net/model.py:12:4 (call)",

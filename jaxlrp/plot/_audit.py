@@ -121,7 +121,9 @@ def flow(
         above.plot(at, sums, "o-", color="black", lw=0.9, ms=3, label="sum")
         above.axhline(audit.total_out, color="0.4", lw=0.8, ls="--", label="score")
         above.axhline(0, color="0.3", lw=0.8)
-        above.set(ylabel="relevance", title=_canvas.plain(title))
+        above.set_ylabel("relevance")
+        if title:
+            part.suptitle(_canvas.plain(title))
         above.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1.0))
         below.plot(at, sizes / (audit.size_out or 1.0), "o-", color="0.2", lw=1, ms=3)
         below.axhline(1, color="0.7", lw=0.8)

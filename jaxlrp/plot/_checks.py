@@ -32,7 +32,7 @@ def array(name: str, given: Any, axes: Sequence[int], form: str) -> np.ndarray:
         values = values.astype(np.float64)
     except (TypeError, ValueError):
         what = getattr(given, "dtype", type(given).__name__)
-        raise TypeError(f"{name}: got {what}, expected real numbers {form}") from None
+        raise TypeError(f"{name}: got {what}, expected real numbers, {form}") from None
     if values.ndim not in axes or not values.size:
         raise ValueError(f"{name}: got shape {values.shape}, expected {form}")
     if not np.isfinite(values).all():
@@ -45,7 +45,8 @@ def array(name: str, given: Any, axes: Sequence[int], form: str) -> np.ndarray:
 
 def names(name: str, given: Any, count: int, each: str) -> list[str]:
     """So many names; numbers are written out."""
-    if isinstance(given, str) or not hasattr(given, "__len__") or len(given) != count:
+    several = hasattr(given, "__len__") and getattr(given, "ndim", 1) > 0
+    if isinstance(given, str) or not several or len(given) != count:
         raise ValueError(
             f"{name}: got {given!r}, expected {count}, one for each {each}"
         )
@@ -70,7 +71,7 @@ def count(name: str, given: Any) -> int:
 
 def number(name: str, given: Any) -> float:
     """A finite number, which may be an array without axes."""
-    return float(array(name, given, (0,), "of one number"))
+    return float(array(name, given, (0,), "one number"))
 
 
 def scales(maps: Sequence[np.ndarray], scale: Any, percentile: Any) -> list[float]:

@@ -232,7 +232,8 @@ def _waterfall(panel: Axes, table: _Table, most: int, base: float) -> None:
     others = sorted(set(range(len(found))) - set(order))
     parts = [(_labelled(table, i), float(found[i])) for i in order[::-1]]
     if others:
-        parts = [(f"{len(others)} others", float(found[others].sum())), *parts]
+        many = "other" if len(others) == 1 else f"{len(others)} others"
+        parts = [(many, float(found[others].sum())), *parts]
     ends = base + np.cumsum([0.0, *(amount for _, amount in parts)])
     width = float(np.ptp(np.append(ends, 0.0))) or 1.0
     panel.barh(0, base, color=_canvas.FAINT, height=0.6)

@@ -276,7 +276,7 @@ def _of(name: str, given: Any, key: Any) -> Any:
 
 def _listed(name: str, given: Any, n: int) -> list[str]:
     """Labels of examples; one alone needs no list."""
-    if n == 1 and (isinstance(given, str | int) or not hasattr(given, "__len__")):
+    if n == 1 and np.ndim(given) == 0:
         return [str(given)]
     return _checks.names(name, given, n, "example")
 

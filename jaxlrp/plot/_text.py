@@ -180,8 +180,10 @@ def _width(word: str, size: float) -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
+    if not word.strip():  # TextPath takes no text without letters
+        return 0.3 * size * len(word)
     path = TextPath((0, 0), _canvas.plain(word), prop=FontProperties(size=size))
-    return float(path.get_extents().width) if len(path.vertices) else 0.0
+    return float(path.get_extents().width)
 
 
 def _lines(row: text.Row, width: float) -> list[list[tuple[str, float, float, float]]]:

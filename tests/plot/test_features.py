@@ -43,7 +43,7 @@ def test_points_of_like_relevance_do_not_hide_each_other():
 
 def test_a_waterfall_goes_from_the_base_to_the_score():
     panel = plot.features(RELEVANCE[0], names=NAMES, base=0.5, most=2).axes[0]
-    assert ticks(panel) == ["base", "1 others", "age", "dose"]
+    assert ticks(panel) == ["base", "other", "age", "dose"]
     ends = [bar.get_x() + bar.get_width() for bar in panel.patches]
     np.testing.assert_allclose(ends, [0.5, 0.6, 1.6, -1.4])
     assert "−1.4" in panel.get_xlabel()

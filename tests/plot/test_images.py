@@ -124,7 +124,9 @@ def test_maps_of_patches_lie_over_the_whole_photograph():
     figure = plot.images(relevance, photograph, overlay="photograph", beside=False)
     (panel,) = shown(figure)
     below, above = panel.images
-    assert below.get_extent() == above.get_extent() == (-0.5, 7.5, 7.5, -0.5)
+    assert (
+        list(below.get_extent()) == list(above.get_extent()) == [-0.5, 7.5, 7.5, -0.5]
+    )
     alpha = np.asarray(above.get_alpha())
     assert alpha[0, 0] > 0.5 and alpha[0, 1] == 0
     outlined = plot.images(relevance, photograph, overlay="outline", beside=False)
@@ -141,7 +143,8 @@ def test_it_draws_in_a_part_of_a_figure(values):
 def test_a_notebook_shows_the_figure(values):
     figure = plot.images(values[0])
     assert figure._repr_png_().startswith(b"\x89PNG")
-    assert figure._repr_png_() == plot.images(values[0])._repr_png_()
+    again = plot.images(values[0])
+    assert again._repr_png_() == plot.images(values[0])._repr_png_()
 
 
 @pytest.mark.parametrize(
@@ -176,7 +179,7 @@ def test_what_does_not_fit_is_named(values, options, error, message):
 @pytest.mark.parametrize(
     ("relevance", "error", "message"),
     [
-        ([["a", "b"]], TypeError, "relevance: got list, expected real numbers"),
+        ([["a", "b"]], TypeError, "relevance: got list, expected real numbers, "),
         (np.ones((2, 2), complex), TypeError, "relevance: got complex128"),
         (np.ones(3), ValueError, r"relevance: got shape \(3,\)"),
         (np.array([[1.0, np.nan]]), ValueError, r"relevance: got nan at \[0, 1\]"),
