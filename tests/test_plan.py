@@ -308,6 +308,6 @@ def test_a_printed_plan_fits_100_columns():
     assert max(map(len, lines)) <= 100
     assert any("…" in line for line in lines)
     table = "\n".join(lines[: len(plan.rows) + 3])
-    assert "inside/it" in table and "test_plan.py:" in table
+    assert "side/it " in table and "_plan.py:" in table
     assert str(__file__) not in table
     assert all(str(__file__) in row.line for row in plan.rows)

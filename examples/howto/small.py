@@ -189,7 +189,9 @@ class Reader(nnx.Module):
         self.scores = nnx.Linear(12, 2, rngs=rngs)
 
     def __call__(self, series: jax.Array) -> jax.Array:
-        return self.scores(self.cell(series)[..., -1, :])
+        start = jnp.zeros((*series.shape[:-2], 12))
+        states = self.cell(series, initial_carry=(start, start))
+        return self.scores(states[..., -1, :])
 
 
 SENSORS = ("pressure", "flow", "heat")
