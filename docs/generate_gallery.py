@@ -23,7 +23,6 @@ from jaxlrp import _files
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "examples" / "howto"
 IMAGES = ROOT / "docs" / "images" / "howto"
-COLOURS = 128
 
 
 def names() -> list[str]:
@@ -32,11 +31,10 @@ def names() -> list[str]:
 
 
 def small(path: pathlib.Path) -> bytes:
-    """A picture in few colours."""
-    with Image.open(path) as image:
-        picture = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    """A picture, as small as it gets without a change."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    with Image.open(path) as image:
+        image.convert("RGB").save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 

@@ -30,8 +30,8 @@ maps = {
     "BySize on convolutions": composites.Epsilon().on("convolution", BySize()),
 }
 maps = {
-    name: jax.jit(jaxlrp.lrp(apply, composite))(model, images[:3])
+    name: jax.jit(jaxlrp.lrp(apply, composite))(model, images[:4])
     for name, composite in maps.items()
 }
-figure = jaxlrp.plot.images(maps, images[:3], labels=labels[:3], invert=True)
+figure = jaxlrp.plot.images(maps, images[:4], labels=labels[:4], invert=True)
 figure.savefig("own_rule.png")

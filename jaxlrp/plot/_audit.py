@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxlrp._audit import CATEGORIES, Absorption, Audit
+from jaxlrp._tables import places
 from jaxlrp.plot import _canvas, _checks
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ _COLOURS = dict(
         strict=True,
     )
 )
+
+_LEAST = 1e-3
+"""What is less than this part of the score is not drawn on its own."""
 
 
 def audit(audit: Audit, *, most: int = 16, title: str = "", into: Any = None) -> Figure:
@@ -56,7 +60,8 @@ def audit(audit: Audit, *, most: int = 16, title: str = "", into: Any = None) ->
     _check(audit)
     _checks.count("most", most)
     rows = _kept(audit, most)
-    used = [c for c in CATEGORIES if any(amounts.get(c) for _, amounts in rows)]
+    least = _LEAST * audit.size_out
+    used = [c for c in CATEGORIES if any(abs(a.get(c, 0)) > least for _, a in rows)]
     with _canvas.style():
         panel = _canvas.axes((6.5, 0.27 * (len(rows) + 2) + 1.2), into)
         names = ["inputs", *(name for name, _ in rows[::-1]), "score"]
@@ -105,7 +110,7 @@ def flow(
       >>> f = lambda x: jnp.tanh(x @ jnp.ones((2, 3))) @ jnp.ones((3, 2))
       >>> figure = jaxlrp.plot.flow(jaxlrp.audit(f)(jnp.ones(2)))
       >>> [panel.get_ylabel() for panel in figure.axes]
-      ['relevance', 'sum of |R| / size of score']
+      ['relevance', 'amplification']
     """
     _check(audit)
     steps = _of_roles(audit, roles)
@@ -127,8 +132,11 @@ def flow(
         above.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1.0))
         below.plot(at, sizes / (audit.size_out or 1.0), "o-", color="0.2", lw=1, ms=3)
         below.axhline(1, color="0.7", lw=0.8)
-        below.set_yscale("log")
-        below.set_ylabel("sum of |R| / size of score")
+        if sizes.max() > 20 * (audit.size_out or 1.0):
+            below.set_yscale("log")
+        else:
+            below.set_ylim(bottom=0)
+        below.set_ylabel("amplification")
         _places(below, steps)
         return _canvas.root(part)
 
@@ -161,14 +169,15 @@ def _of_roles(audit: Audit, roles: Any) -> list[Absorption]:
 def _kept(audit: Audit, most: int) -> list[tuple[str, dict[str, float]]]:
     """What each layer keeps, by category, from the output to the input."""
     layers: dict[str, dict[str, float]] = {}
-    for step in reversed(audit.steps):
-        amounts = layers.setdefault(_name(step), collections.defaultdict(float))
+    named = zip(_names(audit.steps), audit.steps, strict=True)
+    for name, step in reversed(list(named)):
+        amounts = layers.setdefault(name, collections.defaultdict(float))
         for category, amount in step.absorbed.items():
             amounts[category] += amount
     if audit.constants_out:
         layers = {"outputs": {"constants": audit.constants_out}, **layers}
     size = {name: sum(map(abs, parts.values())) for name, parts in layers.items()}
-    least = 1e-4 * max(audit.size_out, max(size.values(), default=0.0))
+    least = _LEAST * max(audit.size_out, max(size.values(), default=0.0))
     there = [name for name in layers if size[name] > least]
     largest = set(sorted(there, key=lambda name: -size[name])[:most])
     others: dict[str, float] = collections.defaultdict(float)
@@ -180,14 +189,23 @@ def _kept(audit: Audit, most: int) -> list[tuple[str, dict[str, float]]]:
     return [*rows, ("others", others)] if len(there) > most else rows
 
 
-def _name(step: Absorption) -> str:
-    """The layer of a step: its scope, or its role and line."""
-    return step.scope or f"{step.role}, {_short(step.line)}"
+def _names(steps: Sequence[Absorption]) -> list[str]:
+    """The layer of each step: its scope, or its role and line, numbered if repeated."""
+    found = [s.scope or f"{s.role}, {_short(s.line)}" for s in steps]
+    counts = collections.Counter(found)
+    seen: dict[str, int] = collections.defaultdict(int)
+    names = []
+    for step, name in zip(steps, found, strict=True):
+        seen[name] += 1
+        # What has no scope and one line of a library is another layer each time.
+        several = not step.scope and counts[name] > 1
+        names.append(f"{name} #{seen[name]}" if several else name)
+    return names
 
 
 def _short(line: str) -> str:
     """`file.py:12` of a line, without folders and function."""
-    return line.split(" (")[0].rsplit("/", 1)[-1]
+    return places([line])[line].rsplit("/", 1)[-1]
 
 
 def _stack(panel: Axes, row: int, amounts: dict[str, float]) -> None:
@@ -202,10 +220,9 @@ def _stack(panel: Axes, row: int, amounts: dict[str, float]) -> None:
 def _places(panel: Axes, steps: Sequence[Absorption]) -> None:
     """Names of the steps below their places, some where there are many."""
     at = range(0, len(steps), -(-len(steps) // 40))
+    every = _names(steps)
     names = [
-        _canvas.plain(
-            f"{steps[i].scope}, {steps[i].role}" if steps[i].scope else _name(steps[i])
-        )
+        _canvas.plain(every[i] + f", {steps[i].role}" * bool(steps[i].scope))
         for i in at
     ]
     panel.set_xticks(at, names, rotation=60, ha="right", fontsize=7)

@@ -200,7 +200,7 @@ def _swarm(panel: Axes, table: _Table, most: int) -> None:
     if drawn is not None:
         bar = panel.figure.colorbar(drawn, ax=panel, aspect=30, pad=0.02)
         bar.set_ticks([0, 1], labels=["low", "high"])
-        bar.set_label("value of the feature", labelpad=-12)
+        bar.set_label("value", labelpad=-14)
         bar.outline.set_visible(False)  # pyright: ignore
 
 
@@ -246,7 +246,8 @@ def _waterfall(panel: Axes, table: _Table, most: int, base: float) -> None:
     panel.axvline(ends[-1], color="0.3", lw=0.8, ls="--", zorder=0)
     panel.axvline(0, color=_canvas.FAINT, lw=0.8, zorder=0)
     _named(panel, ["base", *(name for name, _ in parts)])
-    panel.margins(x=0.14)
+    panel.use_sticky_edges = False  # room for the numbers
+    panel.margins(x=0.14, y=0.05)
     panel.set_xlabel(f"score {_canvas.short(float(ends[-1]))}, dashed")
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _POINTS = 10.0  # the size of a token's letters
+_SMALL = 6.5  # that of a number's
 _LINE = 1.9  # between lines, in letters' sizes
 _LARGEST = 40  # a matrix with more rows or columns has fewer names
 
@@ -74,9 +75,12 @@ def tokens(
         margin = max((_width(row.label, _POINTS) for row in made.rows), default=0.0)
         margin = margin and margin + _POINTS
         inside = 72 * width - margin - 12
-        lines = [_lines(row, inside) for row in made.rows]
+        lines = [_lines(row, inside, numbers) for row in made.rows]
         step = _POINTS * (_LINE + 0.9 * numbers)
         points = step * sum(map(len, lines)) + 0.4 * _POINTS * len(lines)
+        ends = [at + wide for row in lines for line in row for *_, at, wide in line]
+        # A short text needs no wide figure, but its colour bar needs some.
+        width = min(width, max(3.2, (margin + max(ends, default=0.0) + 12) / 72))
         size = width, points / 72 + 0.15 + 0.25 * bool(title) + 0.65 * bool(bar)
         panel = _canvas.axes(size, into)
         panel.set(xlim=(0, 72 * width - 12), ylim=(points, 0))
@@ -186,13 +190,18 @@ def _width(word: str, size: float) -> float:
     return float(path.get_extents().width)
 
 
-def _lines(row: text.Row, width: float) -> list[list[tuple[str, float, float, float]]]:
+def _lines(
+    row: text.Row, width: float, numbers: bool
+) -> list[list[tuple[str, float, float, float]]]:
     """Lines of (token, its relevance, where it begins, its width), in points."""
     lines: list[list[tuple[str, float, float, float]]] = [[]]
     at = 0.0
     for token, value in zip(row.tokens, row.relevances, strict=True):
         word = text._visible(token)
         wide = _width(word, _POINTS) + 0.6 * _POINTS
+        if numbers:
+            number = text._short(value, row.scale)
+            wide = max(wide, _width(number, _SMALL) + 0.4 * _POINTS)
         if lines[-1] and at + wide > width:
             lines.append([])
             at = 0.0
@@ -238,7 +247,7 @@ def _write(
                         middle,
                         top + high + 0.45 * _POINTS,
                         text._short(value, row.scale),
-                        fontsize=6.5,
+                        fontsize=_SMALL,
                         color="0.35",
                         ha="center",
                         va="center",
