@@ -6,9 +6,8 @@ from jaxlrp import composites, rules
 
 
 def network(x, is_training):
-    x = hk.Linear(16, name="body")(x)  # its name is a scope
+    x = jax.nn.relu(hk.Linear(16, name="body")(x))  # its name is a scope
     x = hk.BatchNorm(True, True, 0.9)(x, is_training)
-    x = jax.nn.relu(x)
     if is_training:
         x = hk.dropout(hk.next_rng_key(), 0.5, x)
     return hk.Linear(3, name="head")(x)

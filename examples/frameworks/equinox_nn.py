@@ -20,8 +20,9 @@ class Network(eqx.Module):
 
     def __call__(self, x, state):
         with jax.named_scope("body"):
-            x, state = self.norm(self.hidden(x), state)
-            x = self.dropout(jax.nn.relu(x))
+            x = jax.nn.relu(self.hidden(x))
+        x, state = self.norm(x, state)
+        x = self.dropout(x)
         with jax.named_scope("head"):
             return self.scores(x), state
 

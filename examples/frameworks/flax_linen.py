@@ -10,8 +10,8 @@ from jaxlrp import composites, rules
 class Network(nn.Module):
     @nn.compact
     def __call__(self, x, train=False):
-        x = nn.Dense(16, name="body")(x)  # its name is a scope
-        x = nn.relu(nn.BatchNorm(use_running_average=not train)(x))
+        x = nn.relu(nn.Dense(16, name="body")(x))  # its name is a scope
+        x = nn.BatchNorm(use_running_average=not train)(x)
         x = nn.Dropout(0.5, deterministic=not train)(x)
         return nn.Dense(3, name="head")(x)
 

@@ -14,7 +14,8 @@ class Network(nnx.Module):
 
     def __call__(self, x):
         with jax.named_scope("body"):  # modules make no scopes of their own
-            x = self.dropout(nnx.relu(self.norm(self.hidden(x))))
+            x = nnx.relu(self.hidden(x))
+        x = self.dropout(self.norm(x))
         with jax.named_scope("head"):
             return self.scores(x)
 

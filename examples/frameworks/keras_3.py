@@ -8,12 +8,13 @@ import keras
 import jaxlrp
 from jaxlrp import composites, rules
 
+keras.utils.set_random_seed(0)
 model = keras.Sequential(
     [
         keras.layers.Input((8,)),
         keras.layers.Dense(16, name="body"),  # its name is a scope
-        keras.layers.BatchNormalization(),
         keras.layers.ReLU(),
+        keras.layers.BatchNormalization(),
         keras.layers.Dropout(0.5),
         keras.layers.Dense(3, name="head"),
     ]

@@ -16,10 +16,10 @@ x = jax.random.normal(jax.random.key(1), (4, 8))
 
 def apply(params, x, key=None):  # without a key there is no dropout
     with jax.named_scope("body"):
-        x = x @ params["body"]
-        x = jax.nn.relu((x - params["mean"]) / jnp.sqrt(params["var"] + 1e-5))
-        if key is not None:
-            x = x * jax.random.bernoulli(key, 0.5, x.shape) * 2
+        x = jax.nn.relu(x @ params["body"])
+    x = (x - params["mean"]) / jnp.sqrt(params["var"] + 1e-5)
+    if key is not None:
+        x = x * jax.random.bernoulli(key, 0.5, x.shape) * 2
     with jax.named_scope("head"):
         return x @ params["head"]
 
