@@ -92,7 +92,7 @@ def page(name: str, notebook: Any) -> tuple[str, dict[str, bytes]]:
         f"<!-- Written by docs/generate_notebooks.py from "
         f"examples/notebooks/{name}.py. -->\n\n"
     )
-    return note + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n", pictures
+    return note + re.sub(r"[ \t]+$", "", text, flags=re.M).strip() + "\n", pictures
 
 
 def _order(item: tuple[str, bytes]) -> list[int]:

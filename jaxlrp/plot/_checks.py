@@ -92,12 +92,13 @@ def scales(maps: Sequence[np.ndarray], scale: Any, percentile: Any) -> list[floa
     if isinstance(scale, str) and scale == "all":
         sizes = np.concatenate([np.abs(one).ravel() for one in maps])
         return [_size(sizes, percentile)] * len(maps)
-    real = isinstance(scale, int | float | np.number) and not isinstance(scale, bool)
-    if not real or not 0 < scale < np.inf:
+    given: Any = scale
+    real = isinstance(given, int | float | np.number) and not isinstance(given, bool)
+    if not real or not 0 < given < np.inf:
         raise ValueError(
             f"scale: got {scale!r}, expected 'all', 'each' or a positive number"
         )
-    return [float(scale)] * len(maps)
+    return [float(given)] * len(maps)
 
 
 def _size(sizes: np.ndarray, percentile: float) -> float:

@@ -27,9 +27,10 @@ class _Table:
     values: np.ndarray | None
     names: Sequence[str]
 
-    def largest(self, most: int) -> np.ndarray:
+    def largest(self, most: int) -> list[int]:
         """The features of the largest mean `|R|`, the largest first."""
-        return np.argsort(-np.abs(self.relevance).mean(0), kind="stable")[:most]
+        order = np.argsort(-np.abs(self.relevance).mean(0), kind="stable")
+        return [int(i) for i in order[:most]]
 
 
 def features(

@@ -72,7 +72,7 @@ def series(
     sizes = _checks.scales(list(maps.T), scale, percentile)
     with _canvas.style():
         part = _canvas.figure((7.0, max(0.8, 0.62 * count) + 0.9), into)
-        panels = part.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
+        panels = list(part.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
         drawn = None
         for i, panel in enumerate(panels):
             curve = None if curves is None else curves[:, i]
