@@ -306,7 +306,7 @@ def _grid(
     headed = any(m.heading for m in rows[0])
     line = tall + 0.2 * titled + 0.2 * look.own + 0.06
     # A narrow empty column keeps examples apart.
-    gap = [] if width == 1 else [0.12]
+    gap = [] if width == 1 else [0.2]
     widths = (([1.0] * width + gap) * columns)[
         : columns * (width + len(gap)) - len(gap)
     ]
