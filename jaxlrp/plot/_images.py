@@ -310,7 +310,7 @@ def _grid(
     widths = (([1.0] * width + gap) * columns)[
         : columns * (width + len(gap)) - len(gap)
     ]
-    size = cell * sum(widths) + 0.1, line * lines + 0.25 * headed + 0.6 * bool(bar)
+    size = cell * sum(widths) + 0.1, line * lines + 0.3 * headed + 0.6 * bool(bar)
     part = _canvas.figure(size, into)
     grid = part.add_gridspec(lines, len(widths), width_ratios=widths)
     drawn, panels = None, []
@@ -321,12 +321,12 @@ def _grid(
         if beside and picture is not None:
             panel = part.add_subplot(grid[at, left])
             _show(panel, picture, look.invert)
-            _head(panel, "image" if top and headed else "", heads[i])
+            _head(panel, "image" if top and headed else "", heads[i], titled)
             panels.append(panel)
         for k, one in enumerate(row):
             panel = part.add_subplot(grid[at, left + beside + k])
             drawn = _draw(panel, one, picture, look)
-            _head(panel, one.heading if top else "", one.title)
+            _head(panel, one.heading if top else "", one.title, titled)
             panels.append(panel)
     if bar is not None:
         sizes = [one.size for row in rows for one in row]
@@ -383,14 +383,14 @@ def _colours_of(drawn: Any) -> Any:
     return ScalarMappable(drawn.norm, drawn.cmap)
 
 
-def _head(panel: Axes, heading: str, title: str) -> None:
+def _head(panel: Axes, heading: str, title: str, titled: bool) -> None:
     """A plain title, and above it, in the first line, what the column shows."""
     panel.set_title(title, fontsize=8, pad=3)
     if heading:
         panel.annotate(
             _canvas.plain(heading),
             (0.5, 1.0),
-            (0, 15),
+            (0, 15 if titled else 3),
             xycoords="axes fraction",
             textcoords="offset points",
             ha="center",
