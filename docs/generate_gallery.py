@@ -23,6 +23,7 @@ from jaxlrp import _files
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "examples" / "howto"
 IMAGES = ROOT / "docs" / "images" / "howto"
+LARGE = 200_000  # bytes
 
 
 def names() -> list[str]:
@@ -31,10 +32,15 @@ def names() -> list[str]:
 
 
 def small(path: pathlib.Path) -> bytes:
-    """A picture, as small as it gets without a change."""
-    buffer = io.BytesIO()
+    """A picture; of a large one, as with photographs, 256 colours are left."""
     with Image.open(path) as image:
-        image.convert("RGB").save(buffer, "PNG", optimize=True)
+        picture = image.convert("RGB")
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    if len(buffer.getvalue()) > LARGE:
+        buffer = io.BytesIO()
+        few = picture.quantize(256, dither=Image.Dither.NONE)
+        few.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 

@@ -355,7 +355,7 @@ def _draw(panel: Axes, one: _Map, picture: np.ndarray | None, look: _Look) -> An
     if look.overlay == "photograph" and picture is not None:
         grey = picture if picture.ndim == 2 else picture[..., :3].mean(-1)
         panel.imshow(
-            0.25 + 0.75 * (1 - grey if look.invert else grey),
+            0.45 + 0.55 * (1 - grey if look.invert else grey),
             cmap="gray",
             vmin=0,
             vmax=1,
