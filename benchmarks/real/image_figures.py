@@ -25,7 +25,7 @@ from jaxlrp import _files, attribution, composites, plot
 
 OUT = Path(__file__).parents[2] / "docs" / "images"
 STRONGEST = 99.5  # the percentile of absolute relevances that is drawn in full
-LARGEST = 300_000  # bytes
+LARGEST = 400_000  # bytes
 
 METHODS = (
     images.other("gradient × input", attribution.gradient_x_input),
@@ -53,7 +53,7 @@ def draw(
     methods: Sequence[str],
     relevance: np.ndarray,
 ) -> bytes:
-    """A photograph and, in a row for each class, its maps: a PNG of 128 colors.
+    """A photograph and, in a row for each class, its maps: a PNG of 256 colors.
 
     Args:
       pixels: from 0 to 255, "height width 3".
@@ -76,9 +76,9 @@ def draw(
 
 
 def small(png: io.BytesIO) -> bytes:
-    """The same picture in 128 colors."""
+    """The same picture in 256 colors."""
     with Image.open(png) as image:
-        picture = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+        picture = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -197,7 +197,7 @@ def _lines(
     lines: list[list[tuple[str, float, float, float]]] = [[]]
     at = 0.0
     for token, value in zip(row.tokens, row.relevances, strict=True):
-        word = text._visible(token)
+        word = text._visible(token).strip()  # of the space before it nothing is seen
         wide = _width(word, _POINTS) + 0.6 * _POINTS
         if numbers:
             number = text._short(value, row.scale)
