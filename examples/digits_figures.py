@@ -10,6 +10,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxlrp import plot
+
 DPI = 150
 STYLE: Any = {
     "font.size": 9,
@@ -86,77 +88,38 @@ def relevance_panel(
     The rows are laid out in `groups` blocks side by side; a map is about `cell` inches
     wide.
     """
-    rows = -(-len(images) // groups)
-    width = 1 + len(columns)
-    scale = max(float(np.abs(column.maps).max()) for column in columns)
-    # A narrow empty column keeps the blocks apart.
-    widths = ([1.0] * width + [0.25]) * groups
-    with rc_context(STYLE):
-        figure = Figure(
-            figsize=(cell * sum(widths[:-1]), (cell + 0.17) * rows + 1.15),
-            layout="constrained",
-        )
-        grid = figure.add_gridspec(rows, len(widths) - 1, width_ratios=widths[:-1])
-        figure.get_layout_engine().set(h_pad=0.03, w_pad=0.03)  # pyright: ignore
-        drawn, every = None, []
-        for index, image in enumerate(images):
-            group, row = divmod(index, rows)
-            left = group * (width + 1)
-            first = figure.add_subplot(grid[row, left])
-            show_image(first, image)
-            head(first, "image" if row == 0 else "", titles[index])
-            every.append(first)
-            for offset, column in enumerate(columns, start=1):
-                axes = figure.add_subplot(grid[row, left + offset])
-                drawn = show_relevance(axes, column.maps[index], image, scale)
-                head(axes, column.heading if row == 0 else "", column.titles[index])
-                every.append(axes)
-        if drawn is not None:
-            bar = figure.colorbar(
-                drawn, ax=every, location="bottom", shrink=0.5, aspect=40, pad=0.02
-            )
-            bar.set_label("relevance of a pixel (in units of the logit)")
-            bar.outline.set_visible(False)  # pyright: ignore
-        return png(figure)
-
-
-def head(axes: Axes, heading: str, title: str) -> None:
-    """A plain title, and above it in the first row what the column shows."""
-    axes.set_title(title, fontsize=8, pad=3)
-    if heading:
-        axes.annotate(
-            heading,
-            (0.5, 1.0),
-            (0, 17),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize=8,
-            fontweight="bold",
-        )
+    figure = plot.images(
+        {column.heading: column.maps for column in columns},
+        images,
+        labels={"image": titles} | {c.heading: c.titles for c in columns},
+        overlay="outline",
+        invert=True,
+        scale="all",
+        percentile=100,
+        columns=groups,
+        bar="relevance of a pixel (in units of the logit)",
+        cell=cell,
+    )
+    figure.set_dpi(DPI)
+    return png(figure)
 
 
 def class_means(images: np.ndarray, relevance: np.ndarray, labels: np.ndarray) -> bytes:
     """Mean image and mean relevance of the images of each class."""
     classes = np.unique(labels)
-    mean = [relevance[labels == k].mean(0) for k in classes]
-    scale = float(np.abs(mean).max())
-    with rc_context(STYLE):
-        figure = Figure(figsize=(1.0 * len(classes) + 0.7, 2.6), layout="constrained")
-        axes = figure.subplots(2, len(classes), squeeze=False)
-        drawn = None
-        for column, k in enumerate(classes):
-            image = images[labels == k].mean(0)
-            show_image(axes[0, column], image)
-            axes[0, column].set_title(f"{k}", fontsize=9)
-            drawn = show_relevance(axes[1, column], mean[column], image, scale)
-        axes[0, 0].set_ylabel("image")
-        axes[1, 0].set_ylabel("relevance")
-        if drawn is not None:
-            bar = figure.colorbar(drawn, ax=list(axes.ravel()), aspect=15, pad=0.01)
-            bar.outline.set_visible(False)  # pyright: ignore
-        return png(figure)
+    figure = plot.images(
+        np.stack([relevance[labels == k].mean(0) for k in classes]),
+        np.stack([images[labels == k].mean(0) for k in classes]),
+        labels=classes,
+        overlay="outline",
+        invert=True,
+        scale="all",
+        percentile=100,
+        columns=5,
+        cell=0.85,
+    )
+    figure.set_dpi(DPI)
+    return png(figure)
 
 
 def conservation(logit: np.ndarray, sums: dict[str, np.ndarray]) -> bytes:

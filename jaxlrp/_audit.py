@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array
 from jax.extend.core import Literal, jaxpr_as_fun
 
-from jaxlrp import _compat, _targets
+from jaxlrp import _compat, _html, _targets
 from jaxlrp._bounds import warn_outside
 from jaxlrp._operations import tap
 from jaxlrp._program.bodies import bodies_of
@@ -212,6 +212,9 @@ class Audit:
             for name, amount in step.absorbed.items():
                 scopes[step.scope or "-"][name] += amount
         return dict(scopes)
+
+    def _repr_html_(self) -> str:
+        return _html.audit(self)
 
     def __str__(self) -> str:
         lines = [

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from jaxlrp import _html, _tables
 from jaxlrp._program.program import Equation
 from jaxlrp._reading import traps
 from jaxlrp._reading.amplifies import in_recurrences, in_words, reason
@@ -86,7 +87,9 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What LRP does with a program; prints as a table.
+    """What LRP does with a program; prints as a table, in a notebook a folded one.
+
+    A printed table has 100 columns at most. `rows` have all in full, and HTML more.
 
     Attributes:
       composite: the composite's name.
@@ -130,29 +133,38 @@ class Plan:
             "scope",
             "line",
         )
-        table = [header, *(r.cells() for r in self.rows)]
-        widths = [max(len(row[i]) for row in table) for i in range(len(header))]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
-        rule = "  ".join("-" * w for w in widths)
+        short = _tables.places(r.line for r in self.rows)
+        cells = [(*r.cells()[:-1], short[r.line]) for r in self.rows]
+        lines = _tables.table(
+            header,
+            cells,
+            whole=("role", "exactness"),
+            ends=("scope", "line"),
+            wide=("rule", "line"),
+        )
         by = collections.Counter(r.exactness for r in self.rows)
         summary = ", ".join(f"{n} {name}" for name, n in by.most_common())
         title = (
             f"Plan ({self.composite}): {len(self.rows)} steps, "
             f"coverage {self.coverage:.1%} ({summary})"
         )
-        return "\n".join([title, lines[0], rule, *lines[1:], *self._notes()])
+        return "\n".join([title, *lines, *self._notes()])
+
+    def _repr_html_(self) -> str:
+        return _html.plan(self)
 
     def _notes(self) -> list[str]:
         """What may amplify, one line for each reason, and what is hardly meant."""
+        short = _tables.places(r.line for r in self.rows)
         places: dict[str, list[str]] = {}
         for row in self.amplifying:
-            places.setdefault(row.amplifies, []).append(row.line)
-        notes = [f"  {note}" for note in in_words(places)]
+            places.setdefault(row.amplifies, []).append(short[row.line])
+        notes = [n for note in in_words(places) for n in _tables.wrapped(note)]
         amplifying = ["may amplify relevance:", *notes] if notes else []
-        lines = dict.fromkeys(row.line for row in self.rows if row.unread)
+        lines = dict.fromkeys(short[row.line] for row in self.rows if row.unread)
         head = "exponentials divided by something made of them, not read as softmax:"
         unread = [head, *(f"  at {line}" for line in lines)] if lines else []
-        traps = [f"  {note}" for note in self.traps]
+        traps = [line for note in self.traps for line in _tables.wrapped(note)]
         unlikely = ["hardly meant:", *traps] if traps else []
         return [*amplifying, *unread, *unlikely]
 

@@ -290,3 +290,24 @@ def test_sums_that_copy_are_marked():
     assert amplifying(f, composite, W, X) == [
         ("sum", "Pass on sums, a copy to each term")
     ]
+
+
+# ---- how it is printed --------------------------------------------------------------
+
+
+def test_a_printed_plan_fits_100_columns():
+    def f(w, x):
+        with jax.named_scope(
+            "a_rather_long_name_of_a_scope/with_another_one_inside/it"
+        ):
+            x = jax.nn.gelu(x @ w + 0.5)
+        return jax.nn.softmax((x + x @ w) @ w)
+
+    plan = jaxlrp.plan(f, composites.EpsilonPlus())(W, X)
+    lines = str(plan).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert any("…" in line for line in lines)
+    table = "\n".join(lines[: len(plan.rows) + 3])
+    assert "side/it " in table and "_plan.py:" in table
+    assert str(__file__) not in table
+    assert all(str(__file__) in row.line for row in plan.rows)

@@ -15,21 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 from PIL import Image
 
 from benchmarks.real import images
 from benchmarks.real.images import Method, Network
 from examples import efficientnet, photographs
-from jaxlrp import _files, attribution, composites
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+from jaxlrp import _files, attribution, composites, plot
 
 OUT = Path(__file__).parents[2] / "docs" / "images"
 STRONGEST = 99.5  # the percentile of absolute relevances that is drawn in full
-LARGEST = 300_000  # bytes
+LARGEST = 400_000  # bytes
 
 METHODS = (
     images.other("gradient × input", attribution.gradient_x_input),
@@ -51,19 +47,13 @@ def maps(
     return np.stack(found)
 
 
-def shade(relevance: np.ndarray) -> np.ndarray:
-    """Colors of a map, from -1 to 1: the largest ones are cut off."""
-    size = np.percentile(np.abs(relevance), STRONGEST)
-    return np.clip(relevance / (size if size > 0 else 1), -1, 1)
-
-
 def draw(
     pixels: np.ndarray,
     classes: Sequence[str],
     methods: Sequence[str],
     relevance: np.ndarray,
 ) -> bytes:
-    """A photograph and, in a row for each class, its maps: a PNG of 128 colors.
+    """A photograph and, in a row for each class, its maps: a PNG of 256 colors.
 
     Args:
       pixels: from 0 to 255, "height width 3".
@@ -71,36 +61,24 @@ def draw(
       methods: what is written above the maps.
       relevance: "methods classes height width".
     """
-    rows, columns = len(classes), 1 + len(methods)
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(2.25 * columns, 2.3 * rows),
-        squeeze=False,
-        layout="constrained",
+    figure = plot.images(
+        dict(zip(methods, relevance, strict=True)),
+        pixels,
+        labels=[f"“{name}”" for name in classes],
+        percentile=STRONGEST,
+        columns=1,
+        bar=None,
+        cell=2.25,
     )
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-    for i, name in enumerate(classes):
-        axes[i, 0].imshow(pixels)
-        axes[i, 0].set_ylabel(f"“{name}”", fontsize=12)
-        for j, method in enumerate(methods):
-            found = shade(relevance[j, i])
-            axes[i, j + 1].imshow(found, cmap="seismic", vmin=-1, vmax=1)
-            if i == 0:
-                axes[i, j + 1].set_title(method, fontsize=12)
-    axes[0, 0].set_title("photograph", fontsize=12)
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=100)
-    plt.close(figure)
     return small(buffer)
 
 
 def small(png: io.BytesIO) -> bytes:
-    """The same picture in 128 colors."""
+    """The same picture in 256 colors."""
     with Image.open(png) as image:
-        picture = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+        picture = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

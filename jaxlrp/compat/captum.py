@@ -133,5 +133,36 @@ TABLE: tuple[Row, ...] = (
         'jaxlrp.lrp(f, capture="layer")',
         "any value that has a name",
     ),
+    Row(
+        'visualize_image_attr(attr, image, "heat_map", sign="all")',
+        "jaxlrp.plot.images(relevance, percentile=98)",
+        "a batch is a grid; red and blue for green and red; absolute values, or one "
+        "sign alone, are those of the array that is given",
+    ),
+    Row(
+        'visualize_image_attr(..., "blended_heat_map")',
+        'jaxlrp.plot.images(relevance, x, overlay="photograph", beside=False)',
+        "the map is seen in proportion to its size, as in `alpha_scaling`",
+    ),
+    Row(
+        'visualize_image_attr_multiple(..., ["original_image", "heat_map"])',
+        "jaxlrp.plot.images(relevance, x)",
+        "several methods are a mapping of their names to their maps",
+    ),
+    Row(
+        "visualize_image_attr(..., outlier_perc=2, show_colorbar=False)",
+        "jaxlrp.plot.images(relevance, percentile=98, bar=None)",
+        "the percentile is of single pixels, not of their sum",
+    ),
+    Row(
+        "visualize_timeseries_attr(attr, data)",
+        "jaxlrp.plot.series(relevance[0, :, :, 0], x[0, :, :, 0])",
+        "time comes first",
+    ),
+    Row(
+        "visualize_text([VisualizationDataRecord(...)])",
+        'jaxlrp.text.heatmap(["a", "cat"], [0.1, 0.9])',
+        "`jaxlrp.plot.tokens` draws the same as a figure",
+    ),
 )
 """captum's names, ours, and what differs."""

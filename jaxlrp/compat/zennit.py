@@ -379,5 +379,26 @@ TABLE: tuple[Row, ...] = (
         "jaxlrp.lrp(f, composites.Epsilon(), target=lambda out: out)",
         "`target` is a class, an array of classes, or a function of the output",
     ),
+    Row(
+        'imgify(relevance.sum(1), symmetric=True, cmap="coldnhot", grid=True)',
+        'jaxlrp.plot.images(relevance, scale="all", percentile=100)',
+        "a Figure with titles and a colour bar; sums over channels itself; red and "
+        "blue are darkest at the ends, zero is white",
+    ),
+    Row(
+        "imgify(..., level=2.0)",
+        "jaxlrp.plot.images(relevance, percentile=99)",
+        "large relevances are cut off instead of colours made steeper",
+    ),
+    Row(
+        "imgify(..., vmin=-3.0, vmax=3.0)",
+        "jaxlrp.plot.images(relevance, scale=3.0)",
+        "a scale always has zero in its middle",
+    ),
+    Row(
+        'imsave("map.png", relevance.sum(1), symmetric=True, grid=True)',
+        'jaxlrp.plot.images(relevance, scale="all", percentile=100)',
+        'a Figure: `.savefig("map.png")` writes it, with a title and a bar of colours',
+    ),
 )
 """zennit's names, ours, and what differs."""

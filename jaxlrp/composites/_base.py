@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlrp import rules
+from jaxlrp import _html, rules
 from jaxlrp._arguments import flag, text
 from jaxlrp.primitives import entries
 from jaxlrp.rules import Rule
@@ -359,6 +359,9 @@ class Composite:
         """The rule of such a step."""
         slot = self.select(place)
         return DEFAULTS[place.role] if slot is None else self.assignments[slot].rule
+
+    def _repr_html_(self) -> str:
+        return _html.composite(self)
 
     def __str__(self) -> str:
         lines = [

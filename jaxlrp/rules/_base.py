@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxlrp import _arguments
+from jaxlrp import _arguments, _html
 from jaxlrp._operations import held_constant
 
 T = TypeVar("T")
@@ -293,6 +293,9 @@ class Rule:
     def to_parts(self, total: Total, R: Array) -> Sequence[Array]:  # noqa: N803
         """The multipliers of a sum's parts `x_k`: each gets the relevance `x_k c_k`."""
         raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        return _html.rule(self)
 
     def __repr__(self) -> str:
         """Options are shown after the rest, unless they have their default."""

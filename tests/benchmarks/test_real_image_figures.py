@@ -39,15 +39,6 @@ def test_maps_are_sums_over_channels_of_each_method_and_class():
     np.testing.assert_allclose(found[1, 1], expected[:, ::-1], rtol=1e-5)
 
 
-def test_the_strongest_pixels_are_cut_off():
-    relevance = np.ones((100, 100))
-    relevance[0, :10], relevance[1, :5], relevance[2] = 50.0, -50.0, -0.5
-    found = image_figures.shade(relevance)
-    assert found[0, 0] == 1 and found[1, 0] == -1
-    np.testing.assert_allclose(found[2], -0.5)
-    np.testing.assert_array_equal(image_figures.shade(0 * relevance), 0)
-
-
 def test_the_picture_is_small_and_red_where_a_class_is():
     names = efficientnet.class_names()[:2]
     png = image_figures.picture(NETWORK, PIXELS, names, METHODS[:1])

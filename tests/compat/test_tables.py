@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import pkgutil
 
+import numpy as np
 import pytest
 
 import jaxlrp
@@ -29,7 +30,8 @@ WITHOUT_ROW = {
 def evaluated(expression):
     modules = {peer: getattr(compat, peer) for peer in PEERS}
     names = {"composites": composites, "rules": rules, "jaxlrp": jaxlrp, **modules}
-    return eval(expression, {**names, "f": lambda x: x})
+    arrays = dict.fromkeys(("relevance", "x"), np.ones((2, 6, 5, 3)))
+    return eval(expression, {**names, **arrays, "f": lambda x: x})
 
 
 def lines(value):

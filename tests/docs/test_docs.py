@@ -9,7 +9,10 @@ import textwrap
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+# What these show is run from its sources: `tests/examples/test_notebooks.py`, and
+# `test_frameworks.py` there.
+ELSEWHERE = {ROOT / "docs/frameworks.md", *ROOT.glob("docs/notebooks/*.md")}
+PAGES = sorted({ROOT / "README.md", *ROOT.glob("docs/**/*.md")} - ELSEWHERE)
 SOURCES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
     for path in [*ROOT.glob("jaxlrp/**/*.py"), *ROOT.glob("primitives/**/*.py")]
@@ -28,9 +31,13 @@ def relative(path: pathlib.Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+# A line of a page that stands for a file.
+SNIPPET = re.compile(r'^--8<-- "([^"\n]+)"$', re.MULTILINE)
+
+
 def fenced(page: pathlib.Path) -> list[tuple[int, str, str]]:
     """(line of the first statement, info string, body) of each block of the page."""
-    text = page.read_text()
+    text = SNIPPET.sub(lambda m: (ROOT / m[1]).read_text().rstrip(), page.read_text())
     return [
         (
             text.count("\n", 0, block.start("body")) + 1,

@@ -1,0 +1,28 @@
+"""Relevance as pictures of matplotlib: images, series, tables, text, matrices, audits.
+
+Red speaks for the output and blue against it, white is zero, and both ends of a scale
+are equally far from zero. Arrays are NumPy's or JAX's. Each function returns the
+`Figure`, which a notebook shows and `figure.savefig` writes, and which needs no
+display. With `into=` it draws in a figure, a part of one (`SubFigure`) or, where the
+picture is a single panel, in an `Axes`, and returns the figure around it.
+
+matplotlib is imported when something is drawn: `pip install "jaxlrp[plot]"`.
+"""
+
+from jaxlrp.plot._audit import audit, flow
+from jaxlrp.plot._features import features
+from jaxlrp.plot._images import images
+from jaxlrp.plot._series import series
+from jaxlrp.plot._shap import to_shap
+from jaxlrp.plot._text import matrix, tokens
+
+__all__ = [
+    "audit",
+    "features",
+    "flow",
+    "images",
+    "matrix",
+    "series",
+    "to_shap",
+    "tokens",
+]

