@@ -70,6 +70,7 @@ class Absorption:
         other roles.
       loop: the number, in `Audit.loops`, of the loop that it lies in, or None. The
         numbers of such a step are sums over all iterations.
+      parameter: the path of its kernel, or other parameter, in the arguments of `f`.
     """
 
     scope: str
@@ -82,6 +83,12 @@ class Absorption:
     size_passed: float
     cancellation: float | None
     loop: int | None
+    parameter: str = ""
+
+    @property
+    def layer(self) -> str:
+        """What it is called: its scopes, else its parameter's path; or nothing."""
+        return self.scope or self.parameter
 
     @property
     def amplification(self) -> float:
@@ -114,8 +121,8 @@ class Growth:
 
     def __str__(self) -> str:
         step = self.step
-        scope = f" in {step.scope}" if step.scope else ""
-        text = f"{step.role} at {step.line}{scope}, {step.amplification:.3g} times"
+        layer = f" in {step.layer}" if step.layer else ""
+        text = f"{step.role} at {step.line}{layer}, {step.amplification:.3g} times"
         if self.loop is not None:
             return (
                 f"{text} in an iteration of the loop at {self.loop.line}, which makes "
@@ -204,13 +211,16 @@ class Audit:
         return self.total_out - self.total_in - sum(self.absorbed.values())
 
     def by_scope(self) -> dict[str, dict[str, float]]:
-        """What was absorbed, by named scope and category."""
+        """What was absorbed, by named scope and category.
+
+        What lies in no scope is called by its parameter's path; what has none, `-`.
+        """
         scopes: dict[str, dict[str, float]] = collections.defaultdict(
             lambda: dict.fromkeys(CATEGORIES, 0.0)
         )
         for step in self.steps:
             for name, amount in step.absorbed.items():
-                scopes[step.scope or "-"][name] += amount
+                scopes[step.layer or "-"][name] += amount
         return dict(scopes)
 
     def __str__(self) -> str:
@@ -245,10 +255,10 @@ class Audit:
             if any(amounts.values())
         }
         if rows:
-            width = max(len("scope"), *(len(s) for s in rows))
+            width = max(len("layer"), *(len(s) for s in rows))
             used = [c for c in CATEGORIES if any(a[c] for a in rows.values())]
             lines.append("")
-            lines.append("scope".ljust(width) + "".join(f"{c:>14}" for c in used))
+            lines.append("layer".ljust(width) + "".join(f"{c:>14}" for c in used))
             for scope, amounts in rows.items():
                 numbers = "".join(f"{amounts[c]:>14.6g}" for c in used)
                 lines.append(scope.ljust(width) + numbers)
@@ -571,6 +581,7 @@ def _absorption(observed: _Observed, composite: Composite, at: At) -> Absorption
         size_passed=float(left[1]),
         cancellation=_cancellation(step, at),
         loop=observed.loop,
+        parameter=next((n[0] for n in step.names(reading.facts)), ""),
     )
 
 

@@ -112,6 +112,7 @@ def _explainer(
             has_aux,
             shadow_outputs=_targets.is_plain(target),
             keep_calls=not asked,
+            by_scope=asked,
         )
         once, captured = backward_at(traced, run, ask(traced, patterns, masks))
         seeds = seed(target, traced.out_tree, once.outs)

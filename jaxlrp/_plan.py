@@ -47,6 +47,7 @@ class Row:
       depth: how many loops or branches it lies in.
       amplifies: why relevance may grow in it, in words, or nothing.
       unread: does it divide an exponential by something made of it, and is no softmax?
+      parameter: the path of its kernel, or other parameter, in the arguments of `f`.
     """
 
     primitives: tuple[str, ...]
@@ -60,6 +61,7 @@ class Row:
     depth: int
     amplifies: str = ""
     unread: bool = False
+    parameter: str = ""
 
     def kin(self) -> object:
         """Neighbouring rows with the same kin are shown as one; a layer never is."""
@@ -80,6 +82,7 @@ class Row:
             self.won,
             self.exactness,
             self.scope,
+            self.parameter,
             self.line,
         )
 
@@ -128,9 +131,14 @@ class Plan:
             "from",
             "exactness",
             "scope",
+            "parameter",
             "line",
         )
         table = [header, *(r.cells() for r in self.rows)]
+        # Columns that only some programs have anything in.
+        empty = {i for i in (6, 7) if not any(row[i] for row in table[1:])}
+        table = [tuple(c for i, c in enumerate(r) if i not in empty) for r in table]
+        header = table[0]
         widths = [max(len(row[i]) for row in table) for i in range(len(header))]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
         rule = "  ".join("-" * w for w in widths)
@@ -245,6 +253,7 @@ def _single_rows(
             depth,
             reason(step, rule, reading, id(step) in recurrent),
             step.unread and bool(step.signals),
+            next((n[0] for n in step.names(reading.facts)), ""),
         )
 
 

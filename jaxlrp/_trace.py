@@ -15,9 +15,10 @@ from jax import Array
 
 from jaxlrp import _arguments, _targets
 from jaxlrp._bounds import warn_outside
+from jaxlrp._names import of_leaves
 from jaxlrp._program.quantised import in_floats
 from jaxlrp._reading.facts import is_real
-from jaxlrp._reading.read import read
+from jaxlrp._reading.read import asks_for_names, read
 from jaxlrp._reading.steps import Reading, Step
 from jaxlrp._rewriting.backward import Traced
 from jaxlrp._rewriting.difference import leaf_name
@@ -81,7 +82,8 @@ def trace(
     attributed. Other leaves (numbers, strings, functions) stay as they are. Without
     `keep_calls` all of them are inlined, so that their bodies can be seen. With
     `floating` what
-    is attributed must be floating-point.
+    is attributed must be floating-point. With `by_scope` layers have names, by scope and
+    by parameter, as where the composite asks for them.
     """
     if not callable(f):
         raise TypeError(f"f: got {f!r}, expected a function")
@@ -119,6 +121,7 @@ def trace(
     active = [i in wanted for i in range(len(inputs))]
     jaxpr = in_floats(jaxpr, active, inputs)
     n_all = len(jaxpr.out_avals)
+    named = by_scope or asks_for_names(composite)
     reading = read(
         jaxpr,
         active,
@@ -128,6 +131,7 @@ def trace(
         strict=strict,
         by_scope=by_scope,
         keep_calls=keep_calls,
+        origins=of_leaves(f, [leaves[i][0] for i in traced]) if named else None,
     )
     if not any(is_real(a) for a in jaxpr.out_avals[:n_out]):
         kinds = ", ".join(str(a) for a in jaxpr.out_avals[:n_out]) or "nothing"
@@ -202,6 +206,12 @@ def as_positions(
     if len(set(positions)) != len(positions):
         raise ValueError(f"{name}: got {argnums!r}, which names an argument twice")
     return tuple(positions)
+
+
+def from_front(argnums: ArgNums, count: int) -> ArgNums:
+    """The same arguments by their numbers from the front."""
+    positions = as_positions(argnums, count)
+    return positions if isinstance(argnums, tuple | list) else positions[0]
 
 
 def warn_of_keywords(

@@ -437,7 +437,7 @@ def _starter(
     def start(args: tuple, kwargs: dict) -> _Asked:
         plain = _targets.is_plain(target)
         given = f, args, kwargs, rules, argnums, has_aux, plain
-        traced = trace(*given, keep_calls=False)
+        traced = trace(*given, keep_calls=False, by_scope=True)
         return _Asked(traced, rules, target)
 
     return start

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jax.extend.core import Literal
 
 from jaxlrp._program.program import Atom, Equation, Program, Value
-from jaxlrp._reading.facts import Facts
+from jaxlrp._reading.facts import Facts, names_of
 from jaxlrp.composites import Place
 from jaxlrp.primitives import Entry, Kind, lookup
 
@@ -59,8 +59,13 @@ class Claims:
         signals: Iterable[Value] | None = None,
         activated: bool = False,
         residual: bool = False,
+        members: Sequence[Equation] = (),
     ) -> Place:
-        """What a composite is told about a step with this main equation."""
+        """What a composite is told about a step with this main equation.
+
+        Of a step of several equations that is no layer, `members` are all of them.
+        """
+        names = names_of(members or (equation,), self.facts)
         sources = self.active_inputs(equation) if signals is None else list(signals)
         return Place(
             role,
@@ -71,6 +76,7 @@ class Claims:
             activated,
             self.lies_in_recurrence(equation, role),
             residual,
+            tuple(name for each in names for name in each),
         )
 
     def lies_in_recurrence(self, equation: Equation, role: str) -> bool:

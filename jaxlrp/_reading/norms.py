@@ -198,5 +198,10 @@ def claim_batch_norms(claims: Claims, composite: Composite) -> dict[int, Step]:
 
 def stays_merged(equation: Equation, claims: Claims, composite: Composite) -> bool:
     """Is the batch norm that begins here folded into the layer before it?"""
-    place = claims.place(equation, "batch_norm")
+    index = claims.producer[equation.outputs[0]]
+    members: list[Equation] = []
+    if affine_kind(index, claims):
+        _, behind = _affine(index, claims)
+        members = [claims.program.equations[j] for j in (index, *behind)]
+    place = claims.place(equation, "batch_norm", members=members)
     return isinstance(composite.rule(place), Merge)

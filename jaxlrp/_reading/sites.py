@@ -6,6 +6,9 @@ Three kinds of value have a name, below the named scopes that they lie in:
 - what leaves a named scope: the name of the scope itself;
 - the result of a softmax that goes into a contraction: `scope/path/attention_map`.
 
+What a layer gives, or another step with a parameter, is called by that parameter's path
+in the arguments as well, `conv1.kernel`: a name of its own where the value has no other.
+
 Several values of one name get numbers, `name#0`, `name#1`, in the program's order. The
 values inside a step, between a contraction and its bias say, cannot be seen.
 """
@@ -14,7 +17,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import difflib
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -23,6 +25,7 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from jaxlrp import _compat
+from jaxlrp._names import CLOSED_OVER, fits_any, nearest
 from jaxlrp._program.bodies import bodies_of
 from jaxlrp._program.program import Equation, Value
 from jaxlrp._reading.steps import Reading, Step
@@ -46,12 +49,14 @@ class Site:
         its body: `(step, 0, value)`.
       lengths: of the loops that it lies in, from the outermost.
       problem: why its relevance cannot be seen, or None.
+      paths: of the parameters of the step that gives it; patterns match these as well.
     """
 
     name: str
     address: tuple[Any, ...]
     lengths: tuple[int, ...]
     problem: str | None
+    paths: tuple[str, ...] = ()
 
     @property
     def value(self) -> Value:
@@ -67,6 +72,11 @@ class Site:
     def dtype(self) -> Any:
         """Of its relevance: the value's own, real for a complex one."""
         return jnp.finfo(self.value.aval.dtype).dtype
+
+    @property
+    def is_path(self) -> bool:
+        """Is its name the path of a parameter?"""
+        return self.name.partition("#")[0] in self.paths
 
     @property
     def known_as(self) -> tuple[str, ...]:
@@ -122,16 +132,15 @@ def select(sites: Sequence[Site], pattern: str, argument: str) -> tuple[Site, ..
             f"{argument}: got {pattern!r}, but the relevance of {site.name!r} cannot "
             f"be seen: {site.problem}{_advice(site)}"
         )
-    raise ValueError(
-        f"{argument}: got {pattern!r}, which names no value; {_nearest(sites, pattern)}"
-    )
+    near = _nearest(sites, pattern)
+    raise ValueError(f"{argument}: got {pattern!r}, which names no value; {near}")
 
 
 def matches(site: Site, pattern: str) -> bool:
-    """Does a glob match the site's name, or its last part?"""
+    """Does a glob match the site's name, its last part, or a parameter's path?"""
     return any(
         name == pattern or fnmatch.fnmatchcase(name, pattern) for name in site.known_as
-    )
+    ) or fits_any(pattern, site.paths)
 
 
 def _advice(site: Site) -> str:
@@ -141,27 +150,24 @@ def _advice(site: Site) -> str:
 
 
 def _nearest(sites: Sequence[Site], pattern: str) -> str:
-    names = [s.name for s in sites if s.problem is None]
-    if not names:
+    passing = [s for s in sites if s.problem is None]
+    if not passing:
         return (
-            "none has a name: use jax.ad_checkpoint.checkpoint_name or jax.named_scope"
+            "none has a name: use jax.ad_checkpoint.checkpoint_name or "
+            f"jax.named_scope; {CLOSED_OVER}"
         )
-    whole = {n.lower(): n for n in reversed(names)}
-    parts = {n.rpartition("/")[2].lower(): n for n in reversed(names)}
-    close: list[str] = []
-    for known in (whole, parts):
-        like = difflib.get_close_matches(pattern.lower(), known, n=5, cutoff=0.5)
-        close += [known[name] for name in like]
-    near = list(dict.fromkeys(close))[:5] or names[:5]
-    shown = ", ".join(map(repr, near))
-    return f"nearest of {len(names)} names in jaxlrp.concepts.sites: {shown}"
+    by_path = [s.name for s in passing if s.is_path]
+    others = [s.name for s in passing if not s.is_path]
+    shown = ", ".join(map(repr, nearest(pattern, others, by_path)))
+    names = f"nearest of {len(passing)} names in jaxlrp.concepts.sites: {shown}"
+    return names if any(s.paths for s in passing) else f"{names}; {CLOSED_OVER}"
 
 
 def _in_program(
     reading: Reading, path: tuple[Any, ...], lengths: tuple[int, ...]
 ) -> Iterator[Site]:
     """The sites of one program and its bodies, their names not yet numbered."""
-    names = _names(reading)
+    names, of_parameters = _names(reading), _parameters(reading)
     inner = {v for s in reading.steps for e in s.equations[:-1] for v in e.outputs}
     for step in reading.steps:
         for number, body in enumerate(step.bodies):
@@ -180,8 +186,9 @@ def _in_program(
                 problem = NOTHING
             elif v in inner:
                 problem = INSIDE
-            for name in names.pop(v, ()):
-                yield Site(name, (*path, v), lengths, problem)
+            paths = of_parameters.get(v, ())
+            for name in names.pop(v, paths[:1]):
+                yield Site(name, (*path, v), lengths, problem, paths)
 
 
 def _names(reading: Reading) -> dict[Value, list[str]]:
@@ -198,6 +205,16 @@ def _names(reading: Reading) -> dict[Value, list[str]]:
     for v, equation in _attention_maps(reading).items():
         names.setdefault(v, []).append(_below(equation, MAP))
     return names
+
+
+def _parameters(reading: Reading) -> dict[Value, tuple[str, ...]]:
+    """The paths of the parameters of each step, by its result; the first is shown."""
+    named = ((s, s.names(reading.facts)) for s in reading.steps if s.signals)
+    return {
+        s.outputs[0]: tuple(name for each in names for name in each)
+        for s, names in named
+        if names and len(s.outputs) == 1
+    }
 
 
 def _equations(reading: Reading) -> list[Equation]:

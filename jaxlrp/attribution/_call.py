@@ -114,6 +114,7 @@ def bind(
 
     arguments = _trace.refilled([leaf for _, leaf in leaves], tree, chosen)
 
+    @_trace.wraps(f)  # whose arguments' names are in names of layers
     def function(*args: Any, **kwargs: Any) -> Any:
         return _trace.split_aux(f(*args, **kwargs), has_aux)[0]
 
@@ -200,7 +201,8 @@ def explainer(
 
     def attributions(xs: list[Array]) -> list[Array]:
         args, kwargs = call.arguments(xs)
-        whole = method(call.function, argnums=argnums, target=target)(*args, **kwargs)
+        places = _trace.from_front(argnums, len(args))
+        whole = method(call.function, argnums=places, target=target)(*args, **kwargs)
         found: list[Any] = [None] * len(xs)
         for i, leaf in zip(call.order, jax.tree.leaves(whole), strict=True):
             found[i] = leaf
