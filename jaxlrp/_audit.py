@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,8 @@ from jaxlrp._sizes import LIMIT, ratio
 from jaxlrp._trace import ArgNums, as_array, checked, is_array, trace
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Detach, Flat, Norm, Pass, Rescaled, Rule, Taylor, ZBox
+
+P = ParamSpec("P")
 
 CATEGORIES: tuple[str, ...] = (
     "bias",
@@ -266,13 +268,13 @@ class Audit:
 
 
 def audit(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     argnums: ArgNums = -1,
     *,
     target: Any = "max",
     has_aux: bool = False,
-) -> Callable[..., Audit]:
+) -> Callable[P, Audit]:
     """Measures where the relevance of `lrp(f, ...)` goes.
 
     Args:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import textwrap
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ParamSpec
 
 from jaxlrp import _targets
 from jaxlrp._audit import Audit, auditor
@@ -18,6 +18,8 @@ from jaxlrp._rewriting.backward import Traced
 from jaxlrp._sizes import LIMIT
 from jaxlrp._trace import ArgNums, as_composite
 from jaxlrp.composites import Composite
+
+P = ParamSpec("P")
 
 CANCELS = 10.0
 """A sum cancels where its terms are so many times larger than it is."""
@@ -100,13 +102,13 @@ def _paragraph(text: str) -> str:
 
 
 def check(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     argnums: ArgNums = -1,
     *,
     target: Any = "max",
     has_aux: bool = False,
-) -> Callable[..., Findings]:
+) -> Callable[P, Findings]:
     """Runs `lrp(f, ...)` once and says what a user should know about it.
 
     Of the numbers: relevance that is far larger than the score or not finite, with the

@@ -8,7 +8,7 @@ multiplier, plus what arrived at the input's shadow.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,11 @@ from jaxlrp._trace import ArgNums, checked, policy, positive, trace, wraps
 from jaxlrp._traps import Warned, warn_of_program, warn_of_rows
 from jaxlrp.composites import Composite, Proportional
 
+P = ParamSpec("P")
+
 
 def value_and_lrp(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     *,
     argnums: ArgNums = -1,
@@ -37,7 +39,7 @@ def value_and_lrp(
     conditions: Mapping[str, Any] | None = None,
     checkpoints: int = 64,
     remat: Any = False,
-) -> Callable[..., Any]:
+) -> Callable[P, tuple[Any, Any]]:
     """Like `lrp`, with the value of `f` from the same evaluation.
 
     The arguments and errors are those of `lrp`. With a `baseline` the value is that at
@@ -71,8 +73,10 @@ def value_and_lrp(
         remat,
     )
 
-    @wraps(f)
-    def explained(*args: Any, **kwargs: Any) -> Any:
+    shown = "(value, aux)" if has_aux else "value"
+
+    @wraps(f, "value_and_lrp", f"`({shown}, relevance)`: {_returns(argnums, capture)}.")
+    def explained(*args: P.args, **kwargs: P.kwargs) -> Any:
         return explain(args, kwargs)
 
     return explained
@@ -199,7 +203,7 @@ def _conditions(conditions: Any) -> Mapping[str, Any]:
 
 
 def lrp(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     *,
     argnums: ArgNums = -1,
@@ -210,7 +214,7 @@ def lrp(
     conditions: Mapping[str, Any] | None = None,
     checkpoints: int = 64,
     remat: Any = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """The relevance of `f`'s inputs for its output: Layer-wise Relevance Propagation.
 
     `R_x` with `sum(R_x) = f(x)[target]`, up to what biases, stabilisers and constants
@@ -337,12 +341,24 @@ def lrp(
         remat,
     )
 
-    @wraps(f)
-    def relevance(*args: Any, **kwargs: Any) -> Any:
+    of_aux = "`(relevance, aux)`: " if has_aux else ""
+
+    @wraps(f, "lrp", f"{of_aux}{_returns(argnums, capture)}.")
+    def relevance(*args: P.args, **kwargs: P.kwargs) -> Any:
         value, explanation = explain(args, kwargs)
         return (explanation, value[1]) if has_aux else explanation
 
     return relevance
+
+
+def _returns(argnums: ArgNums, capture: Any) -> str:
+    """What the relevance is of, in words."""
+    last = argnums == -1
+    which = "the last positional argument" if last else f"argument {argnums}"
+    several = "arguments" if isinstance(argnums, tuple | list) else "argument"
+    which = which if several == "argument" else f"arguments {argnums}"
+    text = f"the relevance of {which}, in its structure, shapes and dtypes"
+    return f"{text}, and a dict of captured ones" if capture else text
 
 
 def relprop(

@@ -34,7 +34,7 @@ class Origin:
 
     Attributes:
       names: what it is called; the first is shown. All have the index of the part that
-        was taken, `[3]`, or `[:]` where a loop takes one after the other.
+        was taken: `[3]`, `[:]` where a scan takes one after the other, or `[*]`.
       whole: is it the leaf, or a part by its first axis, and nothing else? Only then is
         the next index one of that leaf.
     """
@@ -71,6 +71,18 @@ def fits(pattern: str, name: str) -> bool:
     )
 
 
+def numbered(path: str, index: Sequence[int]) -> str | None:
+    """The path of one of the parts that scans take; None where it is not one for each.
+
+    >>> numbered("layers.w[:]", (3,))
+    'layers.w[3]'
+    """
+    if path.count("[:]") != len(index):
+        return None
+    numbers = iter(index)
+    return re.sub(r"\[:\]", lambda _: f"[{next(numbers)}]", path)
+
+
 def fits_any(pattern: str, names: Iterable[str]) -> bool:
     """Does a glob match one of several paths?"""
     return any(fits(pattern, name) for name in names)
@@ -104,7 +116,7 @@ _POSITIONAL = (
 )
 
 
-def _argument(path: Any, names: Sequence[str]) -> str:
+def _argument(path: Any, names: list[str]) -> str:
     if path[0].idx == 1:
         return str(path[1].key)
     position = path[1].idx

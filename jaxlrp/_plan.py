@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ParamSpec
 
 from jaxlrp._program.program import Equation
 from jaxlrp._reading import traps
@@ -15,6 +15,8 @@ from jaxlrp._reading.steps import Reading, Step
 from jaxlrp._trace import ArgNums, checked, trace
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Rule
+
+P = ParamSpec("P")
 
 EXACTNESS = {
     "structural": "exact",
@@ -166,12 +168,12 @@ class Plan:
 
 
 def plan(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     argnums: ArgNums = -1,
     *,
     has_aux: bool = False,
-) -> Callable[..., Plan]:
+) -> Callable[P, Plan]:
     """What `lrp(f, composite, argnums=argnums)` would do, read without running `f`.
 
     Args:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import inspect
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,8 @@ from jaxlrp.errors import (
 from jaxlrp.rules import Rule
 
 ArgNums = int | Sequence[int]
+
+Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
 
 def as_composite(composite: Any) -> Composite:
@@ -81,9 +83,8 @@ def trace(
     All array leaves of all arguments are traced; `argnums` only selects what is
     attributed. Other leaves (numbers, strings, functions) stay as they are. Without
     `keep_calls` all of them are inlined, so that their bodies can be seen. With
-    `floating` what
-    is attributed must be floating-point. With `by_scope` layers have names, by scope and
-    by parameter, as where the composite asks for them.
+    `floating` what is attributed must be floating-point. With `by_scope` layers have
+    names, by scope and by parameter, as where the composite asks for them.
     """
     if not callable(f):
         raise TypeError(f"f: got {f!r}, expected a function")
@@ -423,10 +424,35 @@ def policy(remat: Any) -> Any:
     )
 
 
-def wraps(f: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """`functools.wraps` for what may have no name: partials, bound applies."""
-    try:
-        inspect.signature(f)
-        return functools.wraps(f, updated=())
-    except (TypeError, ValueError):
-        return lambda wrapped: wrapped
+def wraps(
+    f: Callable[..., Any], method: str, returns: str
+) -> Callable[[Wrapped], Wrapped]:
+    """Names a function of `f`'s arguments after `f`, and says what it returns.
+
+    It has `f`'s signature, but for what `f` returns: that is something else. `f` may
+    have neither name nor signature, as a partial or a bound apply.
+
+    Args:
+      f: the function that it is made of.
+      method: what makes it, below `jaxlrp`.
+      returns: what it returns, in words.
+    """
+    name = getattr(f, "__name__", type(f).__name__)
+    own = inspect.getdoc(f) if hasattr(f, "__name__") else None
+    text = f"`jaxlrp.{method}` of `{name}`, a function of the same arguments.\n\n"
+    text += f"Returns:\n  {returns}\n"
+    text += f"\nThe documentation of `{name}`:\n\n{own}\n" if own else ""
+
+    def named(wrapped: Any) -> Any:
+        wrapped.__name__ = f"{method.rpartition('.')[2]}_{name}"
+        wrapped.__qualname__ = wrapped.__name__
+        wrapped.__module__ = getattr(f, "__module__", __name__)
+        wrapped.__doc__ = text
+        with contextlib.suppress(TypeError, ValueError):
+            signature = inspect.signature(f)
+            nothing = inspect.Signature.empty
+            wrapped.__signature__ = signature.replace(return_annotation=nothing)
+            wrapped.__wrapped__ = f
+        return wrapped
+
+    return named

@@ -1,9 +1,10 @@
-"""Which leaves of the arguments constants come from, and what layers are called by it.
+"""Which leaves of the arguments constants come from: that is what layers are called.
 
-A constant that is made of leaves, by casts, changes of shape, indices, sums and products
-with other leaves (a low-rank update, a scale of integers), comes from all of them. Where
-one index along the first axis picks a part, the name says which: `kernel[3]`, or
-`kernel[:]` of stacked weights that a loop goes over.
+A constant that is made of leaves, by casts, changes of shape, indices, sums and
+products with other leaves (a low-rank update, a scale of integers), comes from all of
+them. Where one index along the first axis picks a part, the name says which:
+`kernel[3]`; `kernel[:]` of stacked weights that a scan goes over, one by one;
+`kernel[*]` where the index is computed.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def of_constants(equation: Equation, operands: Sequence[Origins]) -> Origins:
 
 
 def of_result(equation: Equation, out: Value, operands: Sequence[Origins]) -> Origins:
-    """The leaves that a constant result is made of. What only decides is no parameter."""
+    """The leaves that a constant is made of. What only decides is no parameter."""
     if not any(operands) or out.aval.dtype == np.bool_:
         return ()
     pairs = zip(equation.inputs, operands, strict=True)
@@ -64,7 +65,7 @@ _PARTS = ("split", "unstack")
 
 
 def _index(equation: Equation, out: Value) -> str | None:
-    """The one index along the first axis that it picks, `:` where that is not known."""
+    """The one index along the first axis that it picks, `*` if that is computed."""
     name, params = equation.primitive.name, equation.params
     before, after = aval_of(equation.inputs[0]).shape, out.aval.shape
     if len(before) < 1 or before[0] == 1:
@@ -74,9 +75,9 @@ def _index(equation: Equation, out: Value) -> str | None:
         return str(params["start_indices"][0])
     if name == "dynamic_slice" and after == one:
         start = equation.inputs[1]
-        return str(int(start.val)) if isinstance(start, Literal) else ":"
+        return str(int(start.val)) if isinstance(start, Literal) else "*"
     if name == "gather" and params["slice_sizes"] == one and after == before[1:]:
-        return ":"
+        return "*"
     if name in _PARTS and after in (one, before[1:]):
         return str(equation.outputs.index(out))
     return None

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxlrp import rules
-from jaxlrp._names import CLOSED_OVER, Origin, fits_any, nearest
+from jaxlrp._names import CLOSED_OVER, Origin, fits_any, nearest, numbered
 from jaxlrp._program.program import Equation, Program, Value, flatten
 from jaxlrp._reading.activations import claim_regions
 from jaxlrp._reading.attention import opaque_step
@@ -179,17 +180,32 @@ def _hints(
     hints = [f"the nearest: {near}"] if near else []
     for main, own in _merged(reading):
         if fits_any(pattern, own):
-            hints.append(f"{own[0]!r} is part of the layer {main!r}, which has its rule")
+            hints.append(
+                f"{own[0]!r} is part of the layer {main!r}, which has its rule"
+            )
             break
+    stacked = [path for path in paths if _is_one_of(pattern, path)]
+    if stacked:
+        hints.append(
+            f"the iterations of a scan have one rule, that of {stacked[0]!r}: write it "
+            f"out as a Python loop for one of their own"
+        )
     return "; ".join(hints if paths else [*hints, CLOSED_OVER])
+
+
+def _is_one_of(pattern: str, path: str) -> bool:
+    """Does a pattern name one of stacked weights by its number?"""
+    numbers = [(int(n),) * path.count("[:]") for n in re.findall(r"\d+", pattern)]
+    parts = [numbered(path, index) for index in numbers if "[:]" in path]
+    return fits_any(pattern, (part for part in parts if part is not None))
 
 
 def _merged(reading: Reading) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Layers, each with the names of a bias or scale that belongs to it."""
     for step in reading.steps:
         kernels = step.names(reading.facts) if step.layer else ()
-        for each in names_of(step.equations[1:], reading.facts) if kernels else ():
-            yield kernels[0][0], each
+        rest = names_of(step.equations[1:], reading.facts)
+        yield from ((kernel[0], each) for kernel in kernels[:1] for each in rest)
         for body in step.bodies:
             yield from _merged(body)
 

@@ -6,8 +6,8 @@ Three kinds of value have a name, below the named scopes that they lie in:
 - what leaves a named scope: the name of the scope itself;
 - the result of a softmax that goes into a contraction: `scope/path/attention_map`.
 
-What a layer gives, or another step with a parameter, is called by that parameter's path
-in the arguments as well, `conv1.kernel`: a name of its own where the value has no other.
+What a layer gives, or another step with a parameter, goes by that parameter's path in
+the arguments as well, `conv1.kernel`: its own name where it has no other.
 
 Several values of one name get numbers, `name#0`, `name#1`, in the program's order. The
 values inside a step, between a contraction and its bias say, cannot be seen.
@@ -18,6 +18,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import fnmatch
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from jaxlrp import _compat
-from jaxlrp._names import CLOSED_OVER, fits_any, nearest
+from jaxlrp._names import CLOSED_OVER, fits_any, nearest, numbered
 from jaxlrp._program.bodies import bodies_of
 from jaxlrp._program.program import Equation, Value
 from jaxlrp._reading.steps import Reading, Step
@@ -106,6 +107,38 @@ def find_sites(reading: Reading) -> tuple[Site, ...]:
             site = dataclasses.replace(site, name=f"{site.name}#{number}")
         sites.append(site)
     return tuple(sites)
+
+
+def select_parts(
+    sites: Sequence[Site], pattern: str, argument: str
+) -> list[tuple[Site, tuple[int, ...]]]:
+    """`select`, and of stacked weights one by its number: a site, and which iteration.
+
+    Args:
+      sites: all that there are.
+      pattern: as for `select`, or with numbers, as `layers.kernel[3]`.
+      argument: what the pattern was given as, for the error.
+
+    Returns:
+      Sites, each with the numbers of the iterations around it, or none for all.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    found = []
+    if not any(matches(s, pattern) for s in sites):
+        found = [(s, i) for s in sites if s.problem is None for i in _at(s, pattern)]
+    return found or [(s, ()) for s in select(sites, pattern, argument)]
+
+
+def _at(site: Site, pattern: str) -> Iterator[tuple[int, ...]]:
+    """The iterations of scans whose weights a pattern names by number."""
+    if not site.lengths or not any("[:]" in path for path in site.paths):
+        return
+    for index in itertools.product(*map(range, site.lengths)):
+        paths = (numbered(path, index) for path in site.paths)
+        if fits_any(pattern, (path for path in paths if path is not None)):
+            yield index
 
 
 def select(sites: Sequence[Site], pattern: str, argument: str) -> tuple[Site, ...]:

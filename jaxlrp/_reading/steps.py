@@ -272,7 +272,7 @@ class Step:
         return (self.layer.head,) if self.layer else self.equations
 
     def names(self, facts: Mapping[Value, Facts]) -> tuple[tuple[str, ...], ...]:
-        """Its parameters, each with the names that it goes by, where these are known."""
+        """Its parameters, each with the names that it goes by, where known."""
         return names_of(self.named_by, facts)
 
     @property

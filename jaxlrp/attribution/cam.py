@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,11 @@ from jaxlrp.attribution import _call, _checks, _intermediate
 from jaxlrp.attribution._call import Call
 from jaxlrp.attribution._chunks import accumulator
 
+P = ParamSpec("P")
+
 
 def grad_cam(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     layer: str,
     *,
     channel_axis: int = -1,
@@ -25,7 +27,7 @@ def grad_cam(
     argnums: ArgNums = -1,
     target: Any = "max",
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """Grad-CAM: a layer's channels, weighted with their mean gradients.
 
     For the layer's value `v`, with channels `k` and places `p`, and the score `S` as in
@@ -101,7 +103,7 @@ def grad_cam(
             cam = _resized(cam, leading, size)
         return cam.astype(value.dtype), aux
 
-    return _call.wrapped(f, argnums, target, has_aux, explain)
+    return _call.wrapped("grad_cam", f, argnums, target, has_aux, explain)
 
 
 def _resized(cam: Array, leading: int, size: Sequence[int]) -> Array:

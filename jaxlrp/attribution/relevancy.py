@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax.numpy as jnp
 from jax import Array
@@ -15,6 +15,8 @@ from jaxlrp.attribution import _attention, _call, _intermediate
 from jaxlrp.attribution._attention import HeadAxis
 from jaxlrp.attribution._call import Call
 
+P = ParamSpec("P")
+
 Pair = tuple[str, str]
 """The streams of a map's queries and keys."""
 
@@ -22,7 +24,7 @@ Layer = tuple[str, Pair, Array]
 
 
 def attention_relevancy(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     *,
     streams: Mapping[str, Pair] | None = None,
     normalise: bool = True,
@@ -32,7 +34,7 @@ def attention_relevancy(
     argnums: ArgNums = -1,
     target: Any = "max",
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """Chefer's relevancy maps, for self-attention, cross-attention and co-attention.
 
     For each attention map `A`, in the order in which they run, let
@@ -110,7 +112,7 @@ def attention_relevancy(
         whole = result if streams is not None else result["", ""]
         return whole, call.auxiliary()
 
-    return _call.wrapped(f, argnums, target, has_aux, explain)
+    return _call.wrapped("attention_relevancy", f, argnums, target, has_aux, explain)
 
 
 def _check_streams(streams: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,13 @@ from jaxlrp.attribution._call import Call, Explainer
 from jaxlrp.attribution._chunks import accumulator, sum_over
 from jaxlrp.attribution.gradients import gradient
 
+P = ParamSpec("P")
+
 _STATISTICS = ("mean", "square", "variance")
 
 
 def smoothgrad(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     key: Array,
     *,
     samples: int = 32,
@@ -33,7 +35,7 @@ def smoothgrad(
     argnums: ArgNums = -1,
     target: Any = "max",
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """An attribution, averaged over noisy copies of the input.
 
     With `n_k ~ N(0, s^2)`, independent for each element and sample, and the base
@@ -124,7 +126,7 @@ def smoothgrad(
 
         return [t / samples for t in sum_over(sample, keys, chunk)], aux
 
-    return _call.method(f, argnums, target, has_aux, explain)
+    return _call.method("smoothgrad", f, argnums, target, has_aux, explain)
 
 
 def _square(value: Array) -> Array:

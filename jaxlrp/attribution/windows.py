@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,11 @@ from jaxlrp.attribution import _call, _checks
 from jaxlrp.attribution._call import Call
 from jaxlrp.attribution._chunks import accumulator, sum_over
 
+P = ParamSpec("P")
+
 
 def occlusion(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     window: Sequence[int],
     *,
     strides: int | Sequence[int] | None = None,
@@ -26,7 +28,7 @@ def occlusion(
     argnums: ArgNums = -1,
     target: Any = "max",
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """What the score loses when a window of the input is replaced by a baseline.
 
     With `x_w` the input whose elements in the window `w` are the baseline's, and `S_e`
@@ -88,7 +90,7 @@ def occlusion(
             losses.append(_loss(score, x, cover, sizes, steps, chunk))
         return losses, aux
 
-    return _call.method(f, argnums, target, has_aux, explain)
+    return _call.method("occlusion", f, argnums, target, has_aux, explain)
 
 
 def _loss(

@@ -208,7 +208,7 @@ def _check_role(role: Any) -> None:
         raise ValueError(f"role: got {role!r}, expected one of {names}")
 
 
-def _changed(rule: Rule, changes: Mapping[str, Any]) -> Rule | None:
+def _changed(rule: Any, changes: Mapping[str, Any]) -> Rule | None:
     """The rule with other attributes, or None if it has no such ones."""
     if set(changes) <= set(_attributes(type(rule))):
         return dataclasses.replace(rule, **changes)
@@ -218,7 +218,7 @@ def _changed(rule: Rule, changes: Mapping[str, Any]) -> Rule | None:
     return None
 
 
-def _attributes(rule: type[Rule]) -> list[str]:
+def _attributes(rule: Any) -> list[str]:
     return [f.name for f in dataclasses.fields(rule) if f.init]
 
 
@@ -428,8 +428,8 @@ class Composite:
         rules_of = ", ".join(sorted(map(_with_attributes, known))) or "none"
         names = ", ".join(changes)
         raise TypeError(
-            f"changes: got {names} for role {role!r}, expected attributes of one of its "
-            f"rules in {self.name}: {rules_of}"
+            f"changes: got {names} for role {role!r}, expected attributes of one of "
+            f"its rules in {self.name}: {rules_of}"
         )
 
     def _rules_of(self, role: str) -> set[type[Rule]]:
