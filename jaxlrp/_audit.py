@@ -31,6 +31,7 @@ from jaxlrp._rewriting.backward import Traced, backward, seed
 from jaxlrp._rewriting.evaluate import Run
 from jaxlrp._rewriting.layers import one_sided
 from jaxlrp._sizes import LIMIT, ratio
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums, as_array, checked, is_array, trace
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Detach, Flat, Norm, Pass, Rescaled, Rule, Taylor, ZBox
@@ -272,7 +273,7 @@ def audit(
     composite: Composite | None = None,
     argnums: ArgNums = -1,
     *,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[P, Audit]:
     """Measures where the relevance of `lrp(f, ...)` goes.

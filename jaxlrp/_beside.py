@@ -12,6 +12,7 @@ from jaxlrp import _compat
 from jaxlrp._lrp import value_and_lrp
 from jaxlrp._operations import own_settings
 from jaxlrp._program.program import flatten
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums, arrays_of, as_array, is_array, refilled, wraps
 from jaxlrp.attribution import _call
 from jaxlrp.composites import Composite
@@ -24,7 +25,7 @@ def value_grad_and_lrp(
     composite: Composite | None = None,
     *,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
     checkpoints: int = 64,
 ) -> Callable[P, Any]:

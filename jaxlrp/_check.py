@@ -16,6 +16,7 @@ from jaxlrp._reading.amplifies import in_words
 from jaxlrp._reading.steps import Reading
 from jaxlrp._rewriting.backward import Traced
 from jaxlrp._sizes import LIMIT
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums, as_composite
 from jaxlrp.composites import Composite
 
@@ -106,7 +107,7 @@ def check(
     composite: Composite | None = None,
     argnums: ArgNums = -1,
     *,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[P, Findings]:
     """Runs `lrp(f, ...)` once and says what a user should know about it.

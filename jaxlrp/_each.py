@@ -12,6 +12,7 @@ from jaxlrp import _targets
 from jaxlrp._operations import own_settings
 from jaxlrp._rewriting.backward import backward, seed
 from jaxlrp._rewriting.environment import Run
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums, checked, policy, positive, trace, wraps
 from jaxlrp._traps import Warned, warn_of_program
 from jaxlrp.composites import Composite
@@ -24,7 +25,7 @@ def lrp_each(
     composite: Composite | None = None,
     *,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
     chunk: int = 16,
     checkpoints: int = 64,

@@ -15,6 +15,7 @@ from jaxlrp import _targets
 from jaxlrp._reading.facts import is_real
 from jaxlrp._rewriting.backward import Traced, backward, seed
 from jaxlrp._rewriting.evaluate import Run
+from jaxlrp._targets import Target
 from jaxlrp._trace import (
     ArgNums,
     as_positions,
@@ -35,7 +36,7 @@ def parameter_relevance(
     *,
     params: int = 0,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[P, Any]:
     """The relevance of `f`'s parameters in the explanation of its input.

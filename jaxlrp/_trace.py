@@ -425,7 +425,7 @@ def policy(remat: Any) -> Any:
 
 
 def wraps(
-    f: Callable[..., Any], method: str, returns: str
+    f: Callable[..., Any], method: str, returns: str, more: str = ""
 ) -> Callable[[Wrapped], Wrapped]:
     """Names a function of `f`'s arguments after `f`, and says what it returns.
 
@@ -436,10 +436,13 @@ def wraps(
       f: the function that it is made of.
       method: what makes it, below `jaxlrp`.
       returns: what it returns, in words.
+      more: arguments that it takes besides those of `f`, in words: then its signature
+        is another.
     """
     name = getattr(f, "__name__", type(f).__name__)
     own = inspect.getdoc(f) if hasattr(f, "__name__") else None
-    text = f"`jaxlrp.{method}` of `{name}`, a function of the same arguments.\n\n"
+    taken = f"of its arguments and {more}" if more else "of the same arguments"
+    text = f"`jaxlrp.{method}` of `{name}`, a function {taken}.\n\n"
     text += f"Returns:\n  {returns}\n"
     text += f"\nThe documentation of `{name}`:\n\n{own}\n" if own else ""
 
@@ -448,6 +451,8 @@ def wraps(
         wrapped.__qualname__ = wrapped.__name__
         wrapped.__module__ = getattr(f, "__module__", __name__)
         wrapped.__doc__ = text
+        if more:
+            return wrapped
         with contextlib.suppress(TypeError, ValueError):
             signature = inspect.signature(f)
             nothing = inspect.Signature.empty

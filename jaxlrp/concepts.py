@@ -28,6 +28,7 @@ from jaxlrp._reading.traps import batch_of
 from jaxlrp._rewriting.backward import Traced, seed
 from jaxlrp._rewriting.capture import Question, backward_at
 from jaxlrp._rewriting.environment import Run
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums, checked, trace, wraps
 from jaxlrp.composites import Composite
 
@@ -105,7 +106,7 @@ def channel_relevance(
     examples: int | None = 0,
     reduce: str = "sum",
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
 ) -> Callable[P, Array]:
     """The relevance of each channel of an intermediate value, in each example.
 
@@ -176,7 +177,7 @@ def heatmaps(
     channels: Sequence[int] | Array | None = None,
     chunk: int = 16,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
 ) -> Callable[P, Any]:
     """The part of an explanation that passes each channel of an intermediate value.
 
@@ -251,7 +252,7 @@ def attribution_graph(
     examples: int | None = 0,
     chunk: int = 16,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
 ) -> Callable[P, Array]:
     """Which channels further down the channels of a value depend on.
 

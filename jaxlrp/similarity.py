@@ -136,7 +136,7 @@ def join(first: Array, second: Array) -> Array:
 
 
 def bilrp(
-    f: Callable[P, Any],
+    f: Callable[..., Any],
     composite: Composite | None = None,
     *,
     cosine: bool = False,
@@ -145,7 +145,7 @@ def bilrp(
     chunk: int = 64,
     projections: int | None = None,
     key: Array | None = None,
-) -> Callable[P, Array]:
+) -> Callable[..., Array]:
     """The relevance of each pair of features for the similarity of two inputs.
 
     `R_ij = sum_k R_i(f_k; x) R_j(f_k; y)`, where `R(f_k; x)` is the relevance of `x`
@@ -194,14 +194,14 @@ def bilrp(
     @wraps(
         f, "similarity.bilrp", "the relevance of pairs of features of the two inputs."
     )
-    def explained(*args: P.args, **kwargs: P.kwargs) -> Array:
+    def explained(*args: Any, **kwargs: Any) -> Array:
         return pairs(args, kwargs)[1]
 
     return explained
 
 
 def value_and_bilrp(
-    f: Callable[P, Any],
+    f: Callable[..., Any],
     composite: Composite | None = None,
     *,
     cosine: bool = False,
@@ -210,11 +210,20 @@ def value_and_bilrp(
     chunk: int = 64,
     projections: int | None = None,
     key: Array | None = None,
-) -> Callable[P, tuple[Array, Array]]:
+) -> Callable[..., tuple[Array, Array]]:
     """Like `bilrp`, with the similarity from the same evaluations.
 
-    The arguments and errors are those of `bilrp`. The similarity is exact, with
-    projections, too.
+    The similarity is exact, with projections, too.
+
+    Args:
+      f: as for `bilrp`.
+      composite: as for `bilrp`.
+      cosine: as for `bilrp`.
+      argnums: as for `bilrp`.
+      reduce: as for `bilrp`.
+      chunk: as for `bilrp`.
+      projections: as for `bilrp`.
+      key: as for `bilrp`.
 
     Returns:
       A function of `f`'s arguments and the second input that returns
@@ -232,9 +241,11 @@ def value_and_bilrp(
     @wraps(
         f,
         "similarity.value_and_bilrp",
+        "the second input",
         "`(similarity, relevance)`, of pairs of features of the two inputs.",
+        "the second input",
     )
-    def explained(*args: P.args, **kwargs: P.kwargs) -> tuple[Array, Array]:
+    def explained(*args: Any, **kwargs: Any) -> tuple[Array, Array]:
         return pairs(args, kwargs)
 
     return explained

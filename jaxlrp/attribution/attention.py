@@ -16,6 +16,7 @@ from jax import Array
 from jaxlrp import composites
 from jaxlrp._arguments import flag
 from jaxlrp._reading.sites import MAP
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums, as_composite
 from jaxlrp.attribution import _attention, _call, _intermediate
 from jaxlrp.attribution._attention import HeadAxis
@@ -158,7 +159,7 @@ def gradient_attention_rollout(
     maps: str = MAP,
     head_axis: HeadAxis = -3,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[P, Any]:
     """Attention rollout, the maps weighted with the score's gradient.
@@ -224,7 +225,7 @@ def transformer_attribution(
     maps: str = MAP,
     head_axis: HeadAxis = -3,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[P, Any]:
     """Chefer's transformer attribution: relevance of the maps, weighted by gradients.

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _call, _checks, _intermediate
 from jaxlrp.attribution._call import Call
@@ -25,7 +26,7 @@ def grad_cam(
     size: Sequence[int] | None = None,
     batch_ndim: int | None = None,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[P, Any]:
     """Grad-CAM: a layer's channels, weighted with their mean gradients.

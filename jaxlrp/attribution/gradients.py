@@ -9,6 +9,7 @@ from typing import Any, ParamSpec
 import jax.numpy as jnp
 from jax import Array
 
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _call
 from jaxlrp.attribution._call import Call
@@ -20,7 +21,7 @@ def gradient(
     f: Callable[P, Any],
     *,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[P, Any]:
     """The gradient of the score with respect to the input.
@@ -70,7 +71,7 @@ def gradient_x_input(
     f: Callable[P, Any],
     *,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[P, Any]:
     """The gradient times the input.
@@ -110,7 +111,7 @@ def saliency(
     *,
     axis: int | tuple[int, ...] | None = None,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[P, Any]:
     """The size of the gradient.

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _call, _checks
 from jaxlrp.attribution._call import Call
@@ -28,7 +29,7 @@ def integrated_gradients(
     quadrature: str = "gauss-legendre",
     chunk: int = 8,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[P, Any]:
     """The gradient, averaged on the straight line from a baseline to the input.
@@ -124,7 +125,7 @@ def expected_gradients(
     batch_ndim: int | None = None,
     chunk: int = 8,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[P, Any]:
     """Integrated gradients, averaged over baselines from a dataset (gradient SHAP).

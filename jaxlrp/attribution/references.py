@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxlrp._lrp import lrp
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
 
 
@@ -14,7 +15,7 @@ def deep_lift(
     *,
     baseline: Any = 0.0,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[..., Any]:
     """DeepLIFT: what each input's difference to a baseline adds to the score's.

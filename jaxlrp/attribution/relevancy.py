@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxlrp._arguments import flag
 from jaxlrp._reading.sites import MAP, Site, matches
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _attention, _call, _intermediate
 from jaxlrp.attribution._attention import HeadAxis
@@ -32,7 +33,7 @@ def attention_relevancy(
     maps: str = MAP,
     head_axis: HeadAxis = -3,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[P, Any]:
     """Chefer's relevancy maps, for self-attention, cross-attention and co-attention.

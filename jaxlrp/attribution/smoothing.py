@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxlrp._arguments import flag
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _call, _checks
 from jaxlrp.attribution._call import Call, Explainer
@@ -33,7 +34,7 @@ def smoothgrad(
     batch_ndim: int | None = None,
     chunk: int = 8,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[P, Any]:
     """An attribution, averaged over noisy copies of the input.

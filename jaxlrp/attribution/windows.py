@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _call, _checks
 from jaxlrp.attribution._call import Call
@@ -26,7 +27,7 @@ def occlusion(
     baseline: Any = 0.0,
     chunk: int = 8,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[P, Any]:
     """What the score loses when a window of the input is replaced by a baseline.

@@ -32,6 +32,7 @@ from jaxlrp.composites._base import (
     Composite,
     Depths,
     Place,
+    Role,
 )
 from jaxlrp.composites._presets import (
     BetaSmooth,
@@ -96,6 +97,7 @@ __all__ = [
     "Place",
     "Proportional",
     "ResLRP",
+    "Role",
     "SequentialPresetA",
     "SequentialPresetAFlat",
     "SequentialPresetB",

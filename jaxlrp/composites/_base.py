@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import fnmatch
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -83,6 +83,26 @@ ALLOWED: dict[str, tuple[type[Rule], ...]] = {
     "selection": (rules.WinnerTakesAll, rules.Norm, rules.Flat, *_EVERYWHERE),
 }
 """The rules that make sense for each role."""
+
+Role = Literal[
+    "dense",
+    "convolution",
+    "batch_norm",
+    "average",
+    "sum",
+    "scale",
+    "shift",
+    "activation",
+    "normaliser",
+    "quotient",
+    "softmax",
+    "bilinear",
+    "product",
+    "selection",
+    "layer",
+    "any",
+]
+"""The names of roles, and of groups of them."""
 
 GROUPS = {"layer": ("dense", "convolution"), "any": tuple(ALLOWED)}
 """Names that stand for several roles."""
@@ -279,7 +299,8 @@ class Composite:
     Attributes:
       name: what it is called when printed.
       assignments: the lines; the last that matches wins.
-      constants: globs of named scopes whose results count as constants.
+      constants: globs of named scopes, or paths of parameters, whose results count as
+        constants.
     """
 
     name: str
@@ -288,7 +309,7 @@ class Composite:
 
     def on(
         self,
-        role: str,
+        role: Role,
         rule: Rule,
         *,
         first: bool = False,
@@ -305,7 +326,9 @@ class Composite:
           role: a role's name; `layer` for dense layers and convolutions, `any` for all.
           rule: the rule that such steps get.
           first: only for the first layers.
-          scope: a glob for the named scopes.
+          scope: a glob for the named scopes, or for the path of the layer's kernel (or
+            another parameter) in the arguments of `f`: `conv1`, `layers[3]`, `*.query`.
+            A path is matched up to a whole part: `conv1` stands for `conv1.kernel`.
           primitive: the name of the step's main primitive.
           depth: `(start, stop)`, numbers of layers before the step.
           activated: whether an activation follows.
@@ -351,17 +374,21 @@ class Composite:
         return dataclasses.replace(self, assignments=(*self.assignments, line))
 
     def hold(self, scope: str) -> Composite:
-        """This composite, under which what is computed in some scopes is a constant.
+        """This composite, under which what some layers compute is a constant.
 
         No relevance goes there, and nothing is lost: what a constant is multiplied
         with takes all, and what it is added to shares as with a bias.
 
         Args:
           scope: a glob for the named scopes (`jax.named_scope`, Flax Linen module
-            paths), as `"*router*"` or `"*/gate"`.
+            paths), as `"*router*"` or `"*/gate"`, or for the path of a parameter: what
+            is computed with it is a constant.
 
         Returns:
           A new composite.
+
+        Raises:
+          TypeError: for a scope that is no string.
 
         Examples:
           >>> import jax, jax.numpy as jnp, jaxlrp
@@ -377,7 +404,7 @@ class Composite:
         text("scope", scope, "a glob, a str")
         return dataclasses.replace(self, constants=(*self.constants, scope))
 
-    def replace(self, role: str, **changes: Any) -> Composite:
+    def replace(self, role: Role, **changes: Any) -> Composite:
         """This composite with other numbers, or options, in the rules of a role.
 
         Lines keep their places and conditions. What a line for several roles says of
