@@ -192,7 +192,10 @@ def bilrp(
     pairs = _pairs(f, composite, cosine, argnums, reduce, chunk, projections, key)
 
     @wraps(
-        f, "similarity.bilrp", "the relevance of pairs of features of the two inputs."
+        f,
+        "similarity.bilrp",
+        "the relevance of pairs of features of the two inputs.",
+        "the second input",
     )
     def explained(*args: Any, **kwargs: Any) -> Array:
         return pairs(args, kwargs)[1]
@@ -241,7 +244,6 @@ def value_and_bilrp(
     @wraps(
         f,
         "similarity.value_and_bilrp",
-        "the second input",
         "`(similarity, relevance)`, of pairs of features of the two inputs.",
         "the second input",
     )
