@@ -39,8 +39,9 @@ def grad_cam(
     Args:
       f: a function of pytrees that JAX can trace and differentiate.
       layer: the name of the intermediate value, or a glob that names one: a tag of
-        `jax.ad_checkpoint.checkpoint_name`, or a `jax.named_scope` (a Flax Linen
-        module's path) for what leaves it.
+        `jax.ad_checkpoint.checkpoint_name`, a `jax.named_scope` (a Flax Linen module's
+        path) for what leaves it, or the path of a layer's kernel in the arguments, as
+        `"conv5"` or `"conv5.kernel"`.
       channel_axis: the value's axis of channels.
       size: the places of the result, as `(height, width)`: the map is resized to it,
         linearly along each axis. None leaves the layer's own.
