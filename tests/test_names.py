@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 import jaxlrp
 from jaxlrp import _names, composites, concepts, rules
@@ -348,6 +349,16 @@ def test_a_value_that_has_a_name_keeps_it_and_goes_by_the_path_as_well():
     assert list(jaxlrp.lrp(f, capture="w")(*args)[1]) == ["first"]
 
 
+def test_a_tag_comes_before_a_path():
+    def f(p, x):
+        tagged = checkpoint_name(jnp.tanh(x @ p["h"]["w"]), "h")
+        return tagged @ p["out"]
+
+    args = {"h": {"w": EYE}, "out": EYE}, X
+    assert list(jaxlrp.lrp(f, capture="h")(*args)[1]) == ["h"]
+    assert list(jaxlrp.lrp(f, capture="h.w")(*args)[1]) == ["h.w"]
+
+
 def test_a_condition_by_path():
     mask = jnp.array([1.0, 0.0])
     conditions = {"layers[1]": mask}
@@ -424,7 +435,7 @@ def test_the_error_lists_both_kinds():
         with jax.named_scope("conv_1"):
             return jnp.tanh(x) @ p["conv1"]
 
-    with pytest.raises(ValueError, match=r"nearest: 'conv_1', 'conv1'"):
+    with pytest.raises(ValueError, match=r"nearest: 'conv1', 'conv_1'"):
         flat_layers(f, "conv2", {"conv1": EYE}, X)
 
 

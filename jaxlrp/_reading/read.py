@@ -243,9 +243,10 @@ def _depths(reading: Reading) -> Iterator[tuple[str, int]]:
 
 
 def _names(reading: Reading) -> Iterator[tuple[str, ...]]:
-    """What the parameters of each step are called."""
+    """What the parameters are called of each step that relevance passes, or is held."""
     for step in reading.steps:
-        yield from step.names(reading.facts)
+        if step.signals or step.constant:
+            yield from step.names(reading.facts)
         for body in step.bodies:
             yield from _names(body)
 

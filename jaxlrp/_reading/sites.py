@@ -146,7 +146,8 @@ def select(sites: Sequence[Site], pattern: str, argument: str) -> tuple[Site, ..
 
     Args:
       sites: all that there are.
-      pattern: a glob, matched against the whole name and against its last part.
+      pattern: a glob, matched against the whole name and against its last part; where
+        no tag or scope fits, against the paths of parameters.
       argument: what the pattern was given as, for the error.
 
     Returns:
@@ -155,7 +156,10 @@ def select(sites: Sequence[Site], pattern: str, argument: str) -> tuple[Site, ..
     Raises:
       ValueError: if there is none.
     """
-    matching = [s for s in sites if matches(s, pattern)]
+    by_path = [s for s in sites if matches(s, pattern)]
+    # A tag or scope that a pattern names comes before what merely has such a path.
+    matching = [s for s in by_path if not s.is_path and _is_called(s, pattern)]
+    matching = matching or by_path
     passing = tuple(s for s in matching if s.problem is None)
     if passing:
         return passing
@@ -171,9 +175,14 @@ def select(sites: Sequence[Site], pattern: str, argument: str) -> tuple[Site, ..
 
 def matches(site: Site, pattern: str) -> bool:
     """Does a glob match the site's name, its last part, or a parameter's path?"""
+    return _is_called(site, pattern) or fits_any(pattern, site.paths)
+
+
+def _is_called(site: Site, pattern: str) -> bool:
+    """By its own name alone."""
     return any(
         name == pattern or fnmatch.fnmatchcase(name, pattern) for name in site.known_as
-    ) or fits_any(pattern, site.paths)
+    )
 
 
 def _advice(site: Site) -> str:
