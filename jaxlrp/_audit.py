@@ -152,6 +152,15 @@ class Audit:
       size_out: the size of the relevance that the output starts with, `sum(|R|)`.
       size_in: the size of the relevance of the attributed inputs.
       loops: the loops, each as one step that absorbs nothing.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> w, b = jnp.array([[1.0, -1.0], [2.0, 0.5]]), jnp.array([0.5, 0.0])
+      >>> audit = jaxlrp.audit(lambda x: jax.nn.relu(x @ w + b))(jnp.array([1.0, 2.0]))
+      >>> audit.total_out, round(audit.absorbed["bias"], 3)
+      (5.5, 0.5)
+      >>> [step.role for step in audit.steps]
+      ['dense', 'activation']
     """
 
     total_out: float

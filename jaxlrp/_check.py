@@ -53,6 +53,16 @@ class Findings:
     Attributes:
       audit: the run's audit.
       found: what stands out, the gravest first.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> w = jnp.array([[1.0, -1.0], [2.0, 0.5]])
+      >>> found = jaxlrp.check(lambda x: x @ w)(jnp.array([1.0, 2.0]))
+      >>> print(found)
+      explained score                    5
+      share at the inputs                1
+      sum of |R| over score              1
+      nothing stands out
     """
 
     audit: Audit

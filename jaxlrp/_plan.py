@@ -98,6 +98,13 @@ class Plan:
       rows: the steps that relevance passes, in the program's order.
       traps: what is hardly meant, in words: statistics of a batch and dropout, as in
         training, and an output that is a probability.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> f = lambda w, x: jnp.tanh(x @ w)
+      >>> plan = jaxlrp.plan(f)(jnp.ones((2, 2)), jnp.ones(2))
+      >>> [(row.role, row.parameter) for row in plan.rows], plan.unexplained
+      ([('dense', 'w'), ('activation', '')], ())
     """
 
     composite: str

@@ -332,6 +332,13 @@ class Highest:
       indices: of the examples, in the order in which they came, from 0; -1 where there
         were too few. Of shape (channels, top).
       scores: theirs; minus infinity where there were too few. Of the same shape.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxlrp import concepts
+      >>> best = concepts.maximise(lambda x: x, [jnp.array([[1.0], [3.0]])], top=1)
+      >>> best.indices.tolist(), best.scores.tolist()
+      ([[1]], [[3.0]])
     """
 
     indices: Array

@@ -10,6 +10,7 @@ import pytest
 
 import jaxlrp
 from jaxlrp import composites, rules
+from jaxlrp.composites import Place
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 3)), jnp.float32)
 K = jnp.asarray(np.random.default_rng(1).normal(size=(2, 2, 3, 3)), jnp.float32)

@@ -23,6 +23,13 @@ from jaxlrp.attribution._attention import HeadAxis
 from jaxlrp.attribution._call import Call
 from jaxlrp.composites import Composite
 
+__all__ = [
+    "attention_rollout",
+    "gradient_attention_rollout",
+    "raw_attention",
+    "transformer_attribution",
+]
+
 P = ParamSpec("P")
 
 

@@ -15,6 +15,8 @@ from jaxlrp.attribution import _call, _checks, _intermediate
 from jaxlrp.attribution._call import Call
 from jaxlrp.attribution._chunks import accumulator
 
+__all__ = ["grad_cam"]
+
 P = ParamSpec("P")
 
 

@@ -14,6 +14,8 @@ from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _call
 from jaxlrp.attribution._call import Call
 
+__all__ = ["gradient", "gradient_x_input", "saliency"]
+
 P = ParamSpec("P")
 
 

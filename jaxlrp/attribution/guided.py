@@ -13,6 +13,8 @@ from jaxlrp._trace import ArgNums
 from jaxlrp.attribution._call import bind
 from jaxlrp.composites import Composite
 
+__all__ = ["deconvnet", "guided_backprop"]
+
 
 def guided_backprop(
     f: Callable[..., Any],

@@ -16,6 +16,8 @@ from jaxlrp.attribution import _call, _checks
 from jaxlrp.attribution._call import Call
 from jaxlrp.attribution._chunks import sum_over
 
+__all__ = ["expected_gradients", "integrated_gradients"]
+
 P = ParamSpec("P")
 
 _QUADRATURES = ("gauss-legendre", "midpoint", "trapezoid", "left", "right")

@@ -9,6 +9,8 @@ from jaxlrp._lrp import lrp
 from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
 
+__all__ = ["deep_lift"]
+
 
 def deep_lift(
     f: Callable[..., Any],

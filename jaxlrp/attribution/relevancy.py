@@ -16,6 +16,8 @@ from jaxlrp.attribution import _attention, _call, _intermediate
 from jaxlrp.attribution._attention import HeadAxis
 from jaxlrp.attribution._call import Call
 
+__all__ = ["Pair", "attention_relevancy"]
+
 P = ParamSpec("P")
 
 Pair = tuple[str, str]

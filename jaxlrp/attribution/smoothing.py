@@ -17,6 +17,8 @@ from jaxlrp.attribution._call import Call, Explainer
 from jaxlrp.attribution._chunks import accumulator, sum_over
 from jaxlrp.attribution.gradients import gradient
 
+__all__ = ["smoothgrad"]
+
 P = ParamSpec("P")
 
 _STATISTICS = ("mean", "square", "variance")

@@ -16,6 +16,8 @@ from jaxlrp.attribution import _call, _checks
 from jaxlrp.attribution._call import Call
 from jaxlrp.attribution._chunks import accumulator, sum_over
 
+__all__ = ["occlusion"]
+
 P = ParamSpec("P")
 
 

@@ -125,6 +125,11 @@ class Place:
         a shift by the first state of a recurrence behind its weights?
       residual: is it a sum of a value and of what is made of that value?
       names: what its parameters are called, by their paths in the arguments.
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> composites.EpsilonPlus().rule(composites.Place("convolution"))
+      ZPlus(epsilon=1e-06)
     """
 
     role: str
@@ -169,6 +174,14 @@ class Assignment:
         those by a recurrence's first state behind its weights.
       residual: only sums that are (True) or are not (False) of a value and what is made
         of it, as `x + f(x)`.
+
+    Examples:
+      >>> from jaxlrp import composites, rules
+      >>> line = composites.Assignment("dense", rules.Gamma(0.1), scope="head*")
+      >>> line.matches(composites.Place("dense", scope="head/out"))
+      True
+      >>> line.condition()
+      'scope=head*'
     """
 
     role: str
@@ -301,6 +314,15 @@ class Composite:
       assignments: the lines; the last that matches wins.
       constants: globs of named scopes, or paths of parameters, whose results count as
         constants.
+
+    Examples:
+      >>> from jaxlrp import composites, rules
+      >>> composite = composites.Composite("mine").on("layer", rules.Epsilon())
+      >>> print(composite.on("convolution", rules.ZPlus()))
+      mine
+        role         rule                      documented in
+        layer        Epsilon(epsilon=1e-06)    jaxlrp.rules.Epsilon
+        convolution  ZPlus(epsilon=1e-06)      jaxlrp.rules.ZPlus
     """
 
     name: str
