@@ -64,7 +64,9 @@ def section(text, *names):
 def described(text):
     """What the sections on arguments name, each at the beginning of a line."""
     lines = section(text, "Args", "Attributes")
-    heads = (re.match(r"  ([*\w, ]+): ", line + " ") for line in lines)
+    heads = (
+        re.match(r"  (\*{0,2}\w+(?:, \*{0,2}\w+)*): ", f"{line} ") for line in lines
+    )
     return [name for head in heads if head for name in head[1].split(", ")]
 
 
