@@ -147,6 +147,13 @@ def first_nonnegative(signs: Signs, params: Params) -> bool:
 class Entry:
     """What the rule book says about one primitive.
 
+    Examples:
+      >>> from jax.extend.core.primitives import div_p
+      >>> from jaxlrp import primitives
+      >>> entry = primitives.lookup(div_p)
+      >>> entry.is_quotient, entry.linear([True, False]), entry.treatment
+      (True, True, 'nonlinear')
+
     Attributes:
       kind: what the primitive does with relevance.
       linear: given which operands are active, is the map linear in those together?
@@ -216,13 +223,6 @@ class Entry:
       refuses: given the parameters and which operands are active: why relevance cannot
         pass, or nothing.
       reason: why a primitive is refused, or what a reader should know.
-
-    Examples:
-      >>> from jax.extend.core.primitives import div_p
-      >>> from jaxlrp import primitives
-      >>> entry = primitives.lookup(div_p)
-      >>> entry.is_quotient, entry.linear([True, False]), entry.treatment
-      (True, True, 'nonlinear')
     """
 
     kind: Kind

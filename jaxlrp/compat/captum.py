@@ -4,10 +4,11 @@
     >>> from jaxlrp.compat import captum
     >>> print(captum.LRP())
     LRP
-      layer        Epsilon(epsilon=1e-09)
-      batch_norm   Epsilon(epsilon=1e-09)
-      average      Norm(epsilon=1e-09)
-      sum          Norm(epsilon=1e-09)
+      role        rule                      documented in
+      layer       Epsilon(epsilon=1e-09)    jaxlrp.rules.Epsilon
+      batch_norm  Epsilon(epsilon=1e-09)    jaxlrp.rules.Epsilon
+      average     Norm(epsilon=1e-09)       jaxlrp.rules.Norm
+      sum         Norm(epsilon=1e-09)       jaxlrp.rules.Norm
     >>> composite = captum.LRP().on("convolution", captum.GammaRule())
 
 captum sets `module.rule`; here a line of the composite does. Max pooling takes the

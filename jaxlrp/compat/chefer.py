@@ -1,11 +1,9 @@
 """Chefer et al.'s Transformer-Explainability: the relevance half, with its conventions.
 
     >>> from jaxlrp.compat import chefer
-    >>> print(chefer.RelProp())
-    RelProp
-      layer        ZPlus(epsilon=1e-09, stabiliser='plain', bias='ignore')
-      average      Epsilon(epsilon=1e-09, stabiliser='plain')
-      ...
+    >>> from jaxlrp.composites import Place
+    >>> chefer.RelProp().rule(Place("dense"))
+    ZPlus(epsilon=1e-09, stabiliser='plain', bias='ignore')
 
 Relevance starts from one at the target: `target=chefer.one_hot`. Attention maps and
 their relevances are captured by name, `capture="attention_map"`, under which they are

@@ -3,8 +3,11 @@
     >>> from jaxlrp.compat import lxt
     >>> print(lxt.AttnLRP())
     AttnLRP
-      layer        LRP0()
-      activation   Pass(epsilon=1e-10)
+      role        rule                           documented in
+      layer       LRP0()                         jaxlrp.rules.LRP0
+      activation  Pass(epsilon=1e-10)            jaxlrp.rules.Pass
+      bilinear    UniformSplit(pairwise=True)    jaxlrp.rules.UniformSplit
+      product     UniformSplit(pairwise=True)    jaxlrp.rules.UniformSplit
 
 `AttnLRP` and `CPLRP` are `lxt.efficient`, which multiplies a gradient by the input;
 `AttnLRPExplicit` and `CPLRPExplicit` are `lxt.explicit`, which passes relevances, with
