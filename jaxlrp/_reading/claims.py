@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ class Claims:
       role: of the equations that are claimed.
       recurrent: the layers that lie in a recurrence.
       scales: products and sums with an operand that cancels, and its position.
+      named: are layers asked for by name?
     """
 
     program: Program
@@ -36,6 +38,7 @@ class Claims:
     role: dict[int, str]
     recurrent: frozenset[Equation] = frozenset()
     scales: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    named: bool = False
 
     def active(self, atom: Any) -> bool:
         return isinstance(atom, Value) and self.facts[atom].active
@@ -65,7 +68,7 @@ class Claims:
 
         Of a step of several equations that is no layer, `members` are all of them.
         """
-        names = names_of(members or (equation,), self.facts)
+        paths = names_of(members or (equation,), self.facts) if self.named else ()
         sources = self.active_inputs(equation) if signals is None else list(signals)
         return Place(
             role,
@@ -76,7 +79,7 @@ class Claims:
             activated,
             self.lies_in_recurrence(equation, role),
             residual,
-            tuple(name for each in names for name in each),
+            tuple(itertools.chain.from_iterable(paths)),
         )
 
     def lies_in_recurrence(self, equation: Equation, role: str) -> bool:

@@ -165,24 +165,21 @@ def _analyse(
     for equation in program.equations:
         operands = [facts_of(atom, facts) for atom in equation.inputs]
         results = _equation_facts(equation, operands, context)
-        held = is_constant(equation, operands, context.options.constants)
+        held = is_constant(equation, facts, context.options.constants)
         pairs = zip(results, equation.outputs, strict=True)
         results = [_as_constant(f, v) if held or v in maxima else f for f, v in pairs]
         facts.update(zip(equation.outputs, results, strict=True))
     return facts
 
 
-def is_constant(
-    equation: Equation, operands: Sequence[Facts], constants: Sequence[str]
-) -> bool:
+def is_constant(equation: Equation, facts: FactsOf, constants: Sequence[str]) -> bool:
     """Does a composite hold what is computed in this scope, or with this parameter?"""
     if not constants:
         return False
     if any(fnmatch.fnmatchcase(equation.scope, pattern) for pattern in constants):
         return True
-    found = origins.of_constants(equation, [f.origins for f in operands])
-    names = [name for origin in found for name in origin.names]
-    return any(fits_any(pattern, names) for pattern in constants)
+    names = names_of((equation,), facts)
+    return any(fits_any(p, each) for p in constants for each in names)
 
 
 def names_of(
@@ -297,9 +294,10 @@ def _made_of(
     equation: Equation, out: Value, operands: Sequence[Facts]
 ) -> tuple[Origin, ...]:
     """The leaves that a constant is made of."""
-    if not any(f.origins for f in operands):
-        return ()
-    return origins.of_result(equation, out, [f.origins for f in operands])
+    for f in operands:  # mostly none, where nobody asks for names
+        if f.origins:
+            return origins.of_result(equation, out, [f.origins for f in operands])
+    return ()
 
 
 def _is_cut(entry: Entry | None, out: Value, operands: Sequence[Facts]) -> bool:

@@ -315,13 +315,20 @@ def _claim(
             uses.setdefault(v, []).append(-1)  # an output is a use
     producer = {v: i for i, e in enumerate(program.equations) for v in e.outputs}
     findings, softmaxes = context.findings, context.findings.softmaxes
-    claims = Claims(program, facts, uses, producer, {}, findings.recurrent)
+    claims = Claims(
+        program,
+        facts,
+        uses,
+        producer,
+        {},
+        findings.recurrent,
+        named=context.options.by_scope,
+    )
     for i, equation in enumerate(program.equations):
         if _refusal(equation, facts):
             claims.role[i] = "unexplained"
         is_maximum = not softmaxes.maxima.isdisjoint(equation.outputs)
-        operands = [facts_of(v, facts) for v in equation.inputs]
-        if is_maximum or is_constant(equation, operands, composite.constants):
+        if is_maximum or is_constant(equation, facts, composite.constants):
             claims.role[i] = "constant"
     units = claim_symbols(claims)
     units |= claim_softmax(claims, softmaxes, composite)
