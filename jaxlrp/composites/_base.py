@@ -16,6 +16,7 @@ from jaxlrp._arguments import flag, text
 from jaxlrp._names import fits_any
 from jaxlrp.primitives import entries
 from jaxlrp.rules import Rule
+from jaxlrp.rules._base import as_pytree
 
 DEFAULTS: dict[str, Rule] = {
     "dense": rules.LRP0(),
@@ -387,12 +388,8 @@ class Composite:
                     f"rule: got {rule!r} for role {one!r}, which takes one of {names}"
                     f"{hint}"
                 )
-        if jax.tree_util.all_leaves([rule]):
-            raise TypeError(
-                f"rule: got {rule!r}, which is not a pytree: make "
-                f"{type(rule).__name__} a frozen dataclass, and decorate it with "
-                f"jax.tree_util.register_dataclass"
-            )
+        for one in (rule, inner):
+            as_pytree(one)
         return dataclasses.replace(self, assignments=(*self.assignments, line))
 
     def hold(self, scope: str) -> Composite:

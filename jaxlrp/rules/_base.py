@@ -403,7 +403,8 @@ class LayerRule(Rule):
 class RelevanceRule(Rule):
     """A rule that is stated on relevances: what each operand gets of `R`.
 
-    A custom rule, a frozen dataclass that is a pytree, suits any role.
+    A custom rule suits any role. With numbers it is a frozen dataclass that is a
+    pytree; without any a plain class will do.
 
     Examples:
       >>> import dataclasses, jax, jax.numpy as jnp, jaxlrp
@@ -463,7 +464,33 @@ def option(*, default: Any, kw_only: bool = True) -> Any:
 def rule(cls: type[T]) -> type[T]:
     """A frozen dataclass that is a pytree of its fields; static ones are marked."""
     frozen: Any = dataclasses.dataclass(frozen=True, repr=False)(cls)
-    fields = dataclasses.fields(frozen)
+    _register(frozen, dataclasses.fields(frozen))
+    return frozen
+
+
+def as_pytree(rule: Rule) -> None:
+    """Makes a pytree of a user's class of rules that is none yet.
+
+    A class that has no numbers need not be a dataclass, and one that is made from
+    another rule has that one's.
+
+    Raises:
+      TypeError: if it has other attributes, of which nobody knows what they are.
+    """
+    if not jax.tree_util.all_leaves([rule]):
+        return
+    kind: Any = type(rule)
+    fields: Any = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    if not set(vars(rule)) <= {f.name for f in fields}:
+        raise TypeError(
+            f"rule: got {rule!r}, which is not a pytree: make {type(rule).__name__} a "
+            f"frozen dataclass, and decorate it with jax.tree_util.register_dataclass"
+        )
+    _register(kind, fields)
+
+
+def _register(kind: Any, fields: Sequence[Any]) -> None:
+    """Makes a pytree of a class, of its fields; static ones are marked."""
     fixed = [f.name for f in fields if f.metadata.get("static")]
     data = [f.name for f in fields if f.name not in fixed]
 
@@ -476,15 +503,14 @@ def rule(cls: type[T]) -> type[T]:
 
     def unflatten(options: Any, leaves: Any) -> Any:
         # Not by the constructor, whose checks are of numbers: a leaf may be anything.
-        made = object.__new__(frozen)
+        made = object.__new__(kind)
         for name, value in zip([*fixed, *data], [*options, *leaves], strict=True):
             object.__setattr__(made, name, value)
         return made
 
     jax.tree_util.register_pytree_with_keys(
-        frozen, flatten, unflatten, lambda r: (values(r, data), values(r, fixed))
+        kind, flatten, unflatten, lambda r: (values(r, data), values(r, fixed))
     )
-    return frozen
 
 
 def check_number(
