@@ -1,8 +1,8 @@
 """Names of parameters: where in a function's arguments they are, and globs for that.
 
 A layer is called as its weights are: `conv1.kernel`, `layers[3].attention.query.w`. The
-path counts from the argument that holds them; if two arguments have the same path in
-them, or the argument is the array itself, the argument's own name comes first.
+path counts from the argument that holds them. The argument's own name comes first if
+two arguments have the same path in them, or the argument is the array itself or a list.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def of_leaves(f: Callable[..., Any], paths: Sequence[Any]) -> list[Origin]:
     origins = []
     for argument, inner in ways:
         whole = _joined(argument, inner)
-        alone = inner and counts[inner] == 1
+        alone = inner[:1] not in ("", "[") and counts[inner] == 1
         origins.append(Origin((inner, whole) if alone else (whole, inner or whole)))
     return origins
 

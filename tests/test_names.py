@@ -284,7 +284,7 @@ def test_equal_blocks_that_are_jitted_are_told_apart_by_path():
 
     params = [{"w": EYE, "b": jnp.ones(2)}, {"w": EYE, "b": jnp.ones(2)}]
     f = lambda params, x: block(params[1], block(params[0], x))  # noqa: E731
-    assert flat_layers(f, "[1]", params, X) == ["[1].w"] * 5
+    assert flat_layers(f, "[1]", params, X) == ["params[1].w"] * 5
 
 
 def test_a_batch_norm_goes_by_any_of_its_parameters():
@@ -346,7 +346,26 @@ def test_a_value_that_has_a_name_keeps_it_and_goes_by_the_path_as_well():
 
     args = {"w": EYE, "v": EYE}, X
     assert list(concepts.sites(f)(*args)) == ["first", "v"]
-    assert list(jaxlrp.lrp(f, capture="w")(*args)[1]) == ["first"]
+    assert list(jaxlrp.lrp(f, capture="first")(*args)[1]) == ["first"]
+    assert list(jaxlrp.lrp(f, capture="w")(*args)[1]) == ["w"]
+
+
+def test_weights_that_are_used_twice_give_values_with_numbers():
+    def f(p, x):
+        with jax.named_scope("net"):
+            return jnp.tanh(jnp.tanh(x @ p["w"]) @ p["w"])
+
+    _, captured = jaxlrp.lrp(f, capture="w")({"w": EYE}, X)
+    assert list(captured) == ["w#0", "w#1"]
+
+
+def test_a_path_names_the_value_of_the_innermost_scope():
+    def f(p, x):
+        with jax.named_scope("net"), jax.named_scope("layer"):
+            return x @ p["w"]
+
+    assert list(concepts.sites(f)({"w": EYE}, X)) == ["net", "net/layer"]
+    assert list(jaxlrp.lrp(f, capture="w")({"w": EYE}, X)[1]) == ["w"]
 
 
 def test_a_tag_comes_before_a_path():

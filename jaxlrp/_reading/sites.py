@@ -7,7 +7,8 @@ Three kinds of value have a name, below the named scopes that they lie in:
 - the result of a softmax that goes into a contraction: `scope/path/attention_map`.
 
 What a layer gives, or another step with a parameter, goes by that parameter's path in
-the arguments as well, `conv1.kernel`: its own name where it has no other.
+the arguments as well, `conv1.kernel`: its own name where it has no other, or where it
+is asked for by that.
 
 Several values of one name get numbers, `name#0`, `name#1`, in the program's order. The
 values inside a step, between a contraction and its bias say, cannot be seen.
@@ -51,6 +52,7 @@ class Site:
       lengths: of the loops that it lies in, from the outermost.
       problem: why its relevance cannot be seen, or None.
       paths: of the parameters of the step that gives it; patterns match these as well.
+      path: what it is called where it is asked for by a path, unique in a program.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Site:
     lengths: tuple[int, ...]
     problem: str | None
     paths: tuple[str, ...] = ()
+    path: str = ""
 
     @property
     def value(self) -> Value:
@@ -77,7 +80,7 @@ class Site:
     @property
     def is_path(self) -> bool:
         """Is its name the path of a parameter?"""
-        return self.name.partition("#")[0] in self.paths
+        return bool(self.paths) and self.name == self.path
 
     @property
     def known_as(self) -> tuple[str, ...]:
@@ -97,16 +100,24 @@ def find_sites(reading: Reading) -> tuple[Site, ...]:
       The sites, those that lie in a loop or branch instead of it.
     """
     found = list(_in_program(reading, (), ()))
-    counts = collections.Counter(s.name for s in found)
+    names = _numbered([s.name for s in found])
+    paths = _numbered([s.path for s in found])
+    return tuple(
+        dataclasses.replace(s, name=path if s.name == s.path else name, path=path)
+        for s, name, path in zip(found, names, paths, strict=True)
+    )
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """What is there more than once gets a number, `name#0`."""
+    counts = collections.Counter(names)
     seen: collections.Counter[str] = collections.Counter()
-    sites = []
-    for site in found:
-        if counts[site.name] > 1:
-            number = seen[site.name]
-            seen[site.name] += 1
-            site = dataclasses.replace(site, name=f"{site.name}#{number}")
-        sites.append(site)
-    return tuple(sites)
+    unique = []
+    for name in names:
+        several = name and counts[name] > 1
+        unique.append(f"{name}#{seen[name]}" if several else name)
+        seen[name] += 1
+    return unique
 
 
 def select_parts(
@@ -156,10 +167,11 @@ def select(sites: Sequence[Site], pattern: str, argument: str) -> tuple[Site, ..
     Raises:
       ValueError: if there is none.
     """
-    by_path = [s for s in sites if matches(s, pattern)]
     # A tag or scope that a pattern names comes before what merely has such a path.
-    matching = [s for s in by_path if not s.is_path and _is_called(s, pattern)]
-    matching = matching or by_path
+    matching = [s for s in sites if not s.is_path and _is_called(s, pattern)]
+    matching = matching or [
+        dataclasses.replace(s, name=s.path) for s in sites if matches(s, pattern)
+    ]
     passing = tuple(s for s in matching if s.problem is None)
     if passing:
         return passing
@@ -229,8 +241,11 @@ def _in_program(
             elif v in inner:
                 problem = INSIDE
             paths = of_parameters.get(v, ())
-            for name in names.pop(v, paths[:1]):
-                yield Site(name, (*path, v), lengths, problem, paths)
+            own = names.pop(v, None) or list(paths[:1])
+            for name in own:  # the innermost scope is the layer's
+                layer = paths if name == max(own, key=len) else ()
+                where = layer[0] if layer else ""
+                yield Site(name, (*path, v), lengths, problem, layer, where)
 
 
 def _names(reading: Reading) -> dict[Value, list[str]]:

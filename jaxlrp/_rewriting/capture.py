@@ -139,7 +139,7 @@ def ask(
 
 def _name_of_part(site: Site, index: tuple[int, ...]) -> str:
     """What a site is called in one iteration, its number among equal names included."""
-    name, hash_, number = site.name.partition("#")
+    name, hash_, number = site.path.partition("#")
     part = numbered(name, index)
     shown = f"{name}[{', '.join(map(str, index))}]" if part is None else part
     return f"{shown}{hash_}{number}"
