@@ -13,7 +13,7 @@ from jaxlrp import attribution, concepts, similarity
 X = jnp.array([1.0, 2.0])
 
 
-def classify(weights: jax.Array, x: jax.Array, *, scale: float = 1.0) -> float:
+def classify(weights: jax.Array, x: jax.Array, *, scale: float = 1.0) -> jax.Array:
     """Scores of classes."""
     return weights * x * scale
 
