@@ -97,7 +97,9 @@ def networks(rows: Rows) -> Iterator[Check]:
     for row in rows:
         if row["composite"] == "default":
             limit = SPLITTING_DEFAULT.get(row["model"])
-            work = f"networks, default: splits {'many' if limit else 'few or no'} weights"
+            work = (
+                f"networks, default: splits {'many' if limit else 'few or no'} weights"
+            )
             memory = 1.3 if limit else 1.15
             yield from _checks(work, row, run=limit or 1.10, temporary=memory)
         limit = SPLIT.get(row["model"], {}).get(row["composite"])

@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +31,12 @@ from jaxlrp._rewriting.backward import Traced, backward, seed
 from jaxlrp._rewriting.evaluate import Run
 from jaxlrp._rewriting.layers import one_sided
 from jaxlrp._sizes import LIMIT, ratio
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums, as_array, checked, is_array, trace
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Detach, Flat, Norm, Pass, Rescaled, Rule, Taylor, ZBox
+
+P = ParamSpec("P")
 
 CATEGORIES: tuple[str, ...] = (
     "bias",
@@ -70,6 +73,7 @@ class Absorption:
         other roles.
       loop: the number, in `Audit.loops`, of the loop that it lies in, or None. The
         numbers of such a step are sums over all iterations.
+      parameter: the path of its kernel, or other parameter, in the arguments of `f`.
     """
 
     scope: str
@@ -82,6 +86,12 @@ class Absorption:
     size_passed: float
     cancellation: float | None
     loop: int | None
+    parameter: str = ""
+
+    @property
+    def layer(self) -> str:
+        """What it is called: its scopes, else its parameter's path; or nothing."""
+        return self.scope or self.parameter
 
     @property
     def amplification(self) -> float:
@@ -114,8 +124,8 @@ class Growth:
 
     def __str__(self) -> str:
         step = self.step
-        scope = f" in {step.scope}" if step.scope else ""
-        text = f"{step.role} at {step.line}{scope}, {step.amplification:.3g} times"
+        layer = f" in {step.layer}" if step.layer else ""
+        text = f"{step.role} at {step.line}{layer}, {step.amplification:.3g} times"
         if self.loop is not None:
             return (
                 f"{text} in an iteration of the loop at {self.loop.line}, which makes "
@@ -142,6 +152,15 @@ class Audit:
       size_out: the size of the relevance that the output starts with, `sum(|R|)`.
       size_in: the size of the relevance of the attributed inputs.
       loops: the loops, each as one step that absorbs nothing.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> w, b = jnp.array([[1.0, -1.0], [2.0, 0.5]]), jnp.array([0.5, 0.0])
+      >>> audit = jaxlrp.audit(lambda x: jax.nn.relu(x @ w + b))(jnp.array([1.0, 2.0]))
+      >>> audit.total_out, round(audit.absorbed["bias"], 3)
+      (5.5, 0.5)
+      >>> [step.role for step in audit.steps]
+      ['dense', 'activation']
     """
 
     total_out: float
@@ -204,13 +223,16 @@ class Audit:
         return self.total_out - self.total_in - sum(self.absorbed.values())
 
     def by_scope(self) -> dict[str, dict[str, float]]:
-        """What was absorbed, by named scope and category."""
+        """What was absorbed, by named scope and category.
+
+        What lies in no scope is called by its parameter's path; what has none, `-`.
+        """
         scopes: dict[str, dict[str, float]] = collections.defaultdict(
             lambda: dict.fromkeys(CATEGORIES, 0.0)
         )
         for step in self.steps:
             for name, amount in step.absorbed.items():
-                scopes[step.scope or "-"][name] += amount
+                scopes[step.layer or "-"][name] += amount
         return dict(scopes)
 
     def _repr_html_(self) -> str:
@@ -248,10 +270,10 @@ class Audit:
             if any(amounts.values())
         }
         if rows:
-            width = max(len("scope"), *(len(s) for s in rows))
+            width = max(len("layer"), *(len(s) for s in rows))
             used = [c for c in CATEGORIES if any(a[c] for a in rows.values())]
             lines.append("")
-            lines.append("scope".ljust(width) + "".join(f"{c:>14}" for c in used))
+            lines.append("layer".ljust(width) + "".join(f"{c:>14}" for c in used))
             for scope, amounts in rows.items():
                 numbers = "".join(f"{amounts[c]:>14.6g}" for c in used)
                 lines.append(scope.ljust(width) + numbers)
@@ -259,13 +281,13 @@ class Audit:
 
 
 def audit(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     argnums: ArgNums = -1,
     *,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
-) -> Callable[..., Audit]:
+) -> Callable[P, Audit]:
     """Measures where the relevance of `lrp(f, ...)` goes.
 
     Args:
@@ -574,6 +596,7 @@ def _absorption(observed: _Observed, composite: Composite, at: At) -> Absorption
         size_passed=float(left[1]),
         cancellation=_cancellation(step, at),
         loop=observed.loop,
+        parameter=next((n[0] for n in step.names(reading.facts)), ""),
     )
 
 

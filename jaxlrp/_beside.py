@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 from jax.extend.core import Literal
@@ -12,20 +12,23 @@ from jaxlrp import _compat
 from jaxlrp._lrp import value_and_lrp
 from jaxlrp._operations import own_settings
 from jaxlrp._program.program import flatten
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums, arrays_of, as_array, is_array, refilled, wraps
 from jaxlrp.attribution import _call
 from jaxlrp.composites import Composite
 
+P = ParamSpec("P")
+
 
 def value_grad_and_lrp(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     *,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
     checkpoints: int = 64,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """The value of `f`, the gradient of its score, and the relevance.
 
     The gradient is that of the score `S`, the output at the target, as in
@@ -76,8 +79,12 @@ def value_grad_and_lrp(
         gradient = call.restore(_call.as_inputs(slopes, call.xs))
         return value, gradient, relevance
 
-    @wraps(f)
-    def explained(*args: Any, **kwargs: Any) -> Any:
+    @wraps(
+        f,
+        "value_grad_and_lrp",
+        "`(value, gradient, relevance)`, the last two like the attributed argument.",
+    )
+    def explained(*args: P.args, **kwargs: P.kwargs) -> Any:
         leaves, tree = jax.tree.flatten((args, kwargs))
         traced = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
         results: list[Any] = []

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import textwrap
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ParamSpec
 
 from jaxlrp import _targets
 from jaxlrp._audit import Audit, auditor
@@ -16,8 +16,11 @@ from jaxlrp._reading.amplifies import in_words
 from jaxlrp._reading.steps import Reading
 from jaxlrp._rewriting.backward import Traced
 from jaxlrp._sizes import LIMIT
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums, as_composite
 from jaxlrp.composites import Composite
+
+P = ParamSpec("P")
 
 CANCELS = 10.0
 """A sum cancels where its terms are so many times larger than it is."""
@@ -50,6 +53,16 @@ class Findings:
     Attributes:
       audit: the run's audit.
       found: what stands out, the gravest first.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> w = jnp.array([[1.0, -1.0], [2.0, 0.5]])
+      >>> found = jaxlrp.check(lambda x: x @ w)(jnp.array([1.0, 2.0]))
+      >>> print(found)
+      explained score                    5
+      share at the inputs                1
+      sum of |R| over score              1
+      nothing stands out
     """
 
     audit: Audit
@@ -100,13 +113,13 @@ def _paragraph(text: str) -> str:
 
 
 def check(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     argnums: ArgNums = -1,
     *,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
-) -> Callable[..., Findings]:
+) -> Callable[P, Findings]:
     """Runs `lrp(f, ...)` once and says what a user should know about it.
 
     Of the numbers: relevance that is far larger than the score or not finite, with the

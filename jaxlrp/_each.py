@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -12,22 +12,25 @@ from jaxlrp import _targets
 from jaxlrp._operations import own_settings
 from jaxlrp._rewriting.backward import backward, seed
 from jaxlrp._rewriting.environment import Run
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums, checked, policy, positive, trace, wraps
 from jaxlrp._traps import Warned, warn_of_program
 from jaxlrp.composites import Composite
 
+P = ParamSpec("P")
+
 
 def lrp_each(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     *,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
     chunk: int = 16,
     checkpoints: int = 64,
     remat: Any = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """The relevance of the input for each row of the output, from one evaluation.
 
     `R[t] = lrp(lambda *args: f(*args)[t])(*args)`, for all rows `t`. The rows may be
@@ -70,8 +73,12 @@ def lrp_each(
 
     warned: Warned = set()
 
-    @wraps(f)
-    def explained(*args: Any, **kwargs: Any) -> Any:
+    @wraps(
+        f,
+        "lrp_each",
+        "as `lrp`, of each row of the output: with one axis more in front.",
+    )
+    def explained(*args: P.args, **kwargs: P.kwargs) -> Any:
         plain = _targets.is_plain(target)
         traced = trace(f, args, kwargs, rules, argnums, has_aux, plain)
         warn_of_program(traced, target, warned)

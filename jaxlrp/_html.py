@@ -123,8 +123,8 @@ def plan(made: Any) -> str:
 
 
 def _layer(scope: str, rows: Sequence[Any], lines: Mapping[str, str]) -> str:
-    """The scope of some rows, or where there is none the first line."""
-    name = scope or lines[rows[0].line] or "-"
+    """The scope of some rows, else the first one's parameter or line."""
+    name = scope or rows[0].parameter or lines[rows[0].line] or "-"
     roles = ", ".join(dict.fromkeys(r.role for r in rows))
     return f"<code>{html.escape(name)}</code> {_faint(roles)}"
 
@@ -138,7 +138,9 @@ def _counts(rows: Sequence[Any]) -> str:
 
 
 def _steps(rows: Sequence[Any], lines: Mapping[str, str]) -> str:
-    head = ("role", "rule", "exactness", "from", "equations", "result", "line")
+    named = any(row.parameter for row in rows)
+    head = ("role", "rule", "exactness", "from", "equations", "result")
+    head += ("parameter", "line") if named else ("line",)
     return table(
         head,
         (
@@ -149,6 +151,7 @@ def _steps(rows: Sequence[Any], lines: Mapping[str, str]) -> str:
                 cell(row.won),
                 cell(row.cells()[0].strip(), " ".join(row.primitives)),
                 cell(row.shape),
+                *((cell(row.parameter),) if named else ()),
                 cell(lines[row.line], row.line),
             )
             for row in rows
@@ -160,7 +163,7 @@ def _steps(rows: Sequence[Any], lines: Mapping[str, str]) -> str:
 
 
 def audit(made: Any) -> str:
-    """An `Audit`: what arrived and what was absorbed, then by scope, then by step."""
+    """An `Audit`: what arrived and what was absorbed, then by layer, then by step."""
     kept = {name: amount for name, amount in made.absorbed.items() if amount}
     sizes = [made.total_out, made.total_in, *kept.values()]
     size = max(map(abs, sizes)) or 1.0
@@ -188,7 +191,7 @@ def audit(made: Any) -> str:
         )
         opened = len(scopes) <= 12
         parts.append(
-            details("by scope", table(("scope", *used), by_scope), opened=opened)
+            details("by layer", table(("layer", *used), by_scope), opened=opened)
         )
     if made.steps:
         parts.append(details("by step", _absorptions(made.steps)))
@@ -210,7 +213,7 @@ def _absorptions(steps: Sequence[Any]) -> str:
         head,
         (
             (
-                cell(step.scope or "-"),
+                cell(step.layer or "-"),
                 cell(step.role),
                 number(step.arrived),
                 number(step.passed),

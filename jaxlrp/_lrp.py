@@ -8,7 +8,7 @@ multiplier, plus what arrived at the input's shadow.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -20,28 +20,40 @@ from jaxlrp._rewriting.capture import ask, backward_at
 from jaxlrp._rewriting.difference import difference
 from jaxlrp._rewriting.evaluate import Run
 from jaxlrp._sizes import warn_large
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums, checked, policy, positive, trace, wraps
 from jaxlrp._traps import Warned, warn_of_program, warn_of_rows
 from jaxlrp.composites import Composite, Proportional
 
+P = ParamSpec("P")
+
 
 def value_and_lrp(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     *,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
     baseline: Any = None,
     capture: str | Sequence[str] = (),
     conditions: Mapping[str, Any] | None = None,
     checkpoints: int = 64,
     remat: Any = False,
-) -> Callable[..., Any]:
+) -> Callable[P, tuple[Any, Any]]:
     """Like `lrp`, with the value of `f` from the same evaluation.
 
-    The arguments and errors are those of `lrp`. With a `baseline` the value is that at
-    the input.
+    Args:
+      f: as for `lrp`.
+      composite: as for `lrp`.
+      argnums: as for `lrp`.
+      target: as for `lrp`.
+      has_aux: as for `lrp`.
+      baseline: as for `lrp`; the value is that at the input.
+      capture: as for `lrp`.
+      conditions: as for `lrp`.
+      checkpoints: as for `lrp`.
+      remat: as for `lrp`.
 
     Returns:
       A function of `f`'s arguments that returns `(value, relevance)`, or with
@@ -71,8 +83,10 @@ def value_and_lrp(
         remat,
     )
 
-    @wraps(f)
-    def explained(*args: Any, **kwargs: Any) -> Any:
+    shown = "(value, aux)" if has_aux else "value"
+
+    @wraps(f, "value_and_lrp", f"`({shown}, relevance)`: {_returns(argnums, capture)}.")
+    def explained(*args: P.args, **kwargs: P.kwargs) -> Any:
         return explain(args, kwargs)
 
     return explained
@@ -112,6 +126,7 @@ def _explainer(
             has_aux,
             shadow_outputs=_targets.is_plain(target),
             keep_calls=not asked,
+            by_scope=asked,
         )
         once, captured = backward_at(traced, run, ask(traced, patterns, masks))
         seeds = seed(target, traced.out_tree, once.outs)
@@ -198,18 +213,18 @@ def _conditions(conditions: Any) -> Mapping[str, Any]:
 
 
 def lrp(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     *,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
     baseline: Any = None,
     capture: str | Sequence[str] = (),
     conditions: Mapping[str, Any] | None = None,
     checkpoints: int = 64,
     remat: Any = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """The relevance of `f`'s inputs for its output: Layer-wise Relevance Propagation.
 
     `R_x` with `sum(R_x) = f(x)[target]`, up to what biases, stabilisers and constants
@@ -251,8 +266,11 @@ def lrp(
         `scope/path/tag`, what leaves a `jax.named_scope` or a Flax module is called as
         that, and the result of a softmax that goes into a contraction
         `scope/path/attention_map`. The last part is enough; what shares a name has
-        numbers, `name#0`.
-      conditions: factors of the relevance that passes at such values, by name or glob:
+        numbers, `name#0`. What a layer gives goes by the path of its kernel in the
+        arguments of `f`, too: `conv1` or `conv1.kernel` of a dict or a module,
+        `layers[3]` of a list, and of weights that a scan goes over `layers.w[:]` for
+        all, with an axis in front, and `layers.w[3]` for one.
+      conditions: factors of the relevance that passes at such values, by such names:
         `R_v` becomes `mask * R_v` on its way back. Arrays, booleans or floats, that
         broadcast to the value's shape; for a value in a loop the same factors apply in
         every iteration, or others in each if an axis for the loop comes first.
@@ -260,6 +278,10 @@ def lrp(
         traced bound) are kept on either of two levels in the reverse pass, `K`: memory
         is that of `2 K` states, and loops of up to `K ** 2` steps take the time of some
         three more forward passes. Longer ones take more.
+      remat: what is worked out again in the reverse pass, so as not to be kept: True
+        for all that lies between cuts where the fewest bytes pass, or one of
+        `jax.checkpoint_policies`, which says what of it is kept. It takes one more
+        forward pass.
 
     Returns:
       A function of `f`'s arguments that returns the relevance of the chosen argument,
@@ -336,12 +358,24 @@ def lrp(
         remat,
     )
 
-    @wraps(f)
-    def relevance(*args: Any, **kwargs: Any) -> Any:
+    of_aux = "`(relevance, aux)`: " if has_aux else ""
+
+    @wraps(f, "lrp", f"{of_aux}{_returns(argnums, capture)}.")
+    def relevance(*args: P.args, **kwargs: P.kwargs) -> Any:
         value, explanation = explain(args, kwargs)
         return (explanation, value[1]) if has_aux else explanation
 
     return relevance
+
+
+def _returns(argnums: ArgNums, capture: Any) -> str:
+    """What the relevance is of, in words."""
+    last = argnums == -1
+    which = "the last positional argument" if last else f"argument {argnums}"
+    several = "arguments" if isinstance(argnums, tuple | list) else "argument"
+    which = which if several == "argument" else f"arguments {argnums}"
+    text = f"the relevance of {which}, in its structure, shapes and dtypes"
+    return f"{text}, and a dict of captured ones" if capture else text
 
 
 def relprop(

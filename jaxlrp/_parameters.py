@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jaxlrp import _targets
 from jaxlrp._reading.facts import is_real
 from jaxlrp._rewriting.backward import Traced, backward, seed
 from jaxlrp._rewriting.evaluate import Run
+from jaxlrp._targets import Target
 from jaxlrp._trace import (
     ArgNums,
     as_positions,
@@ -26,16 +27,18 @@ from jaxlrp._trace import (
 )
 from jaxlrp.composites import Composite
 
+P = ParamSpec("P")
+
 
 def parameter_relevance(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     *,
     params: int = 0,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """The relevance of `f`'s parameters in the explanation of its input.
 
     `R_p = p * c_p` for each parameter `p`, where `c_p` is its cotangent in the reverse
@@ -83,8 +86,12 @@ def parameter_relevance(
         raise TypeError(f"params: got {params!r}, expected an int")
     numbers(params, "params")
 
-    @wraps(f)
-    def relevances(*args: Any, **kwargs: Any) -> Any:
+    @wraps(
+        f,
+        "parameter_relevance",
+        "the relevances of the parameters, in their structure.",
+    )
+    def relevances(*args: P.args, **kwargs: P.kwargs) -> Any:
         plain = _targets.is_plain(target)
         (position,) = as_positions(params, len(args), "params")
         traced = trace(f, args, kwargs, rules, argnums, has_aux, plain)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ParamSpec
 
 from jaxlrp import _html, _tables
 from jaxlrp._program.program import Equation
@@ -16,6 +16,8 @@ from jaxlrp._reading.steps import Reading, Step
 from jaxlrp._trace import ArgNums, checked, trace
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Rule
+
+P = ParamSpec("P")
 
 EXACTNESS = {
     "structural": "exact",
@@ -48,6 +50,7 @@ class Row:
       depth: how many loops or branches it lies in.
       amplifies: why relevance may grow in it, in words, or nothing.
       unread: does it divide an exponential by something made of it, and is no softmax?
+      parameter: the path of its kernel, or other parameter, in the arguments of `f`.
     """
 
     primitives: tuple[str, ...]
@@ -61,12 +64,18 @@ class Row:
     depth: int
     amplifies: str = ""
     unread: bool = False
+    parameter: str = ""
 
     def kin(self) -> object:
         """Neighbouring rows with the same kin are shown as one; a layer never is."""
         if self.role in ("structural", "softmax", "detached"):
             return (self.role, self.rule, self.scope, self.depth)
         return object()
+
+    @property
+    def layer(self) -> str:
+        """What it is called: its scopes, else its parameter's path; or nothing."""
+        return self.scope or self.parameter
 
     def cells(self) -> tuple[str, ...]:
         """The row as it is printed."""
@@ -80,7 +89,7 @@ class Row:
             self.rule,
             self.won,
             self.exactness,
-            self.scope,
+            self.layer,
             self.line,
         )
 
@@ -96,6 +105,13 @@ class Plan:
       rows: the steps that relevance passes, in the program's order.
       traps: what is hardly meant, in words: statistics of a batch and dropout, as in
         training, and an output that is a probability.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> f = lambda w, x: jnp.tanh(x @ w)
+      >>> plan = jaxlrp.plan(f)(jnp.ones((2, 2)), jnp.ones(2))
+      >>> [(row.role, row.parameter) for row in plan.rows], plan.unexplained
+      ([('dense', 'w'), ('activation', '')], ())
     """
 
     composite: str
@@ -130,7 +146,7 @@ class Plan:
             "rule",
             "from",
             "exactness",
-            "scope",
+            "layer",
             "line",
         )
         short = _tables.places(r.line for r in self.rows)
@@ -139,8 +155,8 @@ class Plan:
             header,
             cells,
             whole=("role", "exactness"),
-            ends=("scope", "line"),
-            wide=("rule", "line"),
+            ends=("layer", "line"),
+            wide=("rule", "layer", "line"),
         )
         by = collections.Counter(r.exactness for r in self.rows)
         summary = ", ".join(f"{n} {name}" for name, n in by.most_common())
@@ -170,12 +186,12 @@ class Plan:
 
 
 def plan(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     argnums: ArgNums = -1,
     *,
     has_aux: bool = False,
-) -> Callable[..., Plan]:
+) -> Callable[P, Plan]:
     """What `lrp(f, composite, argnums=argnums)` would do, read without running `f`.
 
     Args:
@@ -257,6 +273,7 @@ def _single_rows(
             depth,
             reason(step, rule, reading, id(step) in recurrent),
             step.unread and bool(step.signals),
+            next((n[0] for n in step.names(reading.facts)), ""),
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,9 @@ from jax import Array
 
 from jaxlrp import _compat, targets
 
-Target = Any
+TargetName = Literal["max", "all"]
+
+Target = TargetName | Any
 """`"max"`, `"all"`, an int, an integer array, a tuple or list of such, a callable
 `out -> R_out`, one of `jaxlrp.targets`, or a pytree of these with the structure of the
 output, None where nothing is explained."""
@@ -37,7 +39,7 @@ def check(target: Target, name: str = "target") -> None:
       TypeError: for anything that is neither a name, integers, nor callable.
     """
     if isinstance(target, str):
-        if target not in ("max", "all"):
+        if target not in get_args(TargetName):
             raise ValueError(f"{name}: got {target!r}, expected 'max' or 'all'")
         return
     if isinstance(target, targets.AGAINST):

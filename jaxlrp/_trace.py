@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import inspect
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,10 @@ from jax import Array
 
 from jaxlrp import _arguments, _targets
 from jaxlrp._bounds import warn_outside
+from jaxlrp._names import of_leaves
 from jaxlrp._program.quantised import in_floats
 from jaxlrp._reading.facts import is_real
-from jaxlrp._reading.read import read
+from jaxlrp._reading.read import asks_for_names, read
 from jaxlrp._reading.steps import Reading, Step
 from jaxlrp._rewriting.backward import Traced
 from jaxlrp._rewriting.difference import leaf_name
@@ -31,6 +32,8 @@ from jaxlrp.errors import (
 from jaxlrp.rules import Rule
 
 ArgNums = int | Sequence[int]
+
+Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
 
 def as_composite(composite: Any) -> Composite:
@@ -80,8 +83,8 @@ def trace(
     All array leaves of all arguments are traced; `argnums` only selects what is
     attributed. Other leaves (numbers, strings, functions) stay as they are. Without
     `keep_calls` all of them are inlined, so that their bodies can be seen. With
-    `floating` what
-    is attributed must be floating-point.
+    `floating` what is attributed must be floating-point. With `by_scope` layers have
+    names, by scope and by parameter, as where the composite asks for them.
     """
     if not callable(f):
         raise TypeError(f"f: got {f!r}, expected a function")
@@ -119,6 +122,7 @@ def trace(
     active = [i in wanted for i in range(len(inputs))]
     jaxpr = in_floats(jaxpr, active, inputs)
     n_all = len(jaxpr.out_avals)
+    named = by_scope or asks_for_names(composite)
     reading = read(
         jaxpr,
         active,
@@ -128,6 +132,7 @@ def trace(
         strict=strict,
         by_scope=by_scope,
         keep_calls=keep_calls,
+        origins=of_leaves(f, [leaves[i][0] for i in traced]) if named else None,
     )
     if not any(is_real(a) for a in jaxpr.out_avals[:n_out]):
         kinds = ", ".join(str(a) for a in jaxpr.out_avals[:n_out]) or "nothing"
@@ -202,6 +207,12 @@ def as_positions(
     if len(set(positions)) != len(positions):
         raise ValueError(f"{name}: got {argnums!r}, which names an argument twice")
     return tuple(positions)
+
+
+def from_front(argnums: ArgNums, count: int) -> ArgNums:
+    """The same arguments by their numbers from the front."""
+    positions = as_positions(argnums, count)
+    return positions if isinstance(argnums, tuple | list) else positions[0]
 
 
 def warn_of_keywords(
@@ -413,10 +424,40 @@ def policy(remat: Any) -> Any:
     )
 
 
-def wraps(f: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """`functools.wraps` for what may have no name: partials, bound applies."""
-    try:
-        inspect.signature(f)
-        return functools.wraps(f, updated=())
-    except (TypeError, ValueError):
-        return lambda wrapped: wrapped
+def wraps(
+    f: Callable[..., Any], method: str, returns: str, more: str = ""
+) -> Callable[[Wrapped], Wrapped]:
+    """Names a function of `f`'s arguments after `f`, and says what it returns.
+
+    It has `f`'s signature, but for what `f` returns: that is something else. `f` may
+    have neither name nor signature, as a partial or a bound apply.
+
+    Args:
+      f: the function that it is made of.
+      method: what makes it, below `jaxlrp`.
+      returns: what it returns, in words.
+      more: arguments that it takes besides those of `f`, in words: then its signature
+        is another.
+    """
+    name = getattr(f, "__name__", type(f).__name__)
+    own = inspect.getdoc(f) if hasattr(f, "__name__") else None
+    taken = f"of its arguments and {more}" if more else "of the same arguments"
+    text = f"`jaxlrp.{method}` of `{name}`, a function {taken}.\n\n"
+    text += f"Returns:\n  {returns}\n"
+    text += f"\nThe documentation of `{name}`:\n\n{own}\n" if own else ""
+
+    def named(wrapped: Any) -> Any:
+        wrapped.__name__ = f"{method.rpartition('.')[2]}_{name}"
+        wrapped.__qualname__ = wrapped.__name__
+        wrapped.__module__ = getattr(f, "__module__", __name__)
+        wrapped.__doc__ = text
+        if more:
+            return wrapped
+        with contextlib.suppress(TypeError, ValueError):
+            signature = inspect.signature(f)
+            nothing = inspect.Signature.empty
+            wrapped.__signature__ = signature.replace(return_annotation=nothing)
+            wrapped.__wrapped__ = f
+        return wrapped
+
+    return named

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +28,11 @@ from jaxlrp._reading.traps import batch_of
 from jaxlrp._rewriting.backward import Traced, seed
 from jaxlrp._rewriting.capture import Question, backward_at
 from jaxlrp._rewriting.environment import Run
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums, checked, trace, wraps
 from jaxlrp.composites import Composite
+
+P = ParamSpec("P")
 
 __all__ = [
     "Highest",
@@ -45,12 +48,12 @@ REDUCTIONS = {"sum": jnp.sum, "max": jnp.max, "mean": jnp.mean}
 
 
 def sites(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     *,
     argnums: ArgNums = -1,
     has_aux: bool = False,
-) -> Callable[..., dict[str, jax.ShapeDtypeStruct]]:
+) -> Callable[P, dict[str, jax.ShapeDtypeStruct]]:
     """The intermediate values that have a name, for `capture` and `conditions`.
 
     Args:
@@ -78,8 +81,12 @@ def sites(
     """
     start = _starter(f, composite, argnums, "all", has_aux)
 
-    @wraps(f)
-    def named(*args: Any, **kwargs: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    @wraps(
+        f,
+        "concepts.sites",
+        "the shapes and dtypes of values that have a name, by name.",
+    )
+    def named(*args: P.args, **kwargs: P.kwargs) -> dict[str, jax.ShapeDtypeStruct]:
         asked = start(args, kwargs)
         return {
             s.name: jax.ShapeDtypeStruct(s.shape, s.dtype)
@@ -91,7 +98,7 @@ def sites(
 
 
 def channel_relevance(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     *,
     site: str,
@@ -99,8 +106,8 @@ def channel_relevance(
     examples: int | None = 0,
     reduce: str = "sum",
     argnums: ArgNums = -1,
-    target: Any = "max",
-) -> Callable[..., Array]:
+    target: Target = "max",
+) -> Callable[P, Array]:
     """The relevance of each channel of an intermediate value, in each example.
 
     `R[n, c] = sum of R_v` over all elements of the value that belong to example `n` and
@@ -145,8 +152,12 @@ def channel_relevance(
         )
     start = _starter(f, composite, argnums, target)
 
-    @wraps(f)
-    def relevances(*args: Any, **kwargs: Any) -> Array:
+    @wraps(
+        f,
+        "concepts.channel_relevance",
+        "the relevance of each channel, an array (examples, channels).",
+    )
+    def relevances(*args: P.args, **kwargs: P.kwargs) -> Array:
         asked = start(args, kwargs)
         at = asked.site(site, "site")
         channels = _channels(at, axis, examples, "axis")
@@ -158,7 +169,7 @@ def channel_relevance(
 
 
 def heatmaps(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     *,
     site: str,
@@ -166,8 +177,8 @@ def heatmaps(
     channels: Sequence[int] | Array | None = None,
     chunk: int = 16,
     argnums: ArgNums = -1,
-    target: Any = "max",
-) -> Callable[..., Any]:
+    target: Target = "max",
+) -> Callable[P, Any]:
     """The part of an explanation that passes each channel of an intermediate value.
 
     `R_x given c`: the relevance of the input when that of all other channels at the
@@ -207,8 +218,12 @@ def heatmaps(
     start = _starter(f, composite, argnums, target)
     _check_chunk(chunk)
 
-    @wraps(f)
-    def parts(*args: Any, **kwargs: Any) -> Any:
+    @wraps(
+        f,
+        "concepts.heatmaps",
+        "the part of the relevance that passes each channel: one axis more in front.",
+    )
+    def parts(*args: P.args, **kwargs: P.kwargs) -> Any:
         asked = start(args, kwargs)
         at = asked.site(site, "site")
         along, _ = _channels(at, axis, None, "axis")
@@ -226,7 +241,7 @@ def heatmaps(
 
 
 def attribution_graph(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     *,
     upper: str,
@@ -237,8 +252,8 @@ def attribution_graph(
     examples: int | None = 0,
     chunk: int = 16,
     argnums: ArgNums = -1,
-    target: Any = "max",
-) -> Callable[..., Array]:
+    target: Target = "max",
+) -> Callable[P, Array]:
     """Which channels further down the channels of a value depend on.
 
     `R[n, u, l]` is the relevance of channel `l` at the lower site in example `n`, when
@@ -285,8 +300,12 @@ def attribution_graph(
     start = _starter(f, composite, argnums, target)
     _check_chunk(chunk)
 
-    @wraps(f)
-    def graph(*args: Any, **kwargs: Any) -> Array:
+    @wraps(
+        f,
+        "concepts.attribution_graph",
+        "an array (examples, upper channels, lower channels).",
+    )
+    def graph(*args: P.args, **kwargs: P.kwargs) -> Array:
         asked = start(args, kwargs)
         top, bottom = asked.site(upper, "upper"), asked.site(lower, "lower")
         along, _ = _channels(top, upper_axis, None, "upper_axis")
@@ -313,6 +332,13 @@ class Highest:
       indices: of the examples, in the order in which they came, from 0; -1 where there
         were too few. Of shape (channels, top).
       scores: theirs; minus infinity where there were too few. Of the same shape.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxlrp import concepts
+      >>> best = concepts.maximise(lambda x: x, [jnp.array([[1.0], [3.0]])], top=1)
+      >>> best.indices.tolist(), best.scores.tolist()
+      ([[1]], [[3.0]])
     """
 
     indices: Array
@@ -437,7 +463,7 @@ def _starter(
     def start(args: tuple, kwargs: dict) -> _Asked:
         plain = _targets.is_plain(target)
         given = f, args, kwargs, rules, argnums, has_aux, plain
-        traced = trace(*given, keep_calls=False)
+        traced = trace(*given, keep_calls=False, by_scope=True)
         return _Asked(traced, rules, target)
 
     return start

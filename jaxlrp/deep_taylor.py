@@ -26,6 +26,8 @@ from jax import Array
 from jaxlrp import _arguments, rules
 from jaxlrp.rules import Rule
 
+__all__ = ["Roots", "root_points", "shares"]
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,14 @@ class Roots:
       steps: `t_i`, how far along the direction it lies, Float[Array, "*batch out"].
       inside: does it lie in the rule's domain (nonnegative for z-plus, in the box for
         z-box, anywhere for others)? Bool[Array, "*batch out"].
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxlrp import deep_taylor, rules
+      >>> w = jnp.array([[1.0, -1.0], [2.0, 0.5]])
+      >>> roots = deep_taylor.root_points(rules.ZPlus(), jnp.array([1.0, 2.0]), w)
+      >>> roots.points.shape, roots.inside.tolist()
+      ((2, 2), [True, True])
     """
 
     points: Array
@@ -94,6 +104,15 @@ def shares(roots: Roots, x: Array, kernel: Array, bias: Array | float = 0.0) -> 
 
     Returns:
       Float[Array, "*batch out in"]; each neuron's shares add up to one.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxlrp import deep_taylor, rules
+      >>> w, x = jnp.array([[1.0, 2.0], [2.0, 0.5]]), jnp.array([1.0, 2.0])
+      >>> roots = deep_taylor.root_points(rules.ZPlus(), x, w)
+      >>> print(deep_taylor.shares(roots, x, w).round(1))
+      [[0.2 0.8]
+       [0.7 0.3]]
     """
     if not isinstance(roots, Roots):
         raise TypeError(f"roots: got {roots!r}, expected what root_points returns")

@@ -12,7 +12,7 @@ Source: Eberle et al. 2020, "Building and interpreting deep similarity models".
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,8 @@ from jaxlrp._trace import as_composite, as_positions, numbers, trace, wraps
 from jaxlrp.attribution._checks import check_key, natural
 from jaxlrp.composites import Composite
 
+P = ParamSpec("P")
+
 __all__ = ["bilrp", "branch", "join", "value_and_bilrp"]
 
 Reduce = Callable[[Any], Array]
@@ -32,7 +34,7 @@ Reduce = Callable[[Any], Array]
 
 
 def branch(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     *,
     argnums: int = -1,
@@ -40,7 +42,7 @@ def branch(
     chunk: int = 64,
     projections: int | None = None,
     key: Array | None = None,
-) -> Callable[..., tuple[Array, Array]]:
+) -> Callable[P, tuple[Array, Array]]:
     """One branch of a similarity: the relevance for each dimension of an embedding.
 
     `R[k, i] = R_i(f_k)`, the relevance of feature `i` for dimension `k`, with
@@ -86,8 +88,8 @@ def branch(
     """
     relevances = _branch(f, composite, argnums, reduce, chunk, projections, key)
 
-    @wraps(f)
-    def explained(*args: Any, **kwargs: Any) -> tuple[Array, Array]:
+    @wraps(f, "similarity.branch", "`(embedding, relevances)`, of this branch alone.")
+    def explained(*args: P.args, **kwargs: P.kwargs) -> tuple[Array, Array]:
         return relevances(args, kwargs)
 
     return explained
@@ -189,7 +191,12 @@ def bilrp(
     """
     pairs = _pairs(f, composite, cosine, argnums, reduce, chunk, projections, key)
 
-    @wraps(f)
+    @wraps(
+        f,
+        "similarity.bilrp",
+        "the relevance of pairs of features of the two inputs.",
+        "the second input",
+    )
     def explained(*args: Any, **kwargs: Any) -> Array:
         return pairs(args, kwargs)[1]
 
@@ -209,8 +216,17 @@ def value_and_bilrp(
 ) -> Callable[..., tuple[Array, Array]]:
     """Like `bilrp`, with the similarity from the same evaluations.
 
-    The arguments and errors are those of `bilrp`. The similarity is exact, with
-    projections, too.
+    The similarity is exact, with projections, too.
+
+    Args:
+      f: as for `bilrp`.
+      composite: as for `bilrp`.
+      cosine: as for `bilrp`.
+      argnums: as for `bilrp`.
+      reduce: as for `bilrp`.
+      chunk: as for `bilrp`.
+      projections: as for `bilrp`.
+      key: as for `bilrp`.
 
     Returns:
       A function of `f`'s arguments and the second input that returns
@@ -225,7 +241,12 @@ def value_and_bilrp(
     """
     pairs = _pairs(f, composite, cosine, argnums, reduce, chunk, projections, key)
 
-    @wraps(f)
+    @wraps(
+        f,
+        "similarity.value_and_bilrp",
+        "`(similarity, relevance)`, of pairs of features of the two inputs.",
+        "the second input",
+    )
     def explained(*args: Any, **kwargs: Any) -> tuple[Array, Array]:
         return pairs(args, kwargs)
 

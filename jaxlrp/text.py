@@ -61,6 +61,11 @@ class Row:
       tokens: the text.
       relevances: one for each token.
       scale: the relevance of the darkest red.
+
+    Examples:
+      >>> from jaxlrp import text
+      >>> text.heatmap(["a", "b"], [1.0, -2.0]).rows[0].relevances
+      (1.0, -2.0)
     """
 
     label: str
@@ -77,6 +82,12 @@ class Heatmap:
       rows: the lines.
       title: what is above, or nothing.
       numbers: are relevances printed below the tokens?
+
+    Examples:
+      >>> from jaxlrp import text
+      >>> picture = text.heatmap(["a", "b"], [1.0, -2.0], title="Two")
+      >>> picture.title, picture.rows[0].tokens
+      ('Two', ('a', 'b'))
     """
 
     rows: tuple[Row, ...]
@@ -99,6 +110,11 @@ class Pairs:
       margin: that of the sums, on the tokens.
       title: what is above, or nothing.
       numbers: are relevances printed in the cells?
+
+    Examples:
+      >>> from jaxlrp import text
+      >>> text.pairs(["a"], ["b", "c"], [[1.0, -2.0]]).matrix
+      ((1.0, -2.0),)
     """
 
     first: tuple[str, ...]
@@ -427,6 +443,11 @@ def page(*pictures: Heatmap | Pairs, title: str = "Relevance") -> str:
 
     Raises:
       TypeError: for anything that is not a picture.
+
+    Examples:
+      >>> from jaxlrp import text
+      >>> text.page(text.heatmap(["a"], [1.0])).splitlines()[0]
+      '<!doctype html>'
     """
     body = "\n".join(fragment(picture) for picture in pictures)
     return (
@@ -454,6 +475,15 @@ def save(
     Raises:
       TypeError: for anything that is not a picture, or a path that is none.
       OSError: for a path that is no regular file, as a folder, a pipe or a device.
+
+    Examples:
+      >>> import pathlib, tempfile
+      >>> from jaxlrp import text
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder, "page.html")
+      ...     text.save(path, text.heatmap(["a"], [1.0]))
+      ...     print(path.stat().st_size > 100)
+      True
     """
     # Half of a surrogate pair, which a slow tokenizer may leave, has no bytes.
     content = page(*pictures, title=title).encode("utf-8", "xmlcharrefreplace")
@@ -472,6 +502,10 @@ def figure(*pictures: Heatmap | Pairs) -> Any:
     Raises:
       ImportError: if treescope is not installed. Flax brings it.
       TypeError: for anything that is not a picture.
+
+    Examples:
+      >>> from jaxlrp import text
+      >>> picture = text.figure(text.heatmap(["a"], [1.0]))
     """
     try:
         import treescope

@@ -16,7 +16,14 @@ from jax.extend.core import Primitive, primitives
 
 
 class Kind(enum.StrEnum):
-    """What a primitive does with relevance."""
+    """What a primitive does with relevance.
+
+    Examples:
+      >>> from jax.extend.core.primitives import dot_general_p
+      >>> from jaxlrp import primitives
+      >>> primitives.lookup(dot_general_p).kind is primitives.Kind.CONTRACTION
+      True
+    """
 
     STRUCTURAL = "structural"
     """Copies, moves or drops elements: relevance follows them exactly."""
@@ -139,6 +146,13 @@ def first_nonnegative(signs: Signs, params: Params) -> bool:
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """What the rule book says about one primitive.
+
+    Examples:
+      >>> from jax.extend.core.primitives import div_p
+      >>> from jaxlrp import primitives
+      >>> entry = primitives.lookup(div_p)
+      >>> entry.is_quotient, entry.linear([True, False]), entry.treatment
+      (True, True, 'nonlinear')
 
     Attributes:
       kind: what the primitive does with relevance.
@@ -333,16 +347,33 @@ def enter(names: str | Iterable[str], entry: Entry) -> None:
 
 
 def enter_primitive(primitive: Primitive, entry: Entry) -> None:
-    """Writes or replaces the entry of one primitive object."""
+    """Writes or replaces the entry of one primitive object.
+
+    Args:
+      primitive: the primitive, a user's own or one of JAX's.
+      entry: what it does with relevance.
+
+    Examples:
+      >>> from jax.extend.core import Primitive
+      >>> from jaxlrp import primitives
+      >>> mine = Primitive("mine")
+      >>> primitives.enter_primitive(mine, primitives.Entry(primitives.Kind.TAYLOR))
+      >>> primitives.lookup(mine).treatment
+      'Taylor'
+    """
     _by_primitive[primitive] = entry
 
 
 def lookup(primitive: Primitive) -> Entry | None:
     """The entry of `primitive`, or None where the book has none.
 
-    >>> from jax.extend.core.primitives import tanh_p
-    >>> lookup(tanh_p).kind
-    <Kind.ELEMENTWISE: 'elementwise'>
+    Args:
+      primitive: the primitive.
+
+    Examples:
+      >>> from jax.extend.core.primitives import tanh_p
+      >>> lookup(tanh_p).kind
+      <Kind.ELEMENTWISE: 'elementwise'>
     """
     if primitive in _by_primitive:
         return _by_primitive[primitive]
@@ -352,5 +383,11 @@ def lookup(primitive: Primitive) -> Entry | None:
 
 
 def entries() -> dict[str, Entry]:
-    """All entries by name of primitive, users' own included."""
+    """All entries by name of primitive, users' own included.
+
+    Examples:
+      >>> from jaxlrp import primitives
+      >>> primitives.entries()["tanh"].treatment
+      'nonlinear'
+    """
     return {**_by_name, **{p.name: e for p, e in _by_primitive.items()}}

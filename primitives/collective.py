@@ -20,6 +20,8 @@ from jaxlrp.primitives._book import (
 )
 from jaxlrp.primitives.structural import Layout, structural
 
+__all__ = []
+
 
 def _same_layout(params: Params, layout: Layout, shape: Sequence[int]) -> Layout:
     """Axes stay where they are."""

@@ -22,6 +22,8 @@ from jaxlrp.primitives._book import (
     enter,
 )
 
+__all__ = ["conv_input_axes", "conv_kernel_axes", "dot_input_axes", "dot_kernel_axes"]
+
 
 def _gives(params: Params, dtype: Any) -> Params:
     """The dtype in which a contraction adds up."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from jaxlrp.primitives._book import Entry, Kind, enter
 
+__all__ = []
+
 enter(
     "jit closed_call eval_jaxpr call custom_jvp_call custom_vjp_call composite "
     "custom_vmap_call",

@@ -34,6 +34,8 @@ from jaxlrp.primitives._book import (
     only,
 )
 
+__all__ = []
+
 
 def _even_power(signs: Signs, params: Params) -> bool:
     return params["y"] % 2 == 0 or signs[0]

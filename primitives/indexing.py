@@ -30,6 +30,8 @@ from jaxlrp.primitives._book import (
     same_axes,
 )
 
+__all__ = []
+
 
 def _gathered(
     bind: Callable, params: Params, operands: Any, position: int, relevance: Array

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from jaxlrp.primitives._book import Entry, Kind, always, enter
 
+__all__ = []
+
 enter("ne", Entry(Kind.INERT, nonnegative=always, differs=True))
 enter(
     "lt le gt ge le_to lt_to is_finite argmax argmin",

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from jaxlrp.primitives._book import Entry, Kind, enter, jointly
 
+__all__ = []
+
 enter(
     "all_gather_start all_gather_done all_gather_reduced_start all_to_all_start "
     "all_to_all_done pbroadcast_start pbroadcast_done ppermute_start ppermute_done "

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from jaxlrp.primitives._book import Entry, Kind, enter
 
+__all__ = []
+
 enter(
     "program_id num_programs semaphore_read",
     Entry(Kind.INERT, reason="inside a kernel"),

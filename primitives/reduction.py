@@ -33,6 +33,8 @@ from jaxlrp.primitives._book import (
 )
 from jaxlrp.primitives.selection import windows
 
+__all__ = []
+
 
 def _reduced_size(params: Params, active: Active) -> Callable[..., Any]:
     """How many factors each product has."""

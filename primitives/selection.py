@@ -16,6 +16,8 @@ from jax import Array, lax
 
 from jaxlrp.primitives._book import Entry, Kind, Params, all_nonnegative, enter
 
+__all__ = ["windows"]
+
 
 def _reduced(params: Params, x: Array, fill: Any) -> Array:
     """The reduced axes, merged into a leading one."""

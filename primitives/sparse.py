@@ -11,6 +11,8 @@ from typing import Any
 
 from jaxlrp.primitives._book import Active, Entry, Kind, Params, enter, jointly, only
 
+__all__ = []
+
 
 def _product(*positions: int) -> Entry:
     """Linear in each of the two operands at `positions`."""

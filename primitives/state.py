@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from jaxlrp.primitives._book import Entry, Kind, enter
 
+__all__ = []
+
 REASON = (
     "relevance is not followed through mutable arrays; use x.at[...].set(...) and "
     "carries of lax.scan instead"

@@ -24,6 +24,18 @@ from jaxlrp.primitives._book import (
     same_axes,
 )
 
+__all__ = [
+    "Atom",
+    "Layout",
+    "broadcast_axes",
+    "broadcast_layout",
+    "is_kernels",
+    "reshape_layout",
+    "squeeze_layout",
+    "structural",
+    "transpose_layout",
+]
+
 Atom = tuple[int | None, int, int]
 """A piece of an axis: (kernel axis that it comes from or None, size, stride there)."""
 Layout = tuple[tuple[Atom, ...], ...]

@@ -21,6 +21,8 @@ from jaxlrp.primitives._book import (
     same_axes,
 )
 
+__all__ = []
+
 # Of a complex value the relevance is the real part of value times multiplier.
 enter("fft", Entry(Kind.LINEAR, linear=jointly))
 enter("real imag conj complex", Entry(Kind.LINEAR, linear=jointly, axes=same_axes))

@@ -262,7 +262,10 @@ def test_a_class_is_no_rule():
 
 
 class Plain(rules.LayerRule):
-    """Neither a dataclass nor a pytree."""
+    """Neither a dataclass nor a pytree, with a number that nobody knows of."""
+
+    def __init__(self):
+        self.number = 3.0
 
 
 def test_a_rule_that_is_no_dataclass():

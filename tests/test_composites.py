@@ -1,5 +1,6 @@
 """Composites are data: lines, of which the last that matches wins."""
 
+import dataclasses
 import inspect
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 import jaxlrp
 from jaxlrp import composites, rules
+from jaxlrp.composites import Place
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 3)), jnp.float32)
 K = jnp.asarray(np.random.default_rng(1).normal(size=(2, 2, 3, 3)), jnp.float32)
@@ -300,9 +302,90 @@ def test_composite_is_printed_line_by_line():
     )
     lines = str(composite.named("mine")).splitlines()
     assert lines[0] == "mine"
-    assert lines[1].split() == ["layer", "LRP0()"]
-    assert lines[2].endswith("[first, scope=a*, primitive=dot_general]")
-    assert "Gamma(gamma=0.1" in lines[2]
+    assert lines[1].split() == ["role", "rule", "where", "documented", "in"]
+    assert lines[2].split() == ["layer", "LRP0()", "jaxlrp.rules.LRP0"]
+    assert "[first, scope=a*, primitive=dot_general]" in lines[3]
+    assert "Gamma(gamma=0.1" in lines[3]
+
+
+def test_a_printed_line_that_later_ones_take_over_says_so():
+    beaten = composites.Epsilon().on("dense", rules.LRP0())
+    assert "never" not in str(beaten)
+    lines = str(beaten.on("convolution", rules.LRP0())).splitlines()
+    assert [i for i, line in enumerate(lines) if "never" in line] == [2]
+
+
+def test_a_rule_of_ones_own_is_documented_where_it_is_defined():
+    printed = str(composites.AttnLRP().on("sum", Mine()))
+    assert f"{Mine.__module__}.Mine" in printed
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Mine(rules.RelevanceRule):
+    def relevances(self, operation, R):
+        return tuple(R for _ in operation.xs)
+
+
+# ---- changing the numbers of a preset ---------------------------------------------
+
+
+def rules_of(composite, role):
+    return [line.rule for line in composite.of_role(role)]
+
+
+def test_numbers_of_a_role_are_replaced_in_all_its_lines():
+    box = composites.EpsilonGammaBox(-1.0, 1.0)
+    changed = box.replace("convolution", gamma=0.1)
+    assert changed.assignments[1] == dataclasses.replace(
+        box.assignments[1], rule=rules.GeneralizedGamma(0.1)
+    )
+    others = [line for i, line in enumerate(box.assignments) if i != 1]
+    assert [line for i, line in enumerate(changed.assignments) if i != 1] == others
+
+
+def test_a_line_for_several_roles_keeps_the_others():
+    changed = composites.Epsilon().replace("dense", epsilon=0.1)
+    assert changed.rule(Place("dense")) == rules.Epsilon(0.1)
+    assert changed.rule(Place("convolution")) == rules.Epsilon()
+
+
+def test_a_group_is_replaced_in_the_lines_of_its_roles():
+    composite = composites.EpsilonPlus().replace("layer", epsilon=0.1)
+    assert composite.rule(Place("dense")) == rules.Epsilon(0.1)
+    assert composite.rule(Place("convolution")) == rules.ZPlus(0.1)
+    assert composite.rule(Place("sum")) == rules.Norm()
+
+
+def test_conditions_stay_where_numbers_are_replaced():
+    default = composites.Default().replace("dense", gamma=0.2)
+    assert default.rule(Place("dense", recurrent=True)) == rules.GeneralizedGamma(0.2)
+    assert rules_of(default, "dense")[0] == rules_of(composites.Default(), "dense")[0]
+
+
+def test_the_rule_inside_of_a_filter_is_replaced():
+    changed = composites.DynamicLRP(keep=0.5).replace("layer", epsilon=0.1)
+    filtered = changed.rule(Place("dense"))
+    assert (filtered.rule.epsilon, filtered.keep) == (0.1, 0.5)
+
+
+def test_the_default_of_a_role_is_replaced():
+    changed = composites.AttnLRP().replace("normaliser", mean=True)
+    assert changed.rule(Place("normaliser")) == rules.Detach(mean=True)
+
+
+@pytest.mark.parametrize(
+    ("role", "changes", "error", "message"),
+    [
+        ("dens", {"gamma": 1.0}, ValueError, "role: got 'dens', expected one of"),
+        ("dense", {}, TypeError, "changes: got none"),
+        ("dense", {"gama": 1.0}, TypeError, r"got gama .* Epsilon\(epsilon, "),
+        ("convolution", {"gamma": -1.0}, ValueError, "gamma: got -1.0"),
+    ],
+)
+def test_what_cannot_be_replaced(role, changes, error, message):
+    with pytest.raises(error, match=message):
+        composites.Default().replace(role, **changes)
 
 
 def test_composite_is_a_pytree_of_numbers():
@@ -428,7 +511,7 @@ def test_what_a_held_scope_computes_is_a_constant():
     found = jaxlrp.lrp(looped, held, target="all")(x)
     expected = jaxlrp.lrp(by_hand, composites.AttnLRP(), target="all")(x)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    assert "constant     [scope=*router*]" in str(held)
+    assert "any    constant  [scope=*router*]" in str(held)
 
 
 def test_a_held_scope_may_begin_behind_a_layer_or_inside_an_activation():

@@ -61,6 +61,7 @@ def test_sites_are_the_names_that_can_be_captured():
     specs = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((3, 4, 4), (2, 4))]
     found = concepts.sites(f, has_aux=True)(*specs)
     assert {name: v.shape for name, v in found.items()} == {
+        "ws[:]": (3, 2, 4),
         "net/h": (3, 2, 4),
         "net": (2, 4),
     }

@@ -50,7 +50,7 @@ def test_plan_prints_as_a_table():
     steps = len(plan.rows)
     assert title.startswith(f"Plan (Default): {steps} steps, coverage 100.0% (")
     assert header.split() == [
-        *"equations result role rule from exactness scope line".split()
+        *"equations result role rule from exactness layer line".split()
     ]
     assert set(line) == {"-", " "}
     rows = rows[:steps]  # and notes of what may amplify

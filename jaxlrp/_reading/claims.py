@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jax.extend.core import Literal
 
 from jaxlrp._program.program import Atom, Equation, Program, Value
-from jaxlrp._reading.facts import Facts
+from jaxlrp._reading.facts import Facts, names_of
 from jaxlrp.composites import Place
 from jaxlrp.primitives import Entry, Kind, lookup
 
@@ -27,6 +28,7 @@ class Claims:
       role: of the equations that are claimed.
       recurrent: the layers that lie in a recurrence.
       scales: products and sums with an operand that cancels, and its position.
+      named: are layers asked for by name?
     """
 
     program: Program
@@ -36,6 +38,7 @@ class Claims:
     role: dict[int, str]
     recurrent: frozenset[Equation] = frozenset()
     scales: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    named: bool = False
 
     def active(self, atom: Any) -> bool:
         return isinstance(atom, Value) and self.facts[atom].active
@@ -59,8 +62,13 @@ class Claims:
         signals: Iterable[Value] | None = None,
         activated: bool = False,
         residual: bool = False,
+        members: Sequence[Equation] = (),
     ) -> Place:
-        """What a composite is told about a step with this main equation."""
+        """What a composite is told about a step with this main equation.
+
+        Of a step of several equations that is no layer, `members` are all of them.
+        """
+        paths = names_of(members or (equation,), self.facts) if self.named else ()
         sources = self.active_inputs(equation) if signals is None else list(signals)
         return Place(
             role,
@@ -71,6 +79,7 @@ class Claims:
             activated,
             self.lies_in_recurrence(equation, role),
             residual,
+            tuple(itertools.chain.from_iterable(paths)),
         )
 
     def lies_in_recurrence(self, equation: Equation, role: str) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,9 +15,11 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxlrp import _compat
+from jaxlrp._names import Origin, fits_any
 from jaxlrp._program.bodies import bodies_of, fixpoint
 from jaxlrp._program.kinds import is_real
 from jaxlrp._program.program import Atom, Equation, Program, Value, aval_of
+from jaxlrp._reading import origins
 from jaxlrp._reading.context import Context
 from jaxlrp.primitives import Entry, Kind, lookup
 
@@ -41,6 +43,8 @@ class Facts:
       rooted: it is a statistic turned into a scale by a root or a reciprocal.
       varies: the axes along which an inactive value is not constant.
       known: it is made of numbers that stand in the program.
+      origins: the leaves of the arguments that an inactive value is made of, if names
+        are asked for.
     """
 
     active: bool = False
@@ -57,6 +61,7 @@ class Facts:
     varies: frozenset[int] = frozenset()
     known: bool = False
     depth: int = 0
+    origins: tuple[Origin, ...] = ()
 
     @property
     def carries(self) -> bool:
@@ -83,6 +88,7 @@ class Facts:
             varies=self.varies | other.varies,
             known=self.known and other.known,
             depth=max(self.depth, other.depth),
+            origins=() if active else origins.joined((self.origins, other.origins)),
         )
 
 
@@ -127,12 +133,13 @@ def _is_one(size: Any) -> bool:
     return isinstance(size, int) and size == 1
 
 
-def input_facts(aval: Any, active: bool) -> Facts:
+def input_facts(aval: Any, active: bool, origin: Origin | None = None) -> Facts:
     """The facts of a program's input."""
+    named = () if origin is None or active else (origin,)
     symbolic = active and is_symbol(aval)
     active = active and is_real(aval)
     varies = frozenset() if active else all_axes(aval)
-    return Facts(active=active, symbolic=symbolic, varies=varies)
+    return Facts(active=active, symbolic=symbolic, varies=varies, origins=named)
 
 
 def analyse(
@@ -158,16 +165,32 @@ def _analyse(
     for equation in program.equations:
         operands = [facts_of(atom, facts) for atom in equation.inputs]
         results = _equation_facts(equation, operands, context)
-        held = is_constant(equation.scope, context.options.constants)
+        held = is_constant(equation, facts, context.options.constants)
         pairs = zip(results, equation.outputs, strict=True)
         results = [_as_constant(f, v) if held or v in maxima else f for f, v in pairs]
         facts.update(zip(equation.outputs, results, strict=True))
     return facts
 
 
-def is_constant(scope: str, constants: Sequence[str]) -> bool:
-    """Does a composite hold what is computed in this scope?"""
-    return any(fnmatch.fnmatchcase(scope, pattern) for pattern in constants)
+def is_constant(equation: Equation, facts: FactsOf, constants: Sequence[str]) -> bool:
+    """Does a composite hold what is computed in this scope, or with this parameter?"""
+    if not constants:
+        return False
+    if any(fnmatch.fnmatchcase(equation.scope, pattern) for pattern in constants):
+        return True
+    names = names_of((equation,), facts)
+    return any(fits_any(p, each) for p in constants for each in names)
+
+
+def names_of(
+    equations: Iterable[Equation], facts: FactsOf
+) -> tuple[tuple[str, ...], ...]:
+    """The parameters of some equations, each with the names that it goes by."""
+    found = origins.joined(
+        origins.of_constants(e, [facts_of(v, facts).origins for v in e.inputs])
+        for e in equations
+    )
+    return tuple(dict.fromkeys(o.names for o in found))
 
 
 def _as_constant(f: Facts, value: Value) -> Facts:
@@ -254,15 +277,27 @@ def _inactive(
         [f.nonnegative for f in operands], equation.params
     )
     still = entry is not None and entry.kind is Kind.STRUCTURAL and len(operands) == 1
+    cut = _is_cut(entry, out, operands)
     return Facts(
-        cut=_is_cut(entry, out, operands),
+        cut=cut,
         nonnegative=nonnegative or _is_rest_of_one(entry, operands),
         at_most_one=_is_at_most_one(entry, operands),
         is_one=still and operands[0].is_one,
         is_zero=(still or _casts(entry, operands)) and operands[0].is_zero,
         varies=_varies(equation, entry, out, operands),
         known=all(f.known for f in operands),
+        origins=() if cut else _made_of(equation, out, operands),
     )
+
+
+def _made_of(
+    equation: Equation, out: Value, operands: Sequence[Facts]
+) -> tuple[Origin, ...]:
+    """The leaves that a constant is made of."""
+    for f in operands:  # mostly none, where nobody asks for names
+        if f.origins:
+            return origins.of_result(equation, out, [f.origins for f in operands])
+    return ()
 
 
 def _is_cut(entry: Entry | None, out: Value, operands: Sequence[Facts]) -> bool:
@@ -495,7 +530,9 @@ def _outputs(body: Program, inputs: Sequence[Facts], context: Context) -> list[F
 
 def _drop_axis(f: Facts) -> Facts:
     return dataclasses.replace(
-        f, varies=frozenset(axis - 1 for axis in f.varies if axis > 0)
+        f,
+        varies=frozenset(axis - 1 for axis in f.varies if axis > 0),
+        origins=tuple(o.part(":") for o in f.origins),
     )
 
 

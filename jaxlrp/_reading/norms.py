@@ -198,5 +198,15 @@ def claim_batch_norms(claims: Claims, composite: Composite) -> dict[int, Step]:
 
 def stays_merged(equation: Equation, claims: Claims, composite: Composite) -> bool:
     """Is the batch norm that begins here folded into the layer before it?"""
-    place = claims.place(equation, "batch_norm")
+    members = _members(equation, claims) if claims.named else ()
+    place = claims.place(equation, "batch_norm", members=members)
     return isinstance(composite.rule(place), Merge)
+
+
+def _members(equation: Equation, claims: Claims) -> list[Equation]:
+    """All equations of the batch norm that begins here, any of which may name it."""
+    index = claims.producer[equation.outputs[0]]
+    if affine_kind(index, claims) is None:
+        return [equation]
+    _, behind = _affine(index, claims)
+    return [claims.program.equations[j] for j in (index, *behind)]

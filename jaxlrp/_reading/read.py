@@ -14,12 +14,13 @@ for these, the coefficients of state spaces and the layers in a recurrence.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import fnmatch
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxlrp import rules
+from jaxlrp._names import CLOSED_OVER, Origin, fits_any, nearest, numbered
 from jaxlrp._program.program import Equation, Program, Value, flatten
 from jaxlrp._reading.activations import claim_regions
 from jaxlrp._reading.attention import opaque_step
@@ -31,7 +32,14 @@ from jaxlrp._reading.claims import (
 )
 from jaxlrp._reading.context import Context, Options
 from jaxlrp._reading.dispatch import dispatched
-from jaxlrp._reading.facts import Facts, analyse, facts_of, input_facts, is_constant
+from jaxlrp._reading.facts import (
+    Facts,
+    analyse,
+    facts_of,
+    input_facts,
+    is_constant,
+    names_of,
+)
 from jaxlrp._reading.finish import finish
 from jaxlrp._reading.homogeneous import find_softmaxes
 from jaxlrp._reading.layers import claim_layers
@@ -67,6 +75,7 @@ def read(
     shadow_outputs: bool = False,
     strict: bool = True,
     by_scope: bool = False,
+    origins: Sequence[Origin] | None = None,
     keep_calls: bool = True,
 ) -> Reading:
     """Reads a jaxpr.
@@ -79,8 +88,9 @@ def read(
       shadow_outputs: relevance arrives in the outputs' shadows, not as a multiple of
         them.
       strict: raise where there is no rule; else such steps have the role `unexplained`.
-      by_scope: distinguish the scopes of calls that are kept, at the price of reading
-        each; otherwise only where the composite asks for scopes.
+      by_scope: distinguish the names of calls that are kept, at the price of reading
+        each; otherwise only where the composite asks for names.
+      origins: what its inputs are called, for names by parameters; None if nobody asks.
       keep_calls: keep large calls that are repeated; else all are inlined.
 
     Returns:
@@ -89,14 +99,16 @@ def read(
     Raises:
       UnexplainedPrimitiveError: where relevance meets a primitive without a rule.
     """
-    by_scope = by_scope or bool(_patterns(composite))
+    by_scope = by_scope or asks_for_names(composite)
     by_depth = any(a.depth is not None for a in composite.assignments)
     constants = tuple(composite.constants)
     options = Options(constants, strict, by_scope, by_depth, keep_calls)
     context = Context(options)
     program = flatten(jaxpr, keep_calls=keep_calls)
+    known = origins or [None] * len(program.inputs)
     inputs = [
-        input_facts(v.aval, a) for v, a in zip(program.inputs, active, strict=True)
+        input_facts(v.aval, a, o)
+        for v, a, o in zip(program.inputs, active, known, strict=True)
     ]
     softmaxes = find_softmaxes(program, inputs, context)
     context = context.found(softmaxes=softmaxes)
@@ -116,7 +128,7 @@ def read(
         tuple(shadow_outputs and r for r in relevant),
         context,
     )
-    _check_scopes(composite, reading)
+    _check_names(composite, reading)
     _check_depths(composite, reading)
     return reading
 
@@ -126,29 +138,76 @@ def _asks_for_coefficients(composite: Composite) -> bool:
     return any(isinstance(r, rules.SignalTakesAll) and r.coefficients for r in assigned)
 
 
-def _patterns(composite: Composite) -> set[str]:
-    """The scopes that a composite names."""
-    own = {a.scope for a in composite.assignments if a.scope is not None}
-    return own | set(composite.constants)
+def asks_for_names(composite: Composite) -> bool:
+    """Does a line or a constant name a layer?"""
+    return bool(_patterns(composite))
 
 
-def _check_scopes(composite: Composite, reading: Reading) -> None:
-    """Raises for a scope pattern that matches no step."""
+def _patterns(composite: Composite) -> list[str]:
+    """The layers that a composite names."""
+    own = [a.scope for a in composite.assignments if a.scope is not None]
+    return list(dict.fromkeys([*own, *composite.constants]))
+
+
+def _check_names(composite: Composite, reading: Reading) -> None:
+    """Raises for a pattern that matches no step."""
     patterns = _patterns(composite)
     if not patterns:
         return
     scopes = sorted(set(_scopes(reading)))
+    names = list(dict.fromkeys(_names(reading)))
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(scope, pattern) for scope in scopes):
-            bare = pattern.replace("*", "")
-            parts = {part: scope for scope in scopes for part in scope.split("/")}
-            near = difflib.get_close_matches(bare, [*scopes, *parts], 3, 0.4)
-            shown = list(dict.fromkeys(parts.get(n, n) for n in near)) or scopes[:5]
-            names = ", ".join(map(repr, shown)) or "none at all"
-            raise ValueError(
-                f"scope: {pattern!r} of composite {composite.name!r} matches none of "
-                f"the {len(scopes)} scopes of f; the nearest: {names}"
+        by_scope = any(fnmatch.fnmatchcase(scope, pattern) for scope in scopes)
+        if by_scope or any(fits_any(pattern, each) for each in names):
+            continue
+        paths = [each[0] for each in names]
+        raise ValueError(
+            f"scope: {pattern!r} of composite {composite.name!r} matches none of "
+            f"{_count(scopes, 'scope')} and {_count(paths, 'parameter path')} of f; "
+            f"{_hints(pattern, scopes, paths, reading)}"
+        )
+
+
+def _count(names: Sequence[str], what: str) -> str:
+    return f"the {len(names)} {what}{'' if len(names) == 1 else 's'}"
+
+
+def _hints(
+    pattern: str, scopes: Sequence[str], paths: Sequence[str], reading: Reading
+) -> str:
+    """What else there is, and why there is nothing of one kind."""
+    near = ", ".join(map(repr, nearest(pattern, scopes, paths)))
+    hints = [f"the nearest: {near}"] if near else []
+    for main, own in _merged(reading):
+        if fits_any(pattern, own):
+            hints.append(
+                f"{own[0]!r} is part of the layer {main!r}, which has its rule"
             )
+            break
+    stacked = [path for path in paths if _is_one_of(pattern, path)]
+    if stacked:
+        hints.append(
+            f"the iterations of a scan have one rule, that of {stacked[0]!r}: write it "
+            f"out as a Python loop for one of their own"
+        )
+    return "; ".join(hints if paths else [*hints, CLOSED_OVER])
+
+
+def _is_one_of(pattern: str, path: str) -> bool:
+    """Does a pattern name one of stacked weights by its number?"""
+    numbers = [(int(n),) * path.count("[:]") for n in re.findall(r"\d+", pattern)]
+    parts = [numbered(path, index) for index in numbers if "[:]" in path]
+    return fits_any(pattern, (part for part in parts if part is not None))
+
+
+def _merged(reading: Reading) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Layers, each with the names of a bias or scale that belongs to it."""
+    for step in reading.steps:
+        kernels = step.names(reading.facts) if step.layer else ()
+        rest = names_of(step.equations[1:], reading.facts)
+        yield from ((kernel[0], each) for kernel in kernels[:1] for each in rest)
+        for body in step.bodies:
+            yield from _merged(body)
 
 
 def _check_depths(composite: Composite, reading: Reading) -> None:
@@ -181,6 +240,15 @@ def _depths(reading: Reading) -> Iterator[tuple[str, int]]:
         yield step.role, max(known, default=0)
         for body in step.bodies:
             yield from _depths(body)
+
+
+def _names(reading: Reading) -> Iterator[tuple[str, ...]]:
+    """What the parameters are called of each step that relevance passes, or is held."""
+    for step in reading.steps:
+        if step.signals or step.constant:
+            yield from step.names(reading.facts)
+        for body in step.bodies:
+            yield from _names(body)
 
 
 def _scopes(reading: Reading) -> Iterator[str]:
@@ -247,12 +315,20 @@ def _claim(
             uses.setdefault(v, []).append(-1)  # an output is a use
     producer = {v: i for i, e in enumerate(program.equations) for v in e.outputs}
     findings, softmaxes = context.findings, context.findings.softmaxes
-    claims = Claims(program, facts, uses, producer, {}, findings.recurrent)
+    claims = Claims(
+        program,
+        facts,
+        uses,
+        producer,
+        {},
+        findings.recurrent,
+        named=context.options.by_scope,
+    )
     for i, equation in enumerate(program.equations):
         if _refusal(equation, facts):
             claims.role[i] = "unexplained"
         is_maximum = not softmaxes.maxima.isdisjoint(equation.outputs)
-        if is_maximum or is_constant(equation.scope, composite.constants):
+        if is_maximum or is_constant(equation, facts, composite.constants):
             claims.role[i] = "constant"
     units = claim_symbols(claims)
     units |= claim_softmax(claims, softmaxes, composite)
@@ -321,7 +397,9 @@ def _select(
 ) -> Step:
     """The step with the composite's assignment that wins."""
     follows = step.layer is not None and step.outputs[0] in activated
-    place = claims.place(step.main, step.role, step.signals, follows, step.residual)
+    place = claims.place(
+        step.main, step.role, step.signals, follows, step.residual, step.named_by
+    )
     return dataclasses.replace(step, first=place.first, slot=composite.select(place))
 
 

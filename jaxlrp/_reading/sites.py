@@ -6,6 +6,10 @@ Three kinds of value have a name, below the named scopes that they lie in:
 - what leaves a named scope: the name of the scope itself;
 - the result of a softmax that goes into a contraction: `scope/path/attention_map`.
 
+What a layer gives, or another step with a parameter, goes by that parameter's path in
+the arguments as well, `conv1.kernel`: its own name where it has no other, or where it
+is asked for by that.
+
 Several values of one name get numbers, `name#0`, `name#1`, in the program's order. The
 values inside a step, between a contraction and its bias say, cannot be seen.
 """
@@ -14,8 +18,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import difflib
 import fnmatch
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +27,7 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from jaxlrp import _compat
+from jaxlrp._names import CLOSED_OVER, fits_any, nearest, numbered
 from jaxlrp._program.bodies import bodies_of
 from jaxlrp._program.program import Equation, Value
 from jaxlrp._reading.steps import Reading, Step
@@ -46,12 +51,16 @@ class Site:
         its body: `(step, 0, value)`.
       lengths: of the loops that it lies in, from the outermost.
       problem: why its relevance cannot be seen, or None.
+      paths: of the parameters of the step that gives it; patterns match these as well.
+      path: what it is called where it is asked for by a path, unique in a program.
     """
 
     name: str
     address: tuple[Any, ...]
     lengths: tuple[int, ...]
     problem: str | None
+    paths: tuple[str, ...] = ()
+    path: str = ""
 
     @property
     def value(self) -> Value:
@@ -67,6 +76,11 @@ class Site:
     def dtype(self) -> Any:
         """Of its relevance: the value's own, real for a complex one."""
         return jnp.finfo(self.value.aval.dtype).dtype
+
+    @property
+    def is_path(self) -> bool:
+        """Is its name the path of a parameter?"""
+        return bool(self.paths) and self.name == self.path
 
     @property
     def known_as(self) -> tuple[str, ...]:
@@ -86,16 +100,56 @@ def find_sites(reading: Reading) -> tuple[Site, ...]:
       The sites, those that lie in a loop or branch instead of it.
     """
     found = list(_in_program(reading, (), ()))
-    counts = collections.Counter(s.name for s in found)
+    names = _numbered([s.name for s in found])
+    paths = _numbered([s.path for s in found])
+    return tuple(
+        dataclasses.replace(s, name=path if s.name == s.path else name, path=path)
+        for s, name, path in zip(found, names, paths, strict=True)
+    )
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """What is there more than once gets a number, `name#0`."""
+    counts = collections.Counter(names)
     seen: collections.Counter[str] = collections.Counter()
-    sites = []
-    for site in found:
-        if counts[site.name] > 1:
-            number = seen[site.name]
-            seen[site.name] += 1
-            site = dataclasses.replace(site, name=f"{site.name}#{number}")
-        sites.append(site)
-    return tuple(sites)
+    unique = []
+    for name in names:
+        several = name and counts[name] > 1
+        unique.append(f"{name}#{seen[name]}" if several else name)
+        seen[name] += 1
+    return unique
+
+
+def select_parts(
+    sites: Sequence[Site], pattern: str, argument: str
+) -> list[tuple[Site, tuple[int, ...]]]:
+    """`select`, and of stacked weights one by its number: a site, and which iteration.
+
+    Args:
+      sites: all that there are.
+      pattern: as for `select`, or with numbers, as `layers.kernel[3]`.
+      argument: what the pattern was given as, for the error.
+
+    Returns:
+      Sites, each with the numbers of the iterations around it, or none for all.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    found = []
+    if not any(matches(s, pattern) for s in sites):
+        found = [(s, i) for s in sites if s.problem is None for i in _at(s, pattern)]
+    return found or [(s, ()) for s in select(sites, pattern, argument)]
+
+
+def _at(site: Site, pattern: str) -> Iterator[tuple[int, ...]]:
+    """The iterations of scans whose weights a pattern names by number."""
+    if not site.lengths or not any("[:]" in path for path in site.paths):
+        return
+    for index in itertools.product(*map(range, site.lengths)):
+        paths = (numbered(path, index) for path in site.paths)
+        if fits_any(pattern, (path for path in paths if path is not None)):
+            yield index
 
 
 def select(sites: Sequence[Site], pattern: str, argument: str) -> tuple[Site, ...]:
@@ -103,7 +157,8 @@ def select(sites: Sequence[Site], pattern: str, argument: str) -> tuple[Site, ..
 
     Args:
       sites: all that there are.
-      pattern: a glob, matched against the whole name and against its last part.
+      pattern: a glob, matched against the whole name and against its last part; where
+        no tag or scope fits, against the paths of parameters.
       argument: what the pattern was given as, for the error.
 
     Returns:
@@ -112,7 +167,11 @@ def select(sites: Sequence[Site], pattern: str, argument: str) -> tuple[Site, ..
     Raises:
       ValueError: if there is none.
     """
-    matching = [s for s in sites if matches(s, pattern)]
+    # A tag or scope that a pattern names comes before what merely has such a path.
+    matching = [s for s in sites if not s.is_path and _is_called(s, pattern)]
+    matching = matching or [
+        dataclasses.replace(s, name=s.path) for s in sites if matches(s, pattern)
+    ]
     passing = tuple(s for s in matching if s.problem is None)
     if passing:
         return passing
@@ -122,13 +181,17 @@ def select(sites: Sequence[Site], pattern: str, argument: str) -> tuple[Site, ..
             f"{argument}: got {pattern!r}, but the relevance of {site.name!r} cannot "
             f"be seen: {site.problem}{_advice(site)}"
         )
-    raise ValueError(
-        f"{argument}: got {pattern!r}, which names no value; {_nearest(sites, pattern)}"
-    )
+    near = _nearest(sites, pattern)
+    raise ValueError(f"{argument}: got {pattern!r}, which names no value; {near}")
 
 
 def matches(site: Site, pattern: str) -> bool:
-    """Does a glob match the site's name, or its last part?"""
+    """Does a glob match the site's name, its last part, or a parameter's path?"""
+    return _is_called(site, pattern) or fits_any(pattern, site.paths)
+
+
+def _is_called(site: Site, pattern: str) -> bool:
+    """By its own name alone."""
     return any(
         name == pattern or fnmatch.fnmatchcase(name, pattern) for name in site.known_as
     )
@@ -141,27 +204,24 @@ def _advice(site: Site) -> str:
 
 
 def _nearest(sites: Sequence[Site], pattern: str) -> str:
-    names = [s.name for s in sites if s.problem is None]
-    if not names:
+    passing = [s for s in sites if s.problem is None]
+    if not passing:
         return (
-            "none has a name: use jax.ad_checkpoint.checkpoint_name or jax.named_scope"
+            "none has a name: use jax.ad_checkpoint.checkpoint_name or "
+            f"jax.named_scope; {CLOSED_OVER}"
         )
-    whole = {n.lower(): n for n in reversed(names)}
-    parts = {n.rpartition("/")[2].lower(): n for n in reversed(names)}
-    close: list[str] = []
-    for known in (whole, parts):
-        like = difflib.get_close_matches(pattern.lower(), known, n=5, cutoff=0.5)
-        close += [known[name] for name in like]
-    near = list(dict.fromkeys(close))[:5] or names[:5]
-    shown = ", ".join(map(repr, near))
-    return f"nearest of {len(names)} names in jaxlrp.concepts.sites: {shown}"
+    by_path = [s.name for s in passing if s.is_path]
+    others = [s.name for s in passing if not s.is_path]
+    shown = ", ".join(map(repr, nearest(pattern, others, by_path)))
+    names = f"nearest of {len(passing)} names in jaxlrp.concepts.sites: {shown}"
+    return names if any(s.paths for s in passing) else f"{names}; {CLOSED_OVER}"
 
 
 def _in_program(
     reading: Reading, path: tuple[Any, ...], lengths: tuple[int, ...]
 ) -> Iterator[Site]:
     """The sites of one program and its bodies, their names not yet numbered."""
-    names = _names(reading)
+    names, of_parameters = _names(reading), _parameters(reading)
     inner = {v for s in reading.steps for e in s.equations[:-1] for v in e.outputs}
     for step in reading.steps:
         for number, body in enumerate(step.bodies):
@@ -180,8 +240,12 @@ def _in_program(
                 problem = NOTHING
             elif v in inner:
                 problem = INSIDE
-            for name in names.pop(v, ()):
-                yield Site(name, (*path, v), lengths, problem)
+            paths = of_parameters.get(v, ())
+            own = names.pop(v, None) or list(paths[:1])
+            for name in own:  # the innermost scope is the layer's
+                layer = paths if name == max(own, key=len) else ()
+                where = layer[0] if layer else ""
+                yield Site(name, (*path, v), lengths, problem, layer, where)
 
 
 def _names(reading: Reading) -> dict[Value, list[str]]:
@@ -198,6 +262,16 @@ def _names(reading: Reading) -> dict[Value, list[str]]:
     for v, equation in _attention_maps(reading).items():
         names.setdefault(v, []).append(_below(equation, MAP))
     return names
+
+
+def _parameters(reading: Reading) -> dict[Value, tuple[str, ...]]:
+    """The paths of the parameters of each step, by its result; the first is shown."""
+    named = ((s, s.names(reading.facts)) for s in reading.steps if s.signals)
+    return {
+        s.outputs[0]: tuple(name for each in names for name in each)
+        for s, names in named
+        if names and len(s.outputs) == 1
+    }
 
 
 def _equations(reading: Reading) -> list[Equation]:

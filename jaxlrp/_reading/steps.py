@@ -10,7 +10,7 @@ from jax.extend.core import Literal
 
 from jaxlrp._program.placement import Placement, in_place
 from jaxlrp._program.program import Atom, Equation, Program, Value
-from jaxlrp._reading.facts import Facts
+from jaxlrp._reading.facts import Facts, names_of
 from jaxlrp.composites import DEFAULTS, Composite
 from jaxlrp.primitives import Kind, lookup
 from jaxlrp.primitives.structural import Layout
@@ -266,6 +266,15 @@ class Step:
     def main(self) -> Equation:
         """The equation that names the step: a layer's head, else the last one."""
         return self.layer.head if self.layer else self.equations[-1]
+
+    @property
+    def named_by(self) -> tuple[Equation, ...]:
+        """The equations whose parameters name it: of a layer its head alone."""
+        return (self.layer.head,) if self.layer else self.equations
+
+    def names(self, facts: Mapping[Value, Facts]) -> tuple[tuple[str, ...], ...]:
+        """Its parameters, each with the names that it goes by, where known."""
+        return names_of(self.named_by, facts)
 
     @property
     def by_elements(self) -> bool:

@@ -18,8 +18,9 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxlrp import _compat
+from jaxlrp._names import numbered
 from jaxlrp._operations import narrow, wide
-from jaxlrp._reading.sites import Site, find_sites, select
+from jaxlrp._reading.sites import Site, find_sites, select_parts
 from jaxlrp._rewriting.backward import Evaluated, Traced, backward
 from jaxlrp._rewriting.environment import Run, Visits
 from jaxlrp.composites import Composite
@@ -93,10 +94,14 @@ class Question:
       captured: the sites whose relevance is wanted.
       conditions: for each address, the factors of what passes: arrays, each with the
         number of leading axes that belong to loops.
+      parts: by name, sites of which one iteration is wanted, and its numbers.
     """
 
     captured: tuple[Site, ...]
     conditions: Mapping[tuple[Any, ...], tuple[tuple[Array, int], ...]]
+    parts: Mapping[str, tuple[Site, tuple[int, ...]]] = dataclasses.field(
+        default_factory=dict
+    )
 
 
 def ask(
@@ -117,18 +122,36 @@ def ask(
     """
     sites = find_sites(traced.reading) if capture or conditions else ()
     captured: dict[str, Site] = {}
+    parts: dict[str, tuple[Site, tuple[int, ...]]] = {}
     for pattern in capture:
-        captured |= {s.name: s for s in select(sites, pattern, "capture")}
+        for site, index in select_parts(sites, pattern, "capture"):
+            if index:
+                parts[_name_of_part(site, index)] = site, index
+            else:
+                captured[site.name] = site
     wanted: dict[tuple[Any, ...], tuple[tuple[Array, int], ...]] = {}
     for pattern, mask in conditions.items():
-        for site in select(sites, pattern, "conditions"):
-            factor = _checked_mask(mask, site, pattern)
+        for site, index in select_parts(sites, pattern, "conditions"):
+            factor = _checked_mask(mask, site, pattern, index)
             wanted[site.address] = (*wanted.get(site.address, ()), factor)
-    return Question(tuple(captured.values()), wanted)
+    return Question(tuple(captured.values()), wanted, parts)
 
 
-def _checked_mask(mask: Any, site: Site, pattern: str) -> tuple[Array, int]:
-    """A factor as an array, and how many of its axes belong to loops: all or none."""
+def _name_of_part(site: Site, index: tuple[int, ...]) -> str:
+    """What a site is called in one iteration, its number among equal names included."""
+    name, hash_, number = site.path.partition("#")
+    part = numbered(name, index)
+    shown = f"{name}[{', '.join(map(str, index))}]" if part is None else part
+    return f"{shown}{hash_}{number}"
+
+
+def _checked_mask(
+    mask: Any, site: Site, pattern: str, index: tuple[int, ...] = ()
+) -> tuple[Array, int]:
+    """A factor as an array, and how many of its axes belong to loops: all or none.
+
+    With an `index` it is the factor in that iteration; it is one in the others.
+    """
     try:
         mask = jnp.asarray(mask)
     except (TypeError, ValueError):
@@ -142,16 +165,20 @@ def _checked_mask(mask: Any, site: Site, pattern: str) -> tuple[Array, int]:
             f"conditions[{pattern!r}]: got dtype {mask.dtype}, expected booleans or "
             f"floating-point factors"
         )
-    loops = len(lengths) if mask.ndim == len(shape) + len(lengths) else 0
+    every = mask.ndim == len(shape) + len(lengths) and not index
+    loops = len(lengths) if every else 0
     fits = _broadcasts(mask.shape[loops:], shape) and all(
         m in (1, n) for m, n in zip(mask.shape[:loops], lengths, strict=False)
     )
     if not fits:
-        each = f", or {site.shape} for each iteration" if lengths else ""
+        each = f", or {site.shape} for each iteration" if lengths and not index else ""
         raise ValueError(
             f"conditions[{pattern!r}]: got shape {mask.shape}, expected one that "
             f"broadcasts to that of {site.name!r}, {shape}{each}"
         )
+    if index:
+        ones = jnp.ones((*lengths, *mask.shape), mask.dtype)
+        return ones.at[index].set(mask), len(lengths)
     return jnp.broadcast_to(mask, (*lengths[:loops], *mask.shape[loops:])), loops
 
 
@@ -176,7 +203,8 @@ def backward_at(
       What `backward` returns, and a function from the cotangents of its taps to the
       relevances by site name.
     """
-    captured = {s.address: s for s in question.captured}
+    parts = [site for site, _ in question.parts.values()]
+    captured = {s.address: s for s in (*question.captured, *parts)}
     numbers = {a: i for i, a in enumerate({**captured, **question.conditions})}
     fixed = {
         numbers[a]: [m for m, loops in masks if not loops]
@@ -207,7 +235,11 @@ def backward_at(
     once = backward(traced, with_visits, taps)
 
     def by_name(collected: Mapping[int, Array]) -> dict[str, Array]:
-        return {s.name: collected[numbers[s.address]] for s in question.captured}
+        whole = {s.name: collected[numbers[s.address]] for s in question.captured}
+        return whole | {
+            name: collected[numbers[s.address]][index]
+            for name, (s, index) in question.parts.items()
+        }
 
     return once, by_name
 

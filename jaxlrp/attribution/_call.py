@@ -57,13 +57,14 @@ class Call:
 
 
 def method(
+    name: str,
     f: Callable[..., Any],
     argnums: ArgNums,
     target: Any,
     has_aux: bool,
     explain: Callable[[Call], tuple[list[Array], Any]],
 ) -> Callable[..., Any]:
-    """The function that a method returns; what can be checked at once is.
+    """The function that the method of this name returns; what can be checked is.
 
     `explain` gives the attributions of the leaves, and the auxiliary output.
     """
@@ -72,20 +73,25 @@ def method(
         attributions, aux = explain(call)
         return call.restore(as_inputs(attributions, call.xs)), aux
 
-    return wrapped(f, argnums, target, has_aux, whole)
+    returns = "the attribution of the chosen argument, in its structure and shapes"
+    return wrapped(name, f, argnums, target, has_aux, whole, returns)
 
 
 def wrapped(
+    name: str,
     f: Callable[..., Any],
     argnums: ArgNums,
     target: Any,
     has_aux: bool,
     explain: Callable[[Call], tuple[Any, Any]],
+    returns: str = "an array; see the method",
 ) -> Callable[..., Any]:
     """`method` for results in any form."""
     _trace.checked(f, None, argnums, target, has_aux)
 
-    @_trace.wraps(f)
+    aux = "; `(attribution, aux)`" if has_aux else ""
+
+    @_trace.wraps(f, f"attribution.{name}", f"{returns}{aux}.")
     def attribution(*args: Any, **kwargs: Any) -> Any:
         result, aux = explain(bind(f, args, kwargs, argnums, has_aux))
         return (result, aux) if has_aux else result
@@ -114,6 +120,7 @@ def bind(
 
     arguments = _trace.refilled([leaf for _, leaf in leaves], tree, chosen)
 
+    @_trace.wraps(f, "lrp", "its output alone.")  # layers have its arguments' names
     def function(*args: Any, **kwargs: Any) -> Any:
         return _trace.split_aux(f(*args, **kwargs), has_aux)[0]
 
@@ -200,7 +207,8 @@ def explainer(
 
     def attributions(xs: list[Array]) -> list[Array]:
         args, kwargs = call.arguments(xs)
-        whole = method(call.function, argnums=argnums, target=target)(*args, **kwargs)
+        places = _trace.from_front(argnums, len(args))
+        whole = method(call.function, argnums=places, target=target)(*args, **kwargs)
         found: list[Any] = [None] * len(xs)
         for i, leaf in zip(call.order, jax.tree.leaves(whole), strict=True):
             found[i] = leaf

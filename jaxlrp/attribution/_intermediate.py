@@ -31,6 +31,7 @@ def find(
     if not isinstance(pattern, str):
         raise TypeError(f"{name}: got {pattern!r}, expected a pattern of names")
     args, kwargs = call.arguments(call.xs)
+    argnums = _trace.from_front(argnums, len(args))
     traced = _trace.trace(
         call.function,
         args,
@@ -41,6 +42,7 @@ def find(
         shadow_outputs=composite is not None,
         strict=composite is not None,
         keep_calls=False,
+        by_scope=True,
     )
     return traced, list(select(find_sites(traced.reading), pattern, name))
 

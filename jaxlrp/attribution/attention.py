@@ -7,7 +7,7 @@ that go into a contraction. Each has the shape `(*examples, heads, queries, keys
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +16,25 @@ from jax import Array
 from jaxlrp import composites
 from jaxlrp._arguments import flag
 from jaxlrp._reading.sites import MAP
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums, as_composite
 from jaxlrp.attribution import _attention, _call, _intermediate
 from jaxlrp.attribution._attention import HeadAxis
 from jaxlrp.attribution._call import Call
 from jaxlrp.composites import Composite
 
+__all__ = [
+    "attention_rollout",
+    "gradient_attention_rollout",
+    "raw_attention",
+    "transformer_attribution",
+]
+
+P = ParamSpec("P")
+
 
 def raw_attention(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     *,
     layer: int = -1,
     token: int | None = None,
@@ -32,7 +42,7 @@ def raw_attention(
     head_axis: HeadAxis = -3,
     argnums: ArgNums = -1,
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """One layer's attention, averaged over its heads.
 
     `A = mean_h A_l`: row `i` is what token `i` attends to. It does not depend on the
@@ -82,11 +92,11 @@ def raw_attention(
         mean = _attention.mean_over_heads(site.name, value, head_axis)
         return _attention.rows(mean, token), call.auxiliary()
 
-    return _call.wrapped(f, argnums, "all", has_aux, explain)
+    return _call.wrapped("raw_attention", f, argnums, "all", has_aux, explain)
 
 
 def attention_rollout(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     *,
     residual: Any = 0.5,
     start: int = 0,
@@ -95,7 +105,7 @@ def attention_rollout(
     head_axis: HeadAxis = -3,
     argnums: ArgNums = -1,
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """Attention, followed through the layers and the residual connections.
 
     With the residual's share `r`,
@@ -144,11 +154,11 @@ def attention_rollout(
         rolled = _attention.rolled(layers, 1 - residual, residual, False, start)
         return _attention.rows(rolled, token), call.auxiliary()
 
-    return _call.wrapped(f, argnums, "all", has_aux, explain)
+    return _call.wrapped("attention_rollout", f, argnums, "all", has_aux, explain)
 
 
 def gradient_attention_rollout(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     *,
     normalise: bool = True,
     start: int = 0,
@@ -156,9 +166,9 @@ def gradient_attention_rollout(
     maps: str = MAP,
     head_axis: HeadAxis = -3,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """Attention rollout, the maps weighted with the score's gradient.
 
     With the score `S` as in `gradient` and the rows of `n` divided by their sums,
@@ -206,11 +216,13 @@ def gradient_attention_rollout(
         rolled = _attention.rolled(layers, 1.0, 1.0, normalise, start)
         return _attention.rows(rolled, token), call.auxiliary()
 
-    return _call.wrapped(f, argnums, target, has_aux, explain)
+    return _call.wrapped(
+        "gradient_attention_rollout", f, argnums, target, has_aux, explain
+    )
 
 
 def transformer_attribution(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     composite: Composite | None = None,
     *,
     weighted: bool = True,
@@ -220,9 +232,9 @@ def transformer_attribution(
     maps: str = MAP,
     head_axis: HeadAxis = -3,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """Chefer's transformer attribution: relevance of the maps, weighted by gradients.
 
     With `R(A_l)` the LRP relevance of a map, from a relevance of one at the target, and
@@ -285,4 +297,6 @@ def transformer_attribution(
         rolled = _attention.rolled(layers, 1.0, 1.0, normalise, start)
         return _attention.rows(rolled, token), call.auxiliary()
 
-    return _call.wrapped(f, argnums, target, has_aux, explain)
+    return _call.wrapped(
+        "transformer_attribution", f, argnums, target, has_aux, explain
+    )

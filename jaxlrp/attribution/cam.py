@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _call, _checks, _intermediate
 from jaxlrp.attribution._call import Call
 from jaxlrp.attribution._chunks import accumulator
 
+__all__ = ["grad_cam"]
+
+P = ParamSpec("P")
+
 
 def grad_cam(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     layer: str,
     *,
     channel_axis: int = -1,
     size: Sequence[int] | None = None,
     batch_ndim: int | None = None,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """Grad-CAM: a layer's channels, weighted with their mean gradients.
 
     For the layer's value `v`, with channels `k` and places `p`, and the score `S` as in
@@ -36,8 +41,9 @@ def grad_cam(
     Args:
       f: a function of pytrees that JAX can trace and differentiate.
       layer: the name of the intermediate value, or a glob that names one: a tag of
-        `jax.ad_checkpoint.checkpoint_name`, or a `jax.named_scope` (a Flax Linen
-        module's path) for what leaves it.
+        `jax.ad_checkpoint.checkpoint_name`, a `jax.named_scope` (a Flax Linen module's
+        path) for what leaves it, or the path of a layer's kernel in the arguments, as
+        `"conv5"` or `"conv5.kernel"`.
       channel_axis: the value's axis of channels.
       size: the places of the result, as `(height, width)`: the map is resized to it,
         linearly along each axis. None leaves the layer's own.
@@ -101,7 +107,7 @@ def grad_cam(
             cam = _resized(cam, leading, size)
         return cam.astype(value.dtype), aux
 
-    return _call.wrapped(f, argnums, target, has_aux, explain)
+    return _call.wrapped("grad_cam", f, argnums, target, has_aux, explain)
 
 
 def _resized(cam: Array, leading: int, size: Sequence[int]) -> Array:

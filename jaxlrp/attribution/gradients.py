@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax.numpy as jnp
 from jax import Array
 
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _call
 from jaxlrp.attribution._call import Call
 
+__all__ = ["gradient", "gradient_x_input", "saliency"]
+
+P = ParamSpec("P")
+
 
 def gradient(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     *,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """The gradient of the score with respect to the input.
 
     `A = d S / d x`, where the score `S` is the output at the target, summed over the
@@ -55,7 +60,7 @@ def gradient(
       Array([-1.,  0.], dtype=float32)
     """
     return _call.method(
-        f, argnums, target, has_aux, lambda call: _gradient(call, target)
+        "gradient", f, argnums, target, has_aux, lambda call: _gradient(call, target)
     )
 
 
@@ -65,12 +70,12 @@ def _gradient(call: Call, target: Any) -> tuple[list[Array], Any]:
 
 
 def gradient_x_input(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     *,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """The gradient times the input.
 
     `A = x * d S / d x`, the score `S` as in `gradient`. It is LRP-0 where the network
@@ -100,17 +105,17 @@ def gradient_x_input(
         gradients, aux = _gradient(call, target)
         return [x * g for x, g in zip(call.xs, gradients, strict=True)], aux
 
-    return _call.method(f, argnums, target, has_aux, explain)
+    return _call.method("gradient_x_input", f, argnums, target, has_aux, explain)
 
 
 def saliency(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     *,
     axis: int | tuple[int, ...] | None = None,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """The size of the gradient.
 
     `A = |d S / d x|`, the score `S` as in `gradient`; with `axis`, the largest along
@@ -152,7 +157,7 @@ def saliency(
         gradients, aux = _gradient(call, target)
         return [jnp.max(jnp.abs(g), axis=axes) for g in gradients], aux
 
-    return _call.method(f, argnums, target, has_aux, explain)
+    return _call.method("saliency", f, argnums, target, has_aux, explain)
 
 
 def _axes(axis: Any) -> tuple[int, ...]:

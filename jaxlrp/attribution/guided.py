@@ -8,16 +8,19 @@ from typing import Any
 
 from jaxlrp import _targets, composites
 from jaxlrp._lrp import lrp
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
 from jaxlrp.attribution._call import bind
 from jaxlrp.composites import Composite
+
+__all__ = ["deconvnet", "guided_backprop"]
 
 
 def guided_backprop(
     f: Callable[..., Any],
     *,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[..., Any]:
     """Guided backpropagation: the gradient, cut off below zero at every activation.
@@ -52,7 +55,7 @@ def deconvnet(
     f: Callable[..., Any],
     *,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[..., Any]:
     """The deconvnet: the gradient, with the rectifier itself for its derivative.

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _call, _checks
 from jaxlrp.attribution._call import Call
 from jaxlrp.attribution._chunks import sum_over
 
+__all__ = ["expected_gradients", "integrated_gradients"]
+
+P = ParamSpec("P")
+
 _QUADRATURES = ("gauss-legendre", "midpoint", "trapezoid", "left", "right")
 
 
 def integrated_gradients(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     *,
     baseline: Any = 0.0,
     steps: int = 50,
     quadrature: str = "gauss-legendre",
     chunk: int = 8,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """The gradient, averaged on the straight line from a baseline to the input.
 
     With the baseline `b` and the score `S` as in `gradient`,
@@ -91,7 +96,7 @@ def integrated_gradients(
         means = sum_over(weighted, pairs, chunk)
         return [d * m for d, m in zip(steps, means, strict=True)], aux
 
-    return _call.method(f, argnums, target, has_aux, explain)
+    return _call.method("integrated_gradients", f, argnums, target, has_aux, explain)
 
 
 def _nodes(quadrature: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +118,7 @@ def _nodes(quadrature: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def expected_gradients(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     key: Array,
     background: Any,
     *,
@@ -122,9 +127,9 @@ def expected_gradients(
     batch_ndim: int | None = None,
     chunk: int = 8,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """Integrated gradients, averaged over baselines from a dataset (gradient SHAP).
 
     With `b_k` drawn from the background and `t_k` uniformly from [0, 1], for each
@@ -212,7 +217,7 @@ def expected_gradients(
         keys = jax.random.split(key, samples)
         return [s / samples for s in sum_over(draw, keys, chunk)], aux
 
-    return _call.method(f, argnums, target, has_aux, explain)
+    return _call.method("expected_gradients", f, argnums, target, has_aux, explain)
 
 
 def _background(given: Any, call: Call, batch_ndim: int) -> list[Array]:

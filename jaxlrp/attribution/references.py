@@ -6,7 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxlrp._lrp import lrp
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
+
+__all__ = ["deep_lift"]
 
 
 def deep_lift(
@@ -14,7 +17,7 @@ def deep_lift(
     *,
     baseline: Any = 0.0,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
 ) -> Callable[..., Any]:
     """DeepLIFT: what each input's difference to a baseline adds to the score's.

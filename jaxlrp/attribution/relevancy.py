@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax.numpy as jnp
 from jax import Array
 
 from jaxlrp._arguments import flag
 from jaxlrp._reading.sites import MAP, Site, matches
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _attention, _call, _intermediate
 from jaxlrp.attribution._attention import HeadAxis
 from jaxlrp.attribution._call import Call
+
+__all__ = ["Pair", "attention_relevancy"]
+
+P = ParamSpec("P")
 
 Pair = tuple[str, str]
 """The streams of a map's queries and keys."""
@@ -22,7 +27,7 @@ Layer = tuple[str, Pair, Array]
 
 
 def attention_relevancy(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     *,
     streams: Mapping[str, Pair] | None = None,
     normalise: bool = True,
@@ -30,9 +35,9 @@ def attention_relevancy(
     maps: str = MAP,
     head_axis: HeadAxis = -3,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """Chefer's relevancy maps, for self-attention, cross-attention and co-attention.
 
     For each attention map `A`, in the order in which they run, let
@@ -110,7 +115,7 @@ def attention_relevancy(
         whole = result if streams is not None else result["", ""]
         return whole, call.auxiliary()
 
-    return _call.wrapped(f, argnums, target, has_aux, explain)
+    return _call.wrapped("attention_relevancy", f, argnums, target, has_aux, explain)
 
 
 def _check_streams(streams: Any) -> None:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxlrp._arguments import flag
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _call, _checks
 from jaxlrp.attribution._call import Call, Explainer
 from jaxlrp.attribution._chunks import accumulator, sum_over
 from jaxlrp.attribution.gradients import gradient
 
+__all__ = ["smoothgrad"]
+
+P = ParamSpec("P")
+
 _STATISTICS = ("mean", "square", "variance")
 
 
 def smoothgrad(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     key: Array,
     *,
     samples: int = 32,
@@ -31,9 +36,9 @@ def smoothgrad(
     batch_ndim: int | None = None,
     chunk: int = 8,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """An attribution, averaged over noisy copies of the input.
 
     With `n_k ~ N(0, s^2)`, independent for each element and sample, and the base
@@ -124,7 +129,7 @@ def smoothgrad(
 
         return [t / samples for t in sum_over(sample, keys, chunk)], aux
 
-    return _call.method(f, argnums, target, has_aux, explain)
+    return _call.method("smoothgrad", f, argnums, target, has_aux, explain)
 
 
 def _square(value: Array) -> Array:

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
 from jaxlrp.attribution import _call, _checks
 from jaxlrp.attribution._call import Call
 from jaxlrp.attribution._chunks import accumulator, sum_over
 
+__all__ = ["occlusion"]
+
+P = ParamSpec("P")
+
 
 def occlusion(
-    f: Callable[..., Any],
+    f: Callable[P, Any],
     window: Sequence[int],
     *,
     strides: int | Sequence[int] | None = None,
     baseline: Any = 0.0,
     chunk: int = 8,
     argnums: ArgNums = -1,
-    target: Any = "max",
+    target: Target = "max",
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[P, Any]:
     """What the score loses when a window of the input is replaced by a baseline.
 
     With `x_w` the input whose elements in the window `w` are the baseline's, and `S_e`
@@ -88,7 +93,7 @@ def occlusion(
             losses.append(_loss(score, x, cover, sizes, steps, chunk))
         return losses, aux
 
-    return _call.method(f, argnums, target, has_aux, explain)
+    return _call.method("occlusion", f, argnums, target, has_aux, explain)
 
 
 def _loss(

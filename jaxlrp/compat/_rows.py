@@ -19,6 +19,12 @@ class Row:
       ours: the same in this package, an expression in `composites`, `rules`, `jaxlrp`.
       differs: what is not the same, or nothing.
       call: the module's own function, an expression that is equal to `ours`.
+
+    Examples:
+      >>> from jaxlrp.compat import zennit
+      >>> row = zennit.TABLE[0]
+      >>> row.name, row.ours, row.call
+      ('Epsilon()', 'rules.Epsilon(1e-6)', 'zennit.Epsilon()')
     """
 
     name: str

@@ -4,10 +4,11 @@
     >>> from jaxlrp.compat import captum
     >>> print(captum.LRP())
     LRP
-      layer        Epsilon(epsilon=1e-09)
-      batch_norm   Epsilon(epsilon=1e-09)
-      average      Norm(epsilon=1e-09)
-      sum          Norm(epsilon=1e-09)
+      role        rule                      documented in
+      layer       Epsilon(epsilon=1e-09)    jaxlrp.rules.Epsilon
+      batch_norm  Epsilon(epsilon=1e-09)    jaxlrp.rules.Epsilon
+      average     Norm(epsilon=1e-09)       jaxlrp.rules.Norm
+      sum         Norm(epsilon=1e-09)       jaxlrp.rules.Norm
     >>> composite = captum.LRP().on("convolution", captum.GammaRule())
 
 captum sets `module.rule`; here a line of the composite does. Max pooling takes the
@@ -25,17 +26,46 @@ from jaxlrp.compat._rows import Row
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Rule
 
+__all__ = [
+    "LRP",
+    "STABILITY_FACTOR",
+    "TABLE",
+    "Alpha1_Beta0_Rule",
+    "EpsilonRule",
+    "GammaRule",
+    "IdentityRule",
+]
+
 STABILITY_FACTOR = 1e-9
 """The stabiliser of every rule."""
 
 
 def EpsilonRule(epsilon: Any = STABILITY_FACTOR) -> Rule:  # noqa: N802
-    """`rules.Epsilon(1e-9)`."""
+    """`rules.Epsilon(1e-9)`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+
+    Examples:
+      >>> from jaxlrp.compat import captum
+      >>> captum.EpsilonRule()
+      Epsilon(epsilon=1e-09)
+    """
     return rules.Epsilon(epsilon)
 
 
 def GammaRule(gamma: Any = 0.25, set_bias_to_zero: bool = False) -> Rule:  # noqa: N802
-    """The plain gamma rule, `rules.Gamma`, its bias unchanged."""
+    """The plain gamma rule, `rules.Gamma`, its bias unchanged.
+
+    Args:
+      gamma: how much more what counts more does, not negative.
+      set_bias_to_zero: whether the bias plays no part.
+
+    Examples:
+      >>> from jaxlrp.compat import captum
+      >>> captum.GammaRule()
+      Gamma(gamma=0.25, epsilon=1e-09, bias='whole')
+    """
     bias = "ignore" if set_bias_to_zero else "whole"
     return rules.Gamma(gamma, epsilon=STABILITY_FACTOR, bias=bias)
 
@@ -45,13 +75,27 @@ def Alpha1_Beta0_Rule(set_bias_to_zero: bool = False) -> Rule:  # noqa: N802
 
     Where inputs are negative the shares are without bound, in captum as here;
     `rules.ZPlus()` is the rule of the literature.
+
+    Args:
+      set_bias_to_zero: whether the bias plays no part.
+
+    Examples:
+      >>> from jaxlrp.compat import captum
+      >>> captum.Alpha1_Beta0_Rule()
+      ZPlus(epsilon=1e-09, bias='whole', split=False)
     """
     bias = "ignore" if set_bias_to_zero else "whole"
     return rules.ZPlus(epsilon=STABILITY_FACTOR, split=False, bias=bias)
 
 
 def IdentityRule() -> Rule:  # noqa: N802
-    """`rules.Pass`: on layers as well, whose inputs and results are of one shape."""
+    """`rules.Pass`: on layers as well, whose inputs and results are of one shape.
+
+    Examples:
+      >>> from jaxlrp.compat import captum
+      >>> captum.IdentityRule()
+      Pass()
+    """
     return rules.Pass()
 
 
@@ -60,6 +104,12 @@ def LRP(rule: Rule | None = None) -> Composite:  # noqa: N802
 
     Args:
       rule: of dense layers and convolutions, instead of epsilon.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import captum
+      >>> captum.LRP().rule(Place("dense"))
+      Epsilon(epsilon=1e-09)
     """
     norm = rules.Norm(STABILITY_FACTOR)
     return (

@@ -1,11 +1,9 @@
 """Chefer et al.'s Transformer-Explainability: the relevance half, with its conventions.
 
     >>> from jaxlrp.compat import chefer
-    >>> print(chefer.RelProp())
-    RelProp
-      layer        ZPlus(epsilon=1e-09, stabiliser='plain', bias='ignore')
-      average      Epsilon(epsilon=1e-09, stabiliser='plain')
-      ...
+    >>> from jaxlrp.composites import Place
+    >>> chefer.RelProp().rule(Place("dense"))
+    ZPlus(epsilon=1e-09, stabiliser='plain', bias='ignore')
 
 Relevance starts from one at the target: `target=chefer.one_hot`. Attention maps and
 their relevances are captured by name, `capture="attention_map"`, under which they are
@@ -27,16 +25,37 @@ from jaxlrp.compat._rows import Row
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Rule
 
+__all__ = ["TABLE", "Add", "Conv2d", "Full", "Linear", "MatMul", "RelProp", "one_hot"]
+
 _SAFE: dict[str, Any] = {"epsilon": 1e-9, "stabiliser": "plain"}
 
 
 def one_hot(out: Array) -> Array:
-    """The seed: one at the highest score of each example, zero elsewhere."""
+    """The seed: one at the highest score of each example, zero elsewhere.
+
+    Args:
+      out: the scores, classes along the last axis.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxlrp.compat import chefer
+      >>> chefer.one_hot(jnp.array([[1.0, 3.0]])).tolist()
+      [[0.0, 1.0]]
+    """
     return jax.nn.one_hot(out.argmax(-1), out.shape[-1], dtype=out.dtype)
 
 
 def Linear(alpha: Any = 1.0) -> Rule:  # noqa: N802
-    """Alpha-beta without the bias, `beta = alpha - 1`; for alpha 1 `rules.ZPlus`."""
+    """Alpha-beta without the bias, `beta = alpha - 1`; for alpha 1 `rules.ZPlus`.
+
+    Args:
+      alpha: of the layers' rule; `beta = alpha - 1`.
+
+    Examples:
+      >>> from jaxlrp.compat import chefer
+      >>> chefer.Linear()
+      ZPlus(epsilon=1e-09, stabiliser='plain', bias='ignore')
+    """
     if isinstance(alpha, int | float) and alpha == 1:
         return rules.ZPlus(**_SAFE, bias="ignore")
     return rules.AlphaBeta(alpha, alpha - 1, **_SAFE, bias="ignore")
@@ -46,17 +65,37 @@ def Conv2d(alpha: Any = 1.0) -> Rule:  # noqa: N802
     """As `Linear`: one denominator for both signs of the input.
 
     The code has one for each sign, which gives up to twice the relevance.
+
+    Args:
+      alpha: of the layers' rule; `beta = alpha - 1`.
+
+    Examples:
+      >>> from jaxlrp.compat import chefer
+      >>> chefer.Conv2d()
+      ZPlus(epsilon=1e-09, stabiliser='plain', bias='ignore')
     """
     return Linear(alpha)
 
 
 def Add() -> Rule:  # noqa: N802
-    """`rules.Rescaled`, over the whole array; under `vmap` each example on its own."""
+    """`rules.Rescaled`, over the whole array; under `vmap` each example on its own.
+
+    Examples:
+      >>> from jaxlrp.compat import chefer
+      >>> chefer.Add()
+      Rescaled(epsilon=1e-09, stabiliser='plain')
+    """
     return rules.Rescaled(**_SAFE)
 
 
 def MatMul() -> Rule:  # noqa: N802
-    """`rules.UniformSplit` with `s(z) = z + 1e-9`."""
+    """`rules.UniformSplit` with `s(z) = z + 1e-9`.
+
+    Examples:
+      >>> from jaxlrp.compat import chefer
+      >>> chefer.MatMul()
+      UniformSplit(epsilon=2e-09, stabiliser='plain')
+    """
     return rules.UniformSplit(epsilon=2e-9, stabiliser="plain")
 
 
@@ -64,6 +103,15 @@ def RelProp(alpha: Any = 1.0) -> Composite:  # noqa: N802
     """The rules of `relprop`: alpha-beta on layers, rescaled sums, the identity.
 
     Layer norm, softmax and activations pass relevance unchanged.
+
+    Args:
+      alpha: of the layers' rule; `beta = alpha - 1`.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import chefer
+      >>> chefer.RelProp().rule(Place("dense"))
+      ZPlus(epsilon=1e-09, stabiliser='plain', bias='ignore')
     """
     return (
         Composite("RelProp")
@@ -84,6 +132,12 @@ def Full(low: Any, high: Any, alpha: Any = 1.0) -> Composite:  # noqa: N802
       low: the smallest pixel of each image, an array that broadcasts to the input.
       high: the largest.
       alpha: as for `RelProp`.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import chefer
+      >>> chefer.Full(-1.0, 1.0).rule(Place("convolution", first=True))
+      ZBox(low=-1.0, high=1.0, epsilon=1e-09, stabiliser='plain')
     """
     return (
         RelProp(alpha)

@@ -21,6 +21,8 @@ from jaxlrp.compat._rows import Row
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Rule, TopK
 
+__all__ = ["EPSILON", "TABLE", "LRPEngine"]
+
 EPSILON = 1e-11
 """The stabiliser, written 10e-12 there."""
 
@@ -48,6 +50,12 @@ def LRPEngine(  # noqa: N802
     Returns:
       A composite. `use_bilinear_mm`, under which weights take half of every layer's
       relevance, is not there: that is a factor 1/2 for each layer.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import dynamiclrp
+      >>> dynamiclrp.LRPEngine().rule(Place("dense"))
+      Epsilon(epsilon=1e-11, bias='absolute')
     """
     keep = None if _is_one(relevance_filter) else relevance_filter
     composite = composites.DynamicLRP(keep=keep, softmax=use_attn_lrp, epsilon=EPSILON)

@@ -24,81 +24,232 @@ from jaxlrp.compat._rows import Row
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Rule
 
+__all__ = [
+    "LRPZ",
+    "TABLE",
+    "Alpha1Beta0IgnoreBiasRule",
+    "Alpha1Beta0Rule",
+    "Alpha2Beta1IgnoreBiasRule",
+    "Alpha2Beta1Rule",
+    "AlphaBetaIgnoreBiasRule",
+    "AlphaBetaRule",
+    "BoundedDeepTaylor",
+    "BoundedRule",
+    "Deconvnet",
+    "DeepTaylor",
+    "EpsilonIgnoreBiasRule",
+    "EpsilonRule",
+    "FlatRule",
+    "GuidedBackprop",
+    "LRPAlpha1Beta0",
+    "LRPAlpha1Beta0IgnoreBias",
+    "LRPAlpha2Beta1",
+    "LRPAlpha2Beta1IgnoreBias",
+    "LRPAlphaBeta",
+    "LRPEpsilon",
+    "LRPEpsilonIgnoreBias",
+    "LRPFlat",
+    "LRPSequentialPresetA",
+    "LRPSequentialPresetAFlat",
+    "LRPSequentialPresetB",
+    "LRPSequentialPresetBFlat",
+    "LRPSequentialPresetBFlatUntilIdx",
+    "LRPWSquare",
+    "LRPZIgnoreBias",
+    "LRPZPlus",
+    "LRPZPlusFast",
+    "WSquareRule",
+    "ZIgnoreBiasRule",
+    "ZPlusFastRule",
+    "ZPlusRule",
+    "ZRule",
+    "input_layer_rule",
+]
+
 _ZEROS: dict[str, Any] = {"epsilon": 1e-7, "stabiliser": "zeros"}
 
 
 def ZRule() -> Rule:  # noqa: N802
-    """`R_j = sum_i x_j w_ij R_i / z_i`; zeros are 1e-7."""
+    """`R_j = sum_i x_j w_ij R_i / z_i`; zeros are 1e-7.
+
+    Examples:
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.ZRule()
+      Epsilon(epsilon=1e-07, stabiliser='zeros')
+    """
     return rules.Epsilon(**_ZEROS)
 
 
 def ZIgnoreBiasRule() -> Rule:  # noqa: N802
-    """`ZRule` of the layer without its bias."""
+    """`ZRule` of the layer without its bias.
+
+    Examples:
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.ZIgnoreBiasRule()
+      Epsilon(epsilon=1e-07, stabiliser='zeros', bias='ignore')
+    """
     return rules.Epsilon(**_ZEROS, bias="ignore")
 
 
 def EpsilonRule(epsilon: Any = 1e-7) -> Rule:  # noqa: N802
-    """`rules.Epsilon(1e-7)`."""
+    """`rules.Epsilon(1e-7)`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+
+    Examples:
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.EpsilonRule()
+      Epsilon(epsilon=1e-07)
+    """
     return rules.Epsilon(epsilon)
 
 
 def EpsilonIgnoreBiasRule(epsilon: Any = 1e-7) -> Rule:  # noqa: N802
-    """`EpsilonRule` of the layer without its bias."""
+    """`EpsilonRule` of the layer without its bias.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+
+    Examples:
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.EpsilonIgnoreBiasRule()
+      Epsilon(epsilon=1e-07, bias='ignore')
+    """
     return rules.Epsilon(epsilon, bias="ignore")
 
 
 def WSquareRule() -> Rule:  # noqa: N802
-    """`rules.WSquare` without the bias."""
+    """`rules.WSquare` without the bias.
+
+    Examples:
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.WSquareRule()
+      WSquare(epsilon=1e-07, stabiliser='zeros', bias='ignore')
+    """
     return rules.WSquare(**_ZEROS, bias="ignore")
 
 
 def FlatRule() -> Rule:  # noqa: N802
-    """`rules.Flat`."""
+    """`rules.Flat`.
+
+    Examples:
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.FlatRule()
+      Flat(epsilon=1e-07, stabiliser='zeros')
+    """
     return rules.Flat(**_ZEROS)
 
 
 def AlphaBetaRule(alpha: Any, beta: Any, bias: bool = True) -> Rule:  # noqa: N802
-    """`rules.AlphaBeta`, with the whole bias in both denominators or none."""
+    """`rules.AlphaBeta`, with the whole bias in both denominators or none.
+
+    Args:
+      alpha: the factor of the positive part, `1 + beta`.
+      beta: the factor of the negative part.
+      bias: whether the bias is in both denominators.
+
+    Examples:
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.AlphaBetaRule(2.0, 1.0)
+      AlphaBeta(alpha=2.0, beta=1.0, epsilon=1e-07, stabiliser='zeros', bias='whole')
+    """
     return rules.AlphaBeta(alpha, beta, **_ZEROS, bias="whole" if bias else "ignore")
 
 
 def AlphaBetaIgnoreBiasRule(alpha: Any, beta: Any) -> Rule:  # noqa: N802
-    """`AlphaBetaRule` of the layer without its bias."""
+    """`AlphaBetaRule` of the layer without its bias.
+
+    Args:
+      alpha: the factor of the positive part, `1 + beta`.
+      beta: the factor of the negative part.
+
+    Examples:
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.AlphaBetaIgnoreBiasRule(2.0, 1.0)
+      AlphaBeta(alpha=2.0, beta=1.0, epsilon=1e-07, stabiliser='zeros', bias='ignore')
+    """
     return AlphaBetaRule(alpha, beta, bias=False)
 
 
 def Alpha2Beta1Rule() -> Rule:  # noqa: N802
-    """`AlphaBetaRule(2, 1)`."""
+    """`AlphaBetaRule(2, 1)`.
+
+    Examples:
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.Alpha2Beta1Rule()
+      AlphaBeta(alpha=2.0, beta=1.0, epsilon=1e-07, stabiliser='zeros', bias='whole')
+    """
     return AlphaBetaRule(2.0, 1.0)
 
 
 def Alpha2Beta1IgnoreBiasRule() -> Rule:  # noqa: N802
-    """`AlphaBetaRule(2, 1)` of the layer without its bias."""
+    """`AlphaBetaRule(2, 1)` of the layer without its bias.
+
+    Examples:
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.Alpha2Beta1IgnoreBiasRule()
+      AlphaBeta(alpha=2.0, beta=1.0, epsilon=1e-07, stabiliser='zeros', bias='ignore')
+    """
     return AlphaBetaRule(2.0, 1.0, bias=False)
 
 
 def Alpha1Beta0Rule() -> Rule:  # noqa: N802
-    """`AlphaBetaRule(1, 0)`."""
+    """`AlphaBetaRule(1, 0)`.
+
+    Examples:
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.Alpha1Beta0Rule()
+      AlphaBeta(alpha=1.0, beta=0.0, epsilon=1e-07, stabiliser='zeros', bias='whole')
+    """
     return AlphaBetaRule(1.0, 0.0)
 
 
 def Alpha1Beta0IgnoreBiasRule() -> Rule:  # noqa: N802
-    """`AlphaBetaRule(1, 0)` of the layer without its bias."""
+    """`AlphaBetaRule(1, 0)` of the layer without its bias.
+
+    Examples:
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.Alpha1Beta0IgnoreBiasRule()
+      AlphaBeta(alpha=1.0, beta=0.0, epsilon=1e-07, stabiliser='zeros', bias='ignore')
+    """
     return AlphaBetaRule(1.0, 0.0, bias=False)
 
 
 def BoundedRule(low: Any = -1.0, high: Any = 1.0) -> Rule:  # noqa: N802
-    """`rules.ZBox`."""
+    """`rules.ZBox`.
+
+    Args:
+      low: the smallest value of the input, a number or an array that broadcasts to it.
+      high: the largest.
+
+    Examples:
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.BoundedRule()
+      ZBox(low=-1.0, high=1.0, epsilon=1e-07, stabiliser='zeros')
+    """
     return rules.ZBox(low, high, **_ZEROS)
 
 
 def ZPlusRule() -> Rule:  # noqa: N802
-    """`rules.ZPlus` without the bias."""
+    """`rules.ZPlus` without the bias.
+
+    Examples:
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.ZPlusRule()
+      ZPlus(epsilon=1e-07, stabiliser='zeros', bias='ignore')
+    """
     return rules.ZPlus(**_ZEROS, bias="ignore")
 
 
 def ZPlusFastRule() -> Rule:  # noqa: N802
-    """`ZPlusRule` for inputs that are not negative."""
+    """`ZPlusRule` for inputs that are not negative.
+
+    Examples:
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.ZPlusFastRule()
+      ZPlus(epsilon=1e-07, stabiliser='zeros', bias='ignore', split=False)
+    """
     return rules.ZPlus(**_ZEROS, split=False, bias="ignore")
 
 
@@ -108,92 +259,245 @@ def _analyzer(name: str, rule: Rule) -> Composite:
 
 
 def LRPZ() -> Composite:  # noqa: N802
-    """`lrp.z`."""
+    """`lrp.z`.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPZ().rule(Place("dense"))
+      Epsilon(epsilon=1e-07, stabiliser='zeros')
+    """
     return _analyzer("LRPZ", ZRule())
 
 
 def LRPZIgnoreBias() -> Composite:  # noqa: N802
-    """`lrp.z` without biases."""
+    """`lrp.z` without biases.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPZIgnoreBias().rule(Place("dense"))
+      Epsilon(epsilon=1e-07, stabiliser='zeros', bias='ignore')
+    """
     return _analyzer("LRPZIgnoreBias", ZIgnoreBiasRule())
 
 
 def LRPEpsilon(epsilon: Any = 1e-7) -> Composite:  # noqa: N802
-    """`lrp.epsilon`."""
+    """`lrp.epsilon`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPEpsilon().rule(Place("dense"))
+      Epsilon(epsilon=1e-07)
+    """
     return _analyzer("LRPEpsilon", EpsilonRule(epsilon))
 
 
 def LRPEpsilonIgnoreBias(epsilon: Any = 1e-7) -> Composite:  # noqa: N802
-    """`lrp.epsilon` without biases."""
+    """`lrp.epsilon` without biases.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPEpsilonIgnoreBias().rule(Place("dense"))
+      Epsilon(epsilon=1e-07, bias='ignore')
+    """
     return _analyzer("LRPEpsilonIgnoreBias", EpsilonIgnoreBiasRule(epsilon))
 
 
 def LRPWSquare() -> Composite:  # noqa: N802
-    """`lrp.w_square`."""
+    """`lrp.w_square`.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPWSquare().rule(Place("dense"))
+      WSquare(epsilon=1e-07, stabiliser='zeros', bias='ignore')
+    """
     return _analyzer("LRPWSquare", WSquareRule())
 
 
 def LRPFlat() -> Composite:  # noqa: N802
-    """`lrp.flat`."""
+    """`lrp.flat`.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPFlat().rule(Place("dense"))
+      Flat(epsilon=1e-07, stabiliser='zeros')
+    """
     return _analyzer("LRPFlat", FlatRule())
 
 
 def LRPAlphaBeta(alpha: Any, beta: Any, bias: bool = True) -> Composite:  # noqa: N802
-    """`lrp.alpha_beta`."""
+    """`lrp.alpha_beta`.
+
+    Args:
+      alpha: the factor of the positive part, `1 + beta`.
+      beta: the factor of the negative part.
+      bias: whether the bias is in both denominators.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPAlphaBeta(2.0, 1.0).rule(Place("dense"))
+      AlphaBeta(alpha=2.0, beta=1.0, epsilon=1e-07, stabiliser='zeros', bias='whole')
+    """
     return _analyzer("LRPAlphaBeta", AlphaBetaRule(alpha, beta, bias))
 
 
 def LRPAlpha2Beta1() -> Composite:  # noqa: N802
-    """`lrp.alpha_2_beta_1`."""
+    """`lrp.alpha_2_beta_1`.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPAlpha2Beta1().rule(Place("dense"))
+      AlphaBeta(alpha=2.0, beta=1.0, epsilon=1e-07, stabiliser='zeros', bias='whole')
+    """
     return _analyzer("LRPAlpha2Beta1", Alpha2Beta1Rule())
 
 
 def LRPAlpha1Beta0() -> Composite:  # noqa: N802
-    """`lrp.alpha_1_beta_0`."""
+    """`lrp.alpha_1_beta_0`.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPAlpha1Beta0().rule(Place("dense"))
+      AlphaBeta(alpha=1.0, beta=0.0, epsilon=1e-07, stabiliser='zeros', bias='whole')
+    """
     return _analyzer("LRPAlpha1Beta0", Alpha1Beta0Rule())
 
 
 def LRPAlpha2Beta1IgnoreBias() -> Composite:  # noqa: N802
-    """`lrp.alpha_2_beta_1` without biases."""
+    """`lrp.alpha_2_beta_1` without biases.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPAlpha2Beta1IgnoreBias().rule(Place("dense"))
+      AlphaBeta(alpha=2.0, beta=1.0, epsilon=1e-07, stabiliser='zeros', bias='ignore')
+    """
     return _analyzer("LRPAlpha2Beta1IgnoreBias", Alpha2Beta1IgnoreBiasRule())
 
 
 def LRPAlpha1Beta0IgnoreBias() -> Composite:  # noqa: N802
-    """`lrp.alpha_1_beta_0` without biases."""
+    """`lrp.alpha_1_beta_0` without biases.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPAlpha1Beta0IgnoreBias().rule(Place("dense"))
+      AlphaBeta(alpha=1.0, beta=0.0, epsilon=1e-07, stabiliser='zeros', bias='ignore')
+    """
     return _analyzer("LRPAlpha1Beta0IgnoreBias", Alpha1Beta0IgnoreBiasRule())
 
 
 def LRPZPlus() -> Composite:  # noqa: N802
-    """`lrp.z_plus`."""
+    """`lrp.z_plus`.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPZPlus().rule(Place("dense"))
+      ZPlus(epsilon=1e-07, stabiliser='zeros', bias='ignore')
+    """
     return _analyzer("LRPZPlus", ZPlusRule())
 
 
 def LRPZPlusFast() -> Composite:  # noqa: N802
-    """`lrp.z_plus_fast`."""
+    """`lrp.z_plus_fast`.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPZPlusFast().rule(Place("dense"))
+      ZPlus(epsilon=1e-07, stabiliser='zeros', bias='ignore', split=False)
+    """
     return _analyzer("LRPZPlusFast", ZPlusFastRule())
 
 
 def LRPSequentialPresetA(epsilon: Any = 0.1) -> Composite:  # noqa: N802
-    """`lrp.sequential_preset_a`."""
+    """`lrp.sequential_preset_a`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPSequentialPresetA().rule(Place("dense"))
+      Epsilon(epsilon=0.1)
+    """
     return composites.SequentialPresetA(epsilon)
 
 
 def LRPSequentialPresetB(epsilon: Any = 0.1) -> Composite:  # noqa: N802
-    """`lrp.sequential_preset_b`."""
+    """`lrp.sequential_preset_b`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPSequentialPresetB().rule(Place("dense"))
+      Epsilon(epsilon=0.1)
+    """
     return composites.SequentialPresetB(epsilon)
 
 
 def LRPSequentialPresetAFlat(epsilon: Any = 0.1) -> Composite:  # noqa: N802
-    """`lrp.sequential_preset_a_flat`."""
+    """`lrp.sequential_preset_a_flat`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPSequentialPresetAFlat().rule(Place("dense"))
+      Flat(epsilon=1e-07, stabiliser='zeros')
+    """
     return composites.SequentialPresetAFlat(epsilon)
 
 
 def LRPSequentialPresetBFlat(epsilon: Any = 0.1) -> Composite:  # noqa: N802
-    """`lrp.sequential_preset_b_flat`."""
+    """`lrp.sequential_preset_b_flat`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPSequentialPresetBFlat().rule(Place("dense"))
+      Flat(epsilon=1e-07, stabiliser='zeros')
+    """
     return composites.SequentialPresetBFlat(epsilon)
 
 
 def LRPSequentialPresetBFlatUntilIdx(idx: int, epsilon: Any = 0.1) -> Composite:  # noqa: N802
-    """`lrp.sequential_preset_b_flat_until_idx`: layers 0 to `idx`, with weights."""
+    """`lrp.sequential_preset_b_flat_until_idx`: layers 0 to `idx`, with weights.
+
+    Args:
+      idx: how many layers from the input on get the flat rule.
+      epsilon: the stabiliser, not negative.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.LRPSequentialPresetBFlatUntilIdx(3).rule(Place("dense"))
+      Flat(epsilon=1e-07, stabiliser='zeros')
+    """
     return composites.SequentialPresetBFlatUntil(idx + 1, epsilon)
 
 
@@ -202,12 +506,29 @@ def DeepTaylor() -> Composite:  # noqa: N802
 
     Its rule for layers without an activation, w-square, never comes into play: its test
     for an activation is true of every Keras layer that could have one.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.DeepTaylor().rule(Place("dense"))
+      ZPlus(epsilon=1e-06, bias='ignore')
     """
     return composites.DeepTaylor()
 
 
 def BoundedDeepTaylor(low: Any = -1.0, high: Any = 1.0) -> Composite:  # noqa: N802
-    """`deep_taylor.bounded`."""
+    """`deep_taylor.bounded`.
+
+    Args:
+      low: the smallest value of the input, a number or an array that broadcasts to it.
+      high: the largest.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.BoundedDeepTaylor().rule(Place("dense"))
+      ZPlus(epsilon=1e-06, bias='ignore')
+    """
     return composites.DeepTaylorBounded(low, high)
 
 
@@ -260,12 +581,26 @@ def input_layer_rule(
 
 
 def GuidedBackprop() -> Composite:  # noqa: N802
-    """`guided_backprop`: the seed is the output's value, in iNNvestigate as here."""
+    """`guided_backprop`: the seed is the output's value, in iNNvestigate as here.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.GuidedBackprop().rule(Place("activation"))
+      Guided()
+    """
     return composites.GuidedBackprop()
 
 
 def Deconvnet() -> Composite:  # noqa: N802
-    """`deconvnet`: the seed is the output's value, in iNNvestigate as here."""
+    """`deconvnet`: the seed is the output's value, in iNNvestigate as here.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import innvestigate
+      >>> innvestigate.Deconvnet().rule(Place("activation"))
+      Deconv()
+    """
     return composites.DeconvNet()
 
 

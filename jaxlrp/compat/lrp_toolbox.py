@@ -21,31 +21,79 @@ from jaxlrp.compat._rows import Row
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Rule
 
+__all__ = [
+    "FORMULAS",
+    "TABLE",
+    "alphabeta",
+    "epsilon",
+    "flat",
+    "formula",
+    "lrp",
+    "simple",
+    "ww",
+]
+
 _SMALL: dict[str, Any] = {"epsilon": 1e-16}
 
 
 def simple() -> Rule:
-    """`lrp(R)`: LRP-0, stabilised by 1e-16."""
+    """`lrp(R)`: LRP-0, stabilised by 1e-16.
+
+    Examples:
+      >>> from jaxlrp.compat import lrp_toolbox
+      >>> lrp_toolbox.simple()
+      Epsilon(epsilon=1e-16)
+    """
     return rules.Epsilon(**_SMALL)
 
 
 def epsilon(param: Any) -> Rule:
-    """`lrp(R, "epsilon", param)`."""
+    """`lrp(R, "epsilon", param)`.
+
+    Args:
+      param: epsilon.
+
+    Examples:
+      >>> from jaxlrp.compat import lrp_toolbox
+      >>> lrp_toolbox.epsilon(0.01)
+      Epsilon(epsilon=0.01)
+    """
     return rules.Epsilon(param)
 
 
 def alphabeta(param: Any) -> Rule:
-    """`lrp(R, "alphabeta", alpha)`: `alpha + beta = 1` there, a difference here."""
+    """`lrp(R, "alphabeta", alpha)`: `alpha + beta = 1` there, a difference here.
+
+    Args:
+      param: alpha; `beta = 1 - alpha`, negative as there.
+
+    Examples:
+      >>> from jaxlrp.compat import lrp_toolbox
+      >>> lrp_toolbox.alphabeta(2.0)
+      AlphaBeta(alpha=2.0, beta=1.0, epsilon=1e-16)
+    """
     return rules.AlphaBeta(param, param - 1, **_SMALL)
 
 
 def ww() -> Rule:
-    """`lrp(R, "ww")`: w-square without the bias."""
+    """`lrp(R, "ww")`: w-square without the bias.
+
+    Examples:
+      >>> from jaxlrp.compat import lrp_toolbox
+      >>> lrp_toolbox.ww()
+      WSquare(epsilon=1e-16, bias='ignore')
+    """
     return rules.WSquare(**_SMALL, bias="ignore")
 
 
 def flat() -> Rule:
-    """`lrp(R, "flat")`."""
+    """`lrp(R, "flat")`.
+
+    Examples:
+      >>> from jaxlrp.compat import lrp_toolbox
+      >>> lrp_toolbox.flat()
+      Flat(epsilon=1e-16)
+    """
     return rules.Flat(**_SMALL)
 
 
@@ -66,8 +114,18 @@ def lrp(variant: str = "simple", param: Any = None) -> Composite:
     a ReLU nothing is negative, so that alpha-beta passes on `alpha` times the relevance
     at each pool. Max pooling shares ties, and under flat and w-square all of a window.
 
+    Args:
+      variant: the name of a variant.
+      param: epsilon, or alpha, of the variants that have one.
+
     Raises:
       ValueError: for an unknown variant.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import lrp_toolbox
+      >>> lrp_toolbox.lrp("epsilon", 0.01).rule(Place("dense"))
+      Epsilon(epsilon=0.01)
     """
     made: dict[str, Callable[[], tuple[Rule, Rule]]] = {
         "simple": lambda: (simple(), rules.Norm(1e-12, unscaled=True)),
@@ -122,6 +180,12 @@ def formula(
 
     Raises:
       ValueError: for an unknown number.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import lrp_toolbox
+      >>> lrp_toolbox.formula(6).rule(Place("dense"))
+      AlphaBeta(alpha=2.0, beta=1.0, epsilon=1e-16)
     """
     if number not in FORMULAS:
         names = ", ".join(map(str, FORMULAS))

@@ -3,8 +3,11 @@
     >>> from jaxlrp.compat import lxt
     >>> print(lxt.AttnLRP())
     AttnLRP
-      layer        LRP0()
-      activation   Pass(epsilon=1e-10)
+      role        rule                           documented in
+      layer       LRP0()                         jaxlrp.rules.LRP0
+      activation  Pass(epsilon=1e-10)            jaxlrp.rules.Pass
+      bilinear    UniformSplit(pairwise=True)    jaxlrp.rules.UniformSplit
+      product     UniformSplit(pairwise=True)    jaxlrp.rules.UniformSplit
 
 `AttnLRP` and `CPLRP` are `lxt.efficient`, which multiplies a gradient by the input;
 `AttnLRPExplicit` and `CPLRPExplicit` are `lxt.explicit`, which passes relevances, with
@@ -24,56 +27,144 @@ from jaxlrp.compat._rows import Row
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Rule
 
+__all__ = [
+    "CPLRP",
+    "TABLE",
+    "AttnLRP",
+    "AttnLRPExplicit",
+    "CPLRPExplicit",
+    "CPLRPGamma",
+    "EpsilonRule",
+    "IdentityRule",
+    "StopRelevanceRule",
+    "TaylorDecompositionRule",
+    "UniformEpsilonRule",
+    "UniformRule",
+    "divide_gradient",
+    "identity_rule_implicit",
+    "stop_gradient",
+]
+
 _PLAIN: dict[str, Any] = {"stabiliser": "plain"}
 
 
 def identity_rule_implicit() -> Rule:
-    """`rules.Pass(1e-10)`: `R_x = x R_y / (x + 1e-10)`, without a sign."""
+    """`rules.Pass(1e-10)`: `R_x = x R_y / (x + 1e-10)`, without a sign.
+
+    Examples:
+      >>> from jaxlrp.compat import lxt
+      >>> lxt.identity_rule_implicit()
+      Pass(epsilon=1e-10)
+    """
     return rules.Pass(1e-10)
 
 
 def divide_gradient() -> Rule:
-    """`rules.UniformSplit`, for products: half to each factor of a multiplication."""
+    """`rules.UniformSplit`, for products: half to each factor of a multiplication.
+
+    Examples:
+      >>> from jaxlrp.compat import lxt
+      >>> lxt.divide_gradient()
+      UniformSplit(pairwise=True)
+    """
     return rules.UniformSplit(pairwise=True)
 
 
 def stop_gradient() -> Rule:
-    """`rules.Detach`."""
+    """`rules.Detach`.
+
+    Examples:
+      >>> from jaxlrp.compat import lxt
+      >>> lxt.stop_gradient()
+      Detach()
+    """
     return rules.Detach()
 
 
 def IdentityRule() -> Rule:  # noqa: N802
-    """`rules.Pass`."""
+    """`rules.Pass`.
+
+    Examples:
+      >>> from jaxlrp.compat import lxt
+      >>> lxt.IdentityRule()
+      Pass()
+    """
     return rules.Pass()
 
 
 def StopRelevanceRule() -> Rule:  # noqa: N802
-    """`rules.Detach`."""
+    """`rules.Detach`.
+
+    Examples:
+      >>> from jaxlrp.compat import lxt
+      >>> lxt.StopRelevanceRule()
+      Detach()
+    """
     return rules.Detach()
 
 
 def EpsilonRule(epsilon: Any = 1e-8) -> Rule:  # noqa: N802
-    """`rules.Epsilon`, its stabiliser without a sign: `s(z) = z + epsilon`."""
+    """`rules.Epsilon`, its stabiliser without a sign: `s(z) = z + epsilon`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+
+    Examples:
+      >>> from jaxlrp.compat import lxt
+      >>> lxt.EpsilonRule()
+      Epsilon(epsilon=1e-08, stabiliser='plain')
+    """
     return rules.Epsilon(epsilon, **_PLAIN)
 
 
 def UniformRule() -> Rule:  # noqa: N802
-    """`rules.UniformSplit`, by each multiplication."""
+    """`rules.UniformSplit`, by each multiplication.
+
+    Examples:
+      >>> from jaxlrp.compat import lxt
+      >>> lxt.UniformRule()
+      UniformSplit(pairwise=True)
+    """
     return rules.UniformSplit(pairwise=True)
 
 
 def UniformEpsilonRule(epsilon: Any = 1e-6) -> Rule:  # noqa: N802
-    """Epsilon, then half to each: `R_a = a (da y)^T R / (2 (y + epsilon))`."""
+    """Epsilon, then half to each: `R_a = a (da y)^T R / (2 (y + epsilon))`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+
+    Examples:
+      >>> from jaxlrp.compat import lxt
+      >>> lxt.UniformEpsilonRule()
+      UniformSplit(epsilon=2e-06, stabiliser='plain')
+    """
     return rules.UniformSplit(epsilon=2 * epsilon, **_PLAIN)
 
 
 def TaylorDecompositionRule(ref: Any = None) -> Rule:  # noqa: N802
-    """`rules.Taylor` at a root."""
+    """`rules.Taylor` at a root.
+
+    Args:
+      ref: the root, an array that broadcasts to the input; None is zero.
+
+    Examples:
+      >>> from jaxlrp.compat import lxt
+      >>> lxt.TaylorDecompositionRule()
+      Taylor()
+    """
     return rules.Taylor(ref)
 
 
 def AttnLRP() -> Composite:  # noqa: N802
-    """`composites.AttnLRP` with LXT's activations, products halved one by one."""
+    """`composites.AttnLRP` with LXT's activations, products halved one by one.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import lxt
+      >>> lxt.AttnLRP().rule(Place("dense"))
+      LRP0()
+    """
     return (
         composites.AttnLRP()
         .on("activation", identity_rule_implicit())
@@ -87,6 +178,12 @@ def CPLRP(*, hold_gates: bool = False) -> Composite:  # noqa: N802
 
     Args:
       hold_gates: the activations are gates and constants: LLaMA, Qwen, Gemma.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import lxt
+      >>> lxt.CPLRP().rule(Place("dense"))
+      LRP0()
     """
     if hold_gates:
         return composites.CPLRP(hold_gates=True)
@@ -104,6 +201,12 @@ def CPLRPGamma(  # noqa: N802
       scopes: globs of the named scopes of the dense layers that get it; all if none.
         LXT reaches `nn.Linear` alone: in torchvision's ViT the two layers of each MLP
         and the head, not the attention's projections.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import lxt
+      >>> lxt.CPLRPGamma().rule(Place("dense"))
+      GeneralizedGamma(gamma=0.05)
     """
     gamma = rules.GeneralizedGamma(lin_gamma)
     if not scopes:
@@ -125,6 +228,12 @@ def AttnLRPExplicit(norms: str | None = None) -> Composite:  # noqa: N802
     Args:
       norms: a glob for the named scopes of layer norms. Inside them the difference to
         the mean is not stabilised, and outside a shift is by 1e-8, to be exactly LXT's.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import lxt
+      >>> lxt.AttnLRPExplicit().rule(Place("dense"))
+      Epsilon(epsilon=1e-08, stabiliser='plain')
     """
     composite = (
         Composite("AttnLRPExplicit")
@@ -147,6 +256,12 @@ def CPLRPExplicit(*, hold_gates: bool = True) -> Composite:  # noqa: N802
 
     Args:
       hold_gates: the activations are gates and constants.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import lxt
+      >>> lxt.CPLRPExplicit().rule(Place("dense"))
+      Epsilon(epsilon=1e-08, stabiliser='plain')
     """
     composite = (
         AttnLRPExplicit()

@@ -21,61 +21,164 @@ from jaxlrp.compat._rows import Row, changed, with_options
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Rule
 
+__all__ = [
+    "TABLE",
+    "AlphaBetaRule",
+    "EpsilonAlpha2Beta1",
+    "EpsilonAlpha2Beta1Flat",
+    "EpsilonGammaBox",
+    "EpsilonPlus",
+    "EpsilonPlusFlat",
+    "EpsilonRule",
+    "FlatRule",
+    "GammaRule",
+    "GeneralizedGammaRule",
+    "LayerNormRule",
+    "PassRule",
+    "WSquareRule",
+    "ZBoxRule",
+    "ZPlusRule",
+    "ZeroRule",
+]
+
 _SMALL: dict[str, Any] = {"epsilon": 1e-9}
 
 
 def ZeroRule() -> Rule:  # noqa: N802
-    """LRP-0, stabilised by 1e-9: `rules.Epsilon(1e-9)`."""
+    """LRP-0, stabilised by 1e-9: `rules.Epsilon(1e-9)`.
+
+    Examples:
+      >>> from jaxlrp.compat import relevancepropagation_jl as julia
+      >>> julia.ZeroRule()
+      Epsilon(epsilon=1e-09)
+    """
     return rules.Epsilon(**_SMALL)
 
 
 def EpsilonRule(epsilon: Any = 1e-6) -> Rule:  # noqa: N802
-    """`rules.Epsilon`."""
+    """`rules.Epsilon`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+
+    Examples:
+      >>> from jaxlrp.compat import relevancepropagation_jl as julia
+      >>> julia.EpsilonRule()
+      Epsilon(epsilon=1e-06)
+    """
     return rules.Epsilon(epsilon)
 
 
 def GammaRule(gamma: Any = 0.25) -> Rule:  # noqa: N802
-    """The plain gamma rule, `rules.Gamma`."""
+    """The plain gamma rule, `rules.Gamma`.
+
+    Args:
+      gamma: how much more what counts more does, not negative.
+
+    Examples:
+      >>> from jaxlrp.compat import relevancepropagation_jl as julia
+      >>> julia.GammaRule()
+      Gamma(gamma=0.25, epsilon=1e-09)
+    """
     return rules.Gamma(gamma, **_SMALL)
 
 
 def GeneralizedGammaRule(gamma: Any = 0.25) -> Rule:  # noqa: N802
-    """`rules.GeneralizedGamma`."""
+    """`rules.GeneralizedGamma`.
+
+    Args:
+      gamma: how much more what counts more does, not negative.
+
+    Examples:
+      >>> from jaxlrp.compat import relevancepropagation_jl as julia
+      >>> julia.GeneralizedGammaRule()
+      GeneralizedGamma(gamma=0.25, epsilon=1e-09)
+    """
     return rules.GeneralizedGamma(gamma, **_SMALL)
 
 
 def WSquareRule() -> Rule:  # noqa: N802
-    """`rules.WSquare` without the bias."""
+    """`rules.WSquare` without the bias.
+
+    Examples:
+      >>> from jaxlrp.compat import relevancepropagation_jl as julia
+      >>> julia.WSquareRule()
+      WSquare(epsilon=1e-09, bias='ignore')
+    """
     return rules.WSquare(**_SMALL, bias="ignore")
 
 
 def FlatRule() -> Rule:  # noqa: N802
-    """`rules.Flat`."""
+    """`rules.Flat`.
+
+    Examples:
+      >>> from jaxlrp.compat import relevancepropagation_jl as julia
+      >>> julia.FlatRule()
+      Flat(epsilon=1e-09)
+    """
     return rules.Flat(**_SMALL)
 
 
 def AlphaBetaRule(alpha: Any = 2.0, beta: Any = 1.0) -> Rule:  # noqa: N802
-    """`rules.AlphaBeta`."""
+    """`rules.AlphaBeta`.
+
+    Args:
+      alpha: the factor of the positive part, `1 + beta`.
+      beta: the factor of the negative part.
+
+    Examples:
+      >>> from jaxlrp.compat import relevancepropagation_jl as julia
+      >>> julia.AlphaBetaRule()
+      AlphaBeta(alpha=2.0, beta=1.0, epsilon=1e-09)
+    """
     return rules.AlphaBeta(alpha, beta, **_SMALL)
 
 
 def ZPlusRule() -> Rule:  # noqa: N802
-    """`rules.ZPlus`."""
+    """`rules.ZPlus`.
+
+    Examples:
+      >>> from jaxlrp.compat import relevancepropagation_jl as julia
+      >>> julia.ZPlusRule()
+      ZPlus(epsilon=1e-09)
+    """
     return rules.ZPlus(**_SMALL)
 
 
 def ZBoxRule(low: Any, high: Any) -> Rule:  # noqa: N802
-    """`rules.ZBox`."""
+    """`rules.ZBox`.
+
+    Args:
+      low: the smallest value of the input, a number or an array that broadcasts to it.
+      high: the largest.
+
+    Examples:
+      >>> from jaxlrp.compat import relevancepropagation_jl as julia
+      >>> julia.ZBoxRule(-1.0, 1.0)
+      ZBox(low=-1.0, high=1.0, epsilon=1e-09)
+    """
     return rules.ZBox(low, high, **_SMALL)
 
 
 def PassRule() -> Rule:  # noqa: N802
-    """`rules.Pass`."""
+    """`rules.Pass`.
+
+    Examples:
+      >>> from jaxlrp.compat import relevancepropagation_jl as julia
+      >>> julia.PassRule()
+      Pass()
+    """
     return rules.Pass()
 
 
 def LayerNormRule() -> Rule:  # noqa: N802
-    """`rules.Detach`: the standard deviation is a constant."""
+    """`rules.Detach`: the standard deviation is a constant.
+
+    Examples:
+      >>> from jaxlrp.compat import relevancepropagation_jl as julia
+      >>> julia.LayerNormRule()
+      Detach()
+    """
     return rules.Detach()
 
 
@@ -93,28 +196,86 @@ def _julia(composite: Composite, canonize: bool) -> Composite:
 def EpsilonGammaBox(  # noqa: N802
     low: Any, high: Any, epsilon: Any = 1e-6, gamma: Any = 0.25, canonize: bool = False
 ) -> Composite:
-    """`composites.EpsilonGammaBox` with the plain gamma rule."""
+    """`composites.EpsilonGammaBox` with the plain gamma rule.
+
+    Args:
+      low: the smallest value of the input, a number or an array that broadcasts to it.
+      high: the largest.
+      epsilon: the stabiliser, not negative.
+      gamma: how much more what counts more does, not negative.
+      canonize: whether batch norms are merged into layers; else relevance passes them.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import relevancepropagation_jl as julia
+      >>> julia.EpsilonGammaBox(-1.0, 1.0).rule(Place("dense"))
+      Epsilon(epsilon=1e-06)
+    """
     preset = composites.EpsilonGammaBox(low, high, epsilon, gamma, generalized=False)
     return _julia(preset, canonize)
 
 
 def EpsilonPlus(epsilon: Any = 1e-6, canonize: bool = False) -> Composite:  # noqa: N802
-    """`composites.EpsilonPlus`."""
+    """`composites.EpsilonPlus`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+      canonize: whether batch norms are merged into layers; else relevance passes them.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import relevancepropagation_jl as julia
+      >>> julia.EpsilonPlus().rule(Place("dense"))
+      Epsilon(epsilon=1e-06)
+    """
     return _julia(composites.EpsilonPlus(epsilon), canonize)
 
 
 def EpsilonPlusFlat(epsilon: Any = 1e-6, canonize: bool = False) -> Composite:  # noqa: N802
-    """`composites.EpsilonPlusFlat`."""
+    """`composites.EpsilonPlusFlat`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+      canonize: whether batch norms are merged into layers; else relevance passes them.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import relevancepropagation_jl as julia
+      >>> julia.EpsilonPlusFlat().rule(Place("dense"))
+      Epsilon(epsilon=1e-06)
+    """
     return _julia(composites.EpsilonPlusFlat(epsilon), canonize)
 
 
 def EpsilonAlpha2Beta1(epsilon: Any = 1e-6, canonize: bool = False) -> Composite:  # noqa: N802
-    """`composites.EpsilonAlpha2Beta1`."""
+    """`composites.EpsilonAlpha2Beta1`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+      canonize: whether batch norms are merged into layers; else relevance passes them.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import relevancepropagation_jl as julia
+      >>> julia.EpsilonAlpha2Beta1().rule(Place("dense"))
+      Epsilon(epsilon=1e-06)
+    """
     return _julia(composites.EpsilonAlpha2Beta1(epsilon), canonize)
 
 
 def EpsilonAlpha2Beta1Flat(epsilon: Any = 1e-6, canonize: bool = False) -> Composite:  # noqa: N802
-    """`composites.EpsilonAlpha2Beta1Flat`."""
+    """`composites.EpsilonAlpha2Beta1Flat`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+      canonize: whether batch norms are merged into layers; else relevance passes them.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import relevancepropagation_jl as julia
+      >>> julia.EpsilonAlpha2Beta1Flat().rule(Place("dense"))
+      Epsilon(epsilon=1e-06)
+    """
     return _julia(composites.EpsilonAlpha2Beta1Flat(epsilon), canonize)
 
 

@@ -27,6 +27,33 @@ from jaxlrp.compat._rows import Row, changed, with_options
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Rule
 
+__all__ = [
+    "CANONIZERS",
+    "TABLE",
+    "AlphaBeta",
+    "BetaSmooth",
+    "DeconvNet",
+    "Epsilon",
+    "EpsilonAlpha2Beta1",
+    "EpsilonAlpha2Beta1Flat",
+    "EpsilonGammaBox",
+    "EpsilonPlus",
+    "EpsilonPlusFlat",
+    "ExcitationBackprop",
+    "Flat",
+    "Gamma",
+    "GuidedBackprop",
+    "Norm",
+    "Pass",
+    "ReLUBetaSmooth",
+    "ReLUDeconvNet",
+    "ReLUGuidedBackprop",
+    "Stabilizer",
+    "WSquare",
+    "ZBox",
+    "ZPlus",
+]
+
 CANONIZERS = (
     "MergeBatchNorm",
     "NamedMergeBatchNorm",
@@ -52,6 +79,11 @@ class Stabilizer:
       epsilon: its size.
       clip: the form.
       norm_scale: is the size relative?
+
+    Examples:
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.Epsilon(zennit.Stabilizer(1e-3, norm_scale=True))
+      Epsilon(epsilon=0.001, relative=True)
     """
 
     epsilon: Any = 1e-6
@@ -84,27 +116,70 @@ def _bias(zero_params: Names) -> str:
 
 
 def Epsilon(epsilon: Any = 1e-6, zero_params: Names = None) -> Rule:  # noqa: N802
-    """`rules.Epsilon`."""
+    """`rules.Epsilon`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+      zero_params: `["bias"]` for a bias that plays no part, or None.
+
+    Examples:
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.Epsilon()
+      Epsilon(epsilon=1e-06)
+    """
     return with_options(rules.Epsilon(), **_options(epsilon, zero_params))
 
 
 def Gamma(  # noqa: N802
     gamma: Any = 0.25, stabilizer: Any = 1e-6, zero_params: Names = None
 ) -> Rule:
-    """`rules.GeneralizedGamma`."""
+    """`rules.GeneralizedGamma`.
+
+    Args:
+      gamma: how much more what counts more does, not negative.
+      stabilizer: epsilon, or a `Stabilizer`.
+      zero_params: `["bias"]` for a bias that plays no part, or None.
+
+    Examples:
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.Gamma()
+      GeneralizedGamma(gamma=0.25)
+    """
     rule = rules.GeneralizedGamma(gamma)
     return with_options(rule, **_options(stabilizer, zero_params))
 
 
 def ZPlus(stabilizer: Any = 1e-6, zero_params: Names = None) -> Rule:  # noqa: N802
-    """`rules.ZPlus`."""
+    """`rules.ZPlus`.
+
+    Args:
+      stabilizer: epsilon, or a `Stabilizer`.
+      zero_params: `["bias"]` for a bias that plays no part, or None.
+
+    Examples:
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.ZPlus()
+      ZPlus(epsilon=1e-06)
+    """
     return with_options(rules.ZPlus(), **_options(stabilizer, zero_params))
 
 
 def AlphaBeta(  # noqa: N802
     alpha: Any = 2.0, beta: Any = 1.0, stabilizer: Any = 1e-6, zero_params: Names = None
 ) -> Rule:
-    """`rules.AlphaBeta`."""
+    """`rules.AlphaBeta`.
+
+    Args:
+      alpha: the factor of the positive part, `1 + beta`.
+      beta: the factor of the negative part.
+      stabilizer: epsilon, or a `Stabilizer`.
+      zero_params: `["bias"]` for a bias that plays no part, or None.
+
+    Examples:
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.AlphaBeta()
+      AlphaBeta(alpha=2.0, beta=1.0)
+    """
     rule = rules.AlphaBeta(alpha, beta)
     return with_options(rule, **_options(stabilizer, zero_params))
 
@@ -112,42 +187,110 @@ def AlphaBeta(  # noqa: N802
 def ZBox(  # noqa: N802
     low: Any, high: Any, stabilizer: Any = 1e-6, zero_params: Names = None
 ) -> Rule:
-    """`rules.ZBox`."""
+    """`rules.ZBox`.
+
+    Args:
+      low: the smallest value of the input, a number or an array that broadcasts to it.
+      high: the largest.
+      stabilizer: epsilon, or a `Stabilizer`.
+      zero_params: `["bias"]` for a bias that plays no part, or None.
+
+    Examples:
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.ZBox(-1.0, 1.0)
+      ZBox(low=-1.0, high=1.0)
+    """
     return with_options(rules.ZBox(low, high), **_options(stabilizer, zero_params))
 
 
 def WSquare(stabilizer: Any = 1e-6, zero_params: Names = None) -> Rule:  # noqa: N802
-    """`rules.WSquare`, the bias squared in the denominator."""
+    """`rules.WSquare`, the bias squared in the denominator.
+
+    Args:
+      stabilizer: epsilon, or a `Stabilizer`.
+      zero_params: `["bias"]` for a bias that plays no part, or None.
+
+    Examples:
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.WSquare()
+      WSquare(epsilon=1e-06)
+    """
     return with_options(rules.WSquare(), **_options(stabilizer, zero_params))
 
 
 def Flat(stabilizer: Any = 1e-6, zero_params: Names = None) -> Rule:  # noqa: N802
-    """`rules.Flat`."""
+    """`rules.Flat`.
+
+    Args:
+      stabilizer: epsilon, or a `Stabilizer`.
+      zero_params: `["bias"]` for a bias that plays no part, or None.
+
+    Examples:
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.Flat()
+      Flat(epsilon=1e-06)
+    """
     return with_options(rules.Flat(), **_options(stabilizer, zero_params))
 
 
 def Norm(stabilizer: Any = 1e-6) -> Rule:  # noqa: N802
-    """`rules.Norm`."""
+    """`rules.Norm`.
+
+    Args:
+      stabilizer: epsilon, or a `Stabilizer`.
+
+    Examples:
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.Norm()
+      Norm(epsilon=1e-06)
+    """
     return with_options(rules.Norm(), **_options(stabilizer, None))
 
 
 def Pass() -> Rule:  # noqa: N802
-    """`rules.Pass`."""
+    """`rules.Pass`.
+
+    Examples:
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.Pass()
+      Pass()
+    """
     return rules.Pass()
 
 
 def ReLUDeconvNet() -> Rule:  # noqa: N802
-    """`rules.Deconv`."""
+    """`rules.Deconv`.
+
+    Examples:
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.ReLUDeconvNet()
+      Deconv()
+    """
     return rules.Deconv()
 
 
 def ReLUGuidedBackprop() -> Rule:  # noqa: N802
-    """`rules.Guided`."""
+    """`rules.Guided`.
+
+    Examples:
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.ReLUGuidedBackprop()
+      Guided()
+    """
     return rules.Guided()
 
 
 def ReLUBetaSmooth(beta_smooth: Any = 10.0) -> Rule:  # noqa: N802
-    """`rules.BetaSmooth`."""
+    """`rules.BetaSmooth`.
+
+    Args:
+      beta_smooth: the softplus's steepness.
+
+    Examples:
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.ReLUBetaSmooth()
+      BetaSmooth(beta=10.0)
+    """
     return rules.BetaSmooth(beta_smooth)
 
 
@@ -188,7 +331,23 @@ def EpsilonGammaBox(  # noqa: N802
     zero_params: Names = None,
     canonizers: Names = None,
 ) -> Composite:
-    """`composites.EpsilonGammaBox`."""
+    """`composites.EpsilonGammaBox`.
+
+    Args:
+      low: the smallest value of the input, a number or an array that broadcasts to it.
+      high: the largest.
+      epsilon: the stabiliser, not negative.
+      gamma: how much more what counts more does, not negative.
+      stabilizer: epsilon, or a `Stabilizer`.
+      zero_params: `["bias"]` for a bias that plays no part, or None.
+      canonizers: names in `CANONIZERS` for merged batch norms, or None.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.EpsilonGammaBox(-1.0, 1.0).rule(Place("dense"))
+      Epsilon(epsilon=1e-06)
+    """
     preset = composites.EpsilonGammaBox(low, high, epsilon, gamma)
     return _zennit(preset, stabilizer, zero_params, canonizers)
 
@@ -200,7 +359,20 @@ def EpsilonPlus(  # noqa: N802
     zero_params: Names = None,
     canonizers: Names = None,
 ) -> Composite:
-    """`composites.EpsilonPlus`."""
+    """`composites.EpsilonPlus`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+      stabilizer: epsilon, or a `Stabilizer`.
+      zero_params: `["bias"]` for a bias that plays no part, or None.
+      canonizers: names in `CANONIZERS` for merged batch norms, or None.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.EpsilonPlus().rule(Place("dense"))
+      Epsilon(epsilon=1e-06)
+    """
     preset = composites.EpsilonPlus(epsilon)
     return _zennit(preset, stabilizer, zero_params, canonizers)
 
@@ -212,7 +384,20 @@ def EpsilonPlusFlat(  # noqa: N802
     zero_params: Names = None,
     canonizers: Names = None,
 ) -> Composite:
-    """`composites.EpsilonPlusFlat`."""
+    """`composites.EpsilonPlusFlat`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+      stabilizer: epsilon, or a `Stabilizer`.
+      zero_params: `["bias"]` for a bias that plays no part, or None.
+      canonizers: names in `CANONIZERS` for merged batch norms, or None.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.EpsilonPlusFlat().rule(Place("dense"))
+      Epsilon(epsilon=1e-06)
+    """
     preset = composites.EpsilonPlusFlat(epsilon)
     return _zennit(preset, stabilizer, zero_params, canonizers)
 
@@ -224,7 +409,20 @@ def EpsilonAlpha2Beta1(  # noqa: N802
     zero_params: Names = None,
     canonizers: Names = None,
 ) -> Composite:
-    """`composites.EpsilonAlpha2Beta1`."""
+    """`composites.EpsilonAlpha2Beta1`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+      stabilizer: epsilon, or a `Stabilizer`.
+      zero_params: `["bias"]` for a bias that plays no part, or None.
+      canonizers: names in `CANONIZERS` for merged batch norms, or None.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.EpsilonAlpha2Beta1().rule(Place("dense"))
+      Epsilon(epsilon=1e-06)
+    """
     preset = composites.EpsilonAlpha2Beta1(epsilon)
     return _zennit(preset, stabilizer, zero_params, canonizers)
 
@@ -236,7 +434,20 @@ def EpsilonAlpha2Beta1Flat(  # noqa: N802
     zero_params: Names = None,
     canonizers: Names = None,
 ) -> Composite:
-    """`composites.EpsilonAlpha2Beta1Flat`."""
+    """`composites.EpsilonAlpha2Beta1Flat`.
+
+    Args:
+      epsilon: the stabiliser, not negative.
+      stabilizer: epsilon, or a `Stabilizer`.
+      zero_params: `["bias"]` for a bias that plays no part, or None.
+      canonizers: names in `CANONIZERS` for merged batch norms, or None.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.EpsilonAlpha2Beta1Flat().rule(Place("dense"))
+      Epsilon(epsilon=1e-06)
+    """
     preset = composites.EpsilonAlpha2Beta1Flat(epsilon)
     return _zennit(preset, stabilizer, zero_params, canonizers)
 
@@ -244,23 +455,59 @@ def EpsilonAlpha2Beta1Flat(  # noqa: N802
 def ExcitationBackprop(  # noqa: N802
     stabilizer: Any = 1e-6, *, zero_params: Names = None, canonizers: Names = None
 ) -> Composite:
-    """`composites.ExcitationBackprop`; the gradient through an unmerged batch norm."""
+    """`composites.ExcitationBackprop`; the gradient through an unmerged batch norm.
+
+    Args:
+      stabilizer: epsilon, or a `Stabilizer`.
+      zero_params: `["bias"]` for a bias that plays no part, or None.
+      canonizers: names in `CANONIZERS` for merged batch norms, or None.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.ExcitationBackprop().rule(Place("dense"))
+      ZPlus(epsilon=1e-06)
+    """
     preset = composites.ExcitationBackprop()
     return _zennit(preset, stabilizer, zero_params, canonizers, rules.Gradient())
 
 
 def DeconvNet() -> Composite:  # noqa: N802
-    """`composites.DeconvNet`."""
+    """`composites.DeconvNet`.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.DeconvNet().rule(Place("activation"))
+      Deconv()
+    """
     return composites.DeconvNet()
 
 
 def GuidedBackprop() -> Composite:  # noqa: N802
-    """`composites.GuidedBackprop`."""
+    """`composites.GuidedBackprop`.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.GuidedBackprop().rule(Place("activation"))
+      Guided()
+    """
     return composites.GuidedBackprop()
 
 
 def BetaSmooth(beta_smooth: Any = 10.0) -> Composite:  # noqa: N802
-    """`composites.BetaSmooth`."""
+    """`composites.BetaSmooth`.
+
+    Args:
+      beta_smooth: the softplus's steepness.
+
+    Examples:
+      >>> from jaxlrp.composites import Place
+      >>> from jaxlrp.compat import zennit
+      >>> zennit.BetaSmooth().rule(Place("activation"))
+      BetaSmooth(beta=10.0)
+    """
     return composites.BetaSmooth(beta_smooth)
 
 

@@ -13,10 +13,11 @@ step wins, whatever its conditions, so a composite is changed by adding to it:
     ... )
     >>> print(composites.EpsilonPlus())
     EpsilonPlus
-      layer        Epsilon(epsilon=1e-06)
-      convolution  ZPlus(epsilon=1e-06)
-      average      Norm(epsilon=1e-06)
-      sum          Norm(epsilon=1e-06)
+      role         rule                      documented in
+      layer        Epsilon(epsilon=1e-06)    jaxlrp.rules.Epsilon
+      convolution  ZPlus(epsilon=1e-06)      jaxlrp.rules.ZPlus
+      average      Norm(epsilon=1e-06)       jaxlrp.rules.Norm
+      sum          Norm(epsilon=1e-06)       jaxlrp.rules.Norm
 
 Roles: `dense` and `convolution` (together `layer`), `batch_norm`, `average`, `sum`,
 `activation`, `normaliser`, `quotient`, `softmax`, `bilinear`, `product`, `scale`,
@@ -32,6 +33,7 @@ from jaxlrp.composites._base import (
     Composite,
     Depths,
     Place,
+    Role,
 )
 from jaxlrp.composites._presets import (
     BetaSmooth,
@@ -96,6 +98,7 @@ __all__ = [
     "Place",
     "Proportional",
     "ResLRP",
+    "Role",
     "SequentialPresetA",
     "SequentialPresetAFlat",
     "SequentialPresetB",

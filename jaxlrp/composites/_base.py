@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from jaxlrp import _html, rules
 from jaxlrp._arguments import flag, text
+from jaxlrp._names import fits_any
 from jaxlrp.primitives import entries
 from jaxlrp.rules import Rule
+from jaxlrp.rules._base import as_pytree
 
 DEFAULTS: dict[str, Rule] = {
     "dense": rules.LRP0(),
@@ -82,6 +85,26 @@ ALLOWED: dict[str, tuple[type[Rule], ...]] = {
 }
 """The rules that make sense for each role."""
 
+Role = Literal[
+    "dense",
+    "convolution",
+    "batch_norm",
+    "average",
+    "sum",
+    "scale",
+    "shift",
+    "activation",
+    "normaliser",
+    "quotient",
+    "softmax",
+    "bilinear",
+    "product",
+    "selection",
+    "layer",
+    "any",
+]
+"""The names of roles, and of groups of them."""
+
 GROUPS = {"layer": ("dense", "convolution"), "any": tuple(ALLOWED)}
 """Names that stand for several roles."""
 
@@ -102,6 +125,12 @@ class Place:
       recurrent: is it a layer whose weights some path of the program passes twice, or
         a shift by the first state of a recurrence behind its weights?
       residual: is it a sum of a value and of what is made of that value?
+      names: what its parameters are called, by their paths in the arguments.
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> composites.EpsilonPlus().rule(composites.Place("convolution"))
+      ZPlus(epsilon=1e-06)
     """
 
     role: str
@@ -112,6 +141,13 @@ class Place:
     activated: bool = False
     recurrent: bool = False
     residual: bool = False
+    names: tuple[str, ...] = ()
+
+    def is_called(self, pattern: str) -> bool:
+        """Does a glob match its named scopes, or the path of a parameter?"""
+        if fnmatch.fnmatchcase(self.scope, pattern):
+            return True
+        return fits_any(pattern, self.names)
 
 
 _CONDITIONS = ("scope", "primitive", "depth", "activated", "recurrent", "residual")
@@ -126,8 +162,9 @@ class Assignment:
       role: the role, or the name of a group of roles.
       rule: the rule.
       first: only where no layer lies between the step and the input.
-      scope: only inside named scopes that match this glob (`jax.named_scope`, Flax
-        Linen module paths), `*` matching any characters.
+      scope: only where this glob matches the named scopes (`jax.named_scope`, Flax
+        Linen module paths) or the path of the layer's parameter in the arguments
+        (`conv1` or `conv1.kernel`), `*` matching any characters.
       primitive: only where the step's main primitive has this name.
       depth: only where `start <= number of layers before the step < stop`; either may
         be None. Layers are counted on the longest path from the input, a loop's once.
@@ -138,6 +175,14 @@ class Assignment:
         those by a recurrence's first state behind its weights.
       residual: only sums that are (True) or are not (False) of a value and what is made
         of it, as `x + f(x)`.
+
+    Examples:
+      >>> from jaxlrp import composites, rules
+      >>> line = composites.Assignment("dense", rules.Gamma(0.1), scope="head*")
+      >>> line.matches(composites.Place("dense", scope="head/out"))
+      True
+      >>> line.condition()
+      'scope=head*'
     """
 
     role: str
@@ -151,10 +196,7 @@ class Assignment:
     residual: bool | None = None
 
     def __post_init__(self) -> None:
-        known = (*GROUPS, *ALLOWED)
-        if not isinstance(self.role, str) or self.role not in known:
-            names = ", ".join(known)
-            raise ValueError(f"role: got {self.role!r}, expected one of {names}")
+        _check_role(self.role)
         flag("first", self.first)
         if self.scope is not None:
             text("scope", self.scope, "a glob, a str, or None")
@@ -173,7 +215,7 @@ class Assignment:
         return (
             place.role in GROUPS.get(self.role, (self.role,))
             and (place.first or not self.first)
-            and (self.scope is None or fnmatch.fnmatchcase(place.scope, self.scope))
+            and (self.scope is None or place.is_called(self.scope))
             and self.primitive in (None, place.primitive)
             and (start is None or start <= place.depth)
             and (stop is None or place.depth < stop)
@@ -191,6 +233,38 @@ class Assignment:
             if (value := getattr(self, name)) is not None
         ]
         return ", ".join(parts)
+
+
+def _check_role(role: Any) -> None:
+    known = (*GROUPS, *ALLOWED)
+    if not isinstance(role, str) or role not in known:
+        names = ", ".join(known)
+        raise ValueError(f"role: got {role!r}, expected one of {names}")
+
+
+def _changed(rule: Any, changes: Mapping[str, Any]) -> Rule | None:
+    """The rule with other attributes, or None if it has no such ones."""
+    if set(changes) <= set(_attributes(type(rule))):
+        return dataclasses.replace(rule, **changes)
+    if isinstance(rule, rules.TopK):
+        inner = _changed(rule.rule, changes)
+        return None if inner is None else dataclasses.replace(rule, rule=inner)
+    return None
+
+
+def _attributes(rule: Any) -> list[str]:
+    return [f.name for f in dataclasses.fields(rule) if f.init]
+
+
+def _with_attributes(rule: type[Rule]) -> str:
+    return f"{rule.__name__}({', '.join(_attributes(rule))})"
+
+
+def _documented(rule: Rule) -> str:
+    """Where a rule's docstring is."""
+    kind = type(rule)
+    module = "jaxlrp.rules" if kind in _OWN else kind.__module__
+    return f"{module}.{kind.__qualname__}"
 
 
 _OWN = frozenset(r for r in vars(rules).values() if isinstance(r, type))
@@ -239,7 +313,17 @@ class Composite:
     Attributes:
       name: what it is called when printed.
       assignments: the lines; the last that matches wins.
-      constants: globs of named scopes whose results count as constants.
+      constants: globs of named scopes, or paths of parameters, whose results count as
+        constants.
+
+    Examples:
+      >>> from jaxlrp import composites, rules
+      >>> composite = composites.Composite("mine").on("layer", rules.Epsilon())
+      >>> print(composite.on("convolution", rules.ZPlus()))
+      mine
+        role         rule                      documented in
+        layer        Epsilon(epsilon=1e-06)    jaxlrp.rules.Epsilon
+        convolution  ZPlus(epsilon=1e-06)      jaxlrp.rules.ZPlus
     """
 
     name: str
@@ -248,7 +332,7 @@ class Composite:
 
     def on(
         self,
-        role: str,
+        role: Role,
         rule: Rule,
         *,
         first: bool = False,
@@ -265,7 +349,9 @@ class Composite:
           role: a role's name; `layer` for dense layers and convolutions, `any` for all.
           rule: the rule that such steps get.
           first: only for the first layers.
-          scope: a glob for the named scopes.
+          scope: a glob for the named scopes, or for the path of the layer's kernel (or
+            another parameter) in the arguments of `f`: `conv1`, `layers[3]`, `*.query`.
+            A path is matched up to a whole part: `conv1` stands for `conv1.kernel`.
           primitive: the name of the step's main primitive.
           depth: `(start, stop)`, numbers of layers before the step.
           activated: whether an activation follows.
@@ -302,26 +388,26 @@ class Composite:
                     f"rule: got {rule!r} for role {one!r}, which takes one of {names}"
                     f"{hint}"
                 )
-        if jax.tree_util.all_leaves([rule]):
-            raise TypeError(
-                f"rule: got {rule!r}, which is not a pytree: make "
-                f"{type(rule).__name__} a frozen dataclass, and decorate it with "
-                f"jax.tree_util.register_dataclass"
-            )
+        for one in (rule, inner):
+            as_pytree(one)
         return dataclasses.replace(self, assignments=(*self.assignments, line))
 
     def hold(self, scope: str) -> Composite:
-        """This composite, under which what is computed in some scopes is a constant.
+        """This composite, under which what some layers compute is a constant.
 
         No relevance goes there, and nothing is lost: what a constant is multiplied
         with takes all, and what it is added to shares as with a bias.
 
         Args:
           scope: a glob for the named scopes (`jax.named_scope`, Flax Linen module
-            paths), as `"*router*"` or `"*/gate"`.
+            paths), as `"*router*"` or `"*/gate"`, or for the path of a parameter: what
+            is computed with it is a constant.
 
         Returns:
           A new composite.
+
+        Raises:
+          TypeError: for a scope that is no string.
 
         Examples:
           >>> import jax, jax.numpy as jnp, jaxlrp
@@ -337,8 +423,84 @@ class Composite:
         text("scope", scope, "a glob, a str")
         return dataclasses.replace(self, constants=(*self.constants, scope))
 
+    def replace(self, role: Role, **changes: Any) -> Composite:
+        """This composite with other numbers, or options, in the rules of a role.
+
+        Lines keep their places and conditions. What a line for several roles says of
+        the others stays: one for `role` alone is put behind it.
+
+        Args:
+          role: a role's name; `layer` for dense layers and convolutions, `any` for all.
+          **changes: attributes of its rules, as `gamma=0.1`. They change in each line
+            for the role whose rule has all of them; if there is no line for the role,
+            in its default.
+
+        Returns:
+          A new composite.
+
+        Raises:
+          ValueError: for an unknown role, or a value that the rule refuses.
+          TypeError: if no rule of the role has such attributes.
+
+        Examples:
+          >>> from jaxlrp import composites
+          >>> composite = composites.EpsilonGammaBox(-1.0, 1.0)
+          >>> composite = composite.replace("convolution", gamma=0.1)
+          >>> composite.of_role("convolution")[1].rule
+          GeneralizedGamma(gamma=0.1)
+        """
+        _check_role(role)
+        if not changes:
+            raise TypeError("changes: got none, expected attributes of a rule")
+        wanted = set(GROUPS.get(role, (role,)))
+        lines: list[Assignment] = []
+        changed = False
+        for line in self.assignments:
+            own = set(GROUPS.get(line.role, (line.role,)))
+            rule = _changed(line.rule, changes) if own & wanted else None
+            if rule is None or not own <= wanted:
+                lines.append(line)
+            if rule is not None:
+                for_role = line.role if own <= wanted else role
+                lines.append(dataclasses.replace(line, role=for_role, rule=rule))
+                changed = True
+        if changed:
+            return dataclasses.replace(self, assignments=tuple(lines))
+        if role not in GROUPS and not self.of_role(role):
+            rule = _changed(DEFAULTS[role], changes)
+            if rule is not None:
+                return self.on(role, rule)
+        known = {r for one in wanted for r in self._rules_of(one)}
+        rules_of = ", ".join(sorted(map(_with_attributes, known))) or "none"
+        names = ", ".join(changes)
+        raise TypeError(
+            f"changes: got {names} for role {role!r}, expected attributes of one of "
+            f"its rules in {self.name}: {rules_of}"
+        )
+
+    def _rules_of(self, role: str) -> set[type[Rule]]:
+        """The classes of the rules that steps of a role may get."""
+        lines = [a.rule for a in self.of_role(role)]
+        inner = [r.rule for r in lines if isinstance(r, rules.TopK)]
+        return {type(r) for r in [*lines, *inner] or [DEFAULTS[role]]}
+
     def named(self, name: str) -> Composite:
-        """The same composite under another name."""
+        """The same composite under another name.
+
+        Args:
+          name: what it is called when printed.
+
+        Returns:
+          A new composite.
+
+        Raises:
+          TypeError: for a name that is no string.
+
+        Examples:
+          >>> from jaxlrp import composites
+          >>> composites.Epsilon().named("mine").name
+          'mine'
+        """
         text("name", name)
         return dataclasses.replace(self, name=name)
 
@@ -364,12 +526,25 @@ class Composite:
         return _html.composite(self)
 
     def __str__(self) -> str:
-        lines = [
-            f"  {a.role:<12} {a.rule}" + (f"  [{c}]" if (c := a.condition()) else "")
-            for a in self.assignments
-        ]
-        lines += [f"  constant     [scope={scope}]" for scope in self.constants]
-        return "\n".join([self.name, *lines])
+        table = [("role", "rule", "where", "documented in")]
+        for i, line in enumerate(self.assignments):
+            words = f"[{c}]" if (c := line.condition()) else ""
+            never = "never: a later line wins" if self._is_beaten(i) else words
+            table.append((line.role, str(line.rule), never, _documented(line.rule)))
+        hold = "jaxlrp.composites.Composite.hold"
+        table += [("any", "constant", f"[scope={c}]", hold) for c in self.constants]
+        widths = [max(len(row[i]) for row in table) for i in range(4)]
+        if not any(row[2] for row in table[1:]):
+            table, widths[2] = [(a, b, "", d) for a, b, _, d in table], 0
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
+        return "\n".join([self.name, *(f"  {line}" for line in lines)])
+
+    def _is_beaten(self, position: int) -> bool:
+        """Do later lines without conditions take all of a line's roles?"""
+        line, *later = self.assignments[position:]
+        own = set(GROUPS.get(line.role, (line.role,)))
+        free = [a.role for a in later if not a.condition()]
+        return own <= {one for role in free for one in GROUPS.get(role, (role,))}
 
 
 jax.tree_util.register_dataclass(Assignment, ["rule"], ["role", "first", *_CONDITIONS])

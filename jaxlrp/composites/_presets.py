@@ -198,6 +198,12 @@ def EpsilonAlpha2Beta1Flat(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
       epsilon: of the dense layers.
 
     Source: zennit.
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> composite = composites.EpsilonAlpha2Beta1Flat()
+      >>> composite.rule(composites.Place("convolution", first=True))
+      Flat(epsilon=1e-06)
     """
     return _flat_first(EpsilonAlpha2Beta1(epsilon).named("EpsilonAlpha2Beta1Flat"))
 
@@ -248,6 +254,9 @@ def SequentialPresetA(epsilon: Any = 0.1) -> Composite:  # noqa: N802
     The conventions are iNNvestigate's: the whole bias in the denominator, exact zeros
     alone are stabilised, sums and averages in proportion.
 
+    Args:
+      epsilon: the stabiliser of dense layers, not negative.
+
     Source: iNNvestigate's `lrp.sequential_preset_a`; Lapuschkin et al. 2017,
     "Understanding and comparing deep neural networks for age and gender
     classification".
@@ -264,7 +273,16 @@ def SequentialPresetA(epsilon: Any = 0.1) -> Composite:  # noqa: N802
 def SequentialPresetAFlat(epsilon: Any = 0.1) -> Composite:  # noqa: N802
     """`SequentialPresetA` with the flat rule on the first layers.
 
+    Args:
+      epsilon: the stabiliser of dense layers, not negative.
+
     Source: iNNvestigate's `lrp.sequential_preset_a_flat`.
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> composite = composites.SequentialPresetAFlat()
+      >>> composite.rule(composites.Place("convolution", first=True))
+      Flat(epsilon=1e-07, stabiliser='zeros')
     """
     return _sequential("SequentialPresetAFlat", 1.0, epsilon, flat=1)
 
@@ -272,7 +290,16 @@ def SequentialPresetAFlat(epsilon: Any = 0.1) -> Composite:  # noqa: N802
 def SequentialPresetB(epsilon: Any = 0.1) -> Composite:  # noqa: N802
     """alpha 2, beta 1 on convolutions, epsilon 0.1 on dense layers.
 
+    Args:
+      epsilon: the stabiliser of dense layers, not negative.
+
     Source: iNNvestigate's `lrp.sequential_preset_b`; see `SequentialPresetA`.
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> composite = composites.SequentialPresetB()
+      >>> composite.rule(composites.Place("convolution"))
+      AlphaBeta(alpha=2.0, beta=1.0, epsilon=1e-07, stabiliser='zeros', bias='whole')
     """
     return _sequential("SequentialPresetB", 2.0, epsilon)
 
@@ -280,7 +307,16 @@ def SequentialPresetB(epsilon: Any = 0.1) -> Composite:  # noqa: N802
 def SequentialPresetBFlat(epsilon: Any = 0.1) -> Composite:  # noqa: N802
     """`SequentialPresetB` with the flat rule on the first layers.
 
+    Args:
+      epsilon: the stabiliser of dense layers, not negative.
+
     Source: iNNvestigate's `lrp.sequential_preset_b_flat`.
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> composite = composites.SequentialPresetBFlat()
+      >>> composite.rule(composites.Place("convolution", first=True))
+      Flat(epsilon=1e-07, stabiliser='zeros')
     """
     return _sequential("SequentialPresetBFlat", 2.0, epsilon, flat=1)
 
@@ -294,6 +330,12 @@ def SequentialPresetBFlatUntil(depth: int, epsilon: Any = 0.1) -> Composite:  # 
 
     Source: iNNvestigate's `lrp.sequential_preset_b_flat_until_idx`, whose index is that
     of the last of these layers.
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> composite = composites.SequentialPresetBFlatUntil(3)
+      >>> composite.rule(composites.Place("convolution", depth=2))
+      Flat(epsilon=1e-07, stabiliser='zeros')
     """
     return _sequential("SequentialPresetBFlatUntil", 2.0, epsilon, flat=depth)
 
@@ -353,6 +395,12 @@ def DeepTaylorBounded(low: Any = -1.0, high: Any = 1.0) -> Composite:  # noqa: N
       high: the largest.
 
     Source: Montavon et al. 2017; iNNvestigate's `deep_taylor.bounded`.
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> composite = composites.DeepTaylorBounded()
+      >>> composite.rule(composites.Place("dense", first=True))
+      ZBox(low=-1.0, high=1.0)
     """
     composite = _shift_passes(DeepTaylor().named("DeepTaylorBounded"))
     return composite.on("layer", rules.ZBox(low, high), first=True)
@@ -370,6 +418,12 @@ def BiLRP(low: Any, high: Any) -> Composite:  # noqa: N802
 
     Source: Eberle et al. 2020, "Building and interpreting deep similarity models", and
     the schedule of its demonstration.
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> composite = composites.BiLRP(-1.0, 1.0)
+      >>> composite.rule(composites.Place("convolution", depth=6))
+      Gamma(gamma=0.25)
     """
     composite = Composite("BiLRP").on("layer", rules.LRP0())
     for gamma, depth in ((0.5, (0, 5)), (0.25, (5, 8)), (0.1, (8, 11))):
@@ -385,8 +439,17 @@ def ExcitationBackprop(epsilon: Any = 1e-6) -> Composite:  # noqa: N802
     proportion. The gradient of an activation, where LRP passes relevance unchanged,
     stops what lies at units that are off.
 
+    Args:
+      epsilon: the stabiliser, not negative.
+
     Source: Zhang et al. 2016, "Top-down neural attention by excitation backprop", which
     has no biases; with them as in zennit.
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> composite = composites.ExcitationBackprop()
+      >>> composite.rule(composites.Place("dense"))
+      ZPlus(epsilon=1e-06)
     """
     return _proportional(
         _gradients("ExcitationBackprop")
@@ -429,6 +492,12 @@ def DeconvNet() -> Composite:  # noqa: N802
 
     Source: Zeiler and Fergus 2014, "Visualizing and understanding convolutional
     networks"; zennit.
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> composite = composites.DeconvNet()
+      >>> composite.rule(composites.Place("activation"))
+      Deconv()
     """
     return _gradients("DeconvNet").on("activation", rules.Deconv())
 
@@ -439,7 +508,16 @@ def BetaSmooth(beta: Any = 10.0) -> Composite:  # noqa: N802
     As for `GuidedBackprop`, the seed is the output's value, and the result is not
     multiplied by the input.
 
+    Args:
+      beta: the softplus's steepness, not negative.
+
     Source: Dombrowski et al. 2019, "Explanations can be manipulated and geometry is to
     blame"; zennit.
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> composite = composites.BetaSmooth()
+      >>> composite.rule(composites.Place("activation"))
+      BetaSmooth(beta=10.0)
     """
     return _gradients("BetaSmooth").on("activation", rules.BetaSmooth(beta))

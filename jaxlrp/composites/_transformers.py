@@ -95,6 +95,12 @@ def AttnLRPGamma(convolution: Any = 0.25, dense: Any = 0.05) -> Composite:  # no
     Source: Achtibat et al. 2024, appendix on vision transformers, where both are found
     by a grid search: `convolution` in {0.1, 0.25, 100}, `dense` in {0, 0.01, 0.05, 0.1,
     1}.
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> composite = composites.AttnLRPGamma()
+      >>> composite.rule(composites.Place("convolution"))
+      GeneralizedGamma(gamma=0.25)
     """
     return _with_gamma(AttnLRP().named("AttnLRPGamma"), convolution, dense)
 
@@ -107,6 +113,12 @@ def CPLRPGamma(convolution: Any = 0.25, dense: Any = 0.05) -> Composite:  # noqa
       dense: gamma of dense layers.
 
     Source: LXT's example for torchvision's ViT; see `AttnLRPGamma`.
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> composite = composites.CPLRPGamma()
+      >>> composite.rule(composites.Place("convolution"))
+      GeneralizedGamma(gamma=0.25)
     """
     return _with_gamma(CPLRP().named("CPLRPGamma"), convolution, dense)
 
@@ -177,6 +189,12 @@ def DynamicLRP(  # noqa: N802
       epsilon: the stabiliser.
 
     Source: dynamicLRP (arXiv:2512.07010).
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> composite = composites.DynamicLRP()
+      >>> composite.rule(composites.Place("sum"))
+      Absolute(epsilon=1e-11)
     """
     flag("softmax", softmax)
     layer: Any = rules.Epsilon(epsilon, bias="absolute")

@@ -13,6 +13,8 @@ from jax import Array
 
 from jaxlrp.evaluation import _checks
 
+__all__ = ["entropy", "sparseness"]
+
 
 def sparseness(relevance: Any) -> Array:
     """The Gini index of the relevance's magnitudes: high is sparse.

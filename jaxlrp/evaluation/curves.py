@@ -26,6 +26,23 @@ from jaxlrp.evaluation import _checks, units
 from jaxlrp.evaluation._chunks import map_over
 from jaxlrp.evaluation.scores import Score
 
+__all__ = [
+    "BINS",
+    "LARGEST_DENOMINATOR",
+    "Baseline",
+    "Curve",
+    "Steps",
+    "abpc",
+    "area",
+    "comprehensiveness",
+    "deletion",
+    "drop",
+    "flipping",
+    "insertion",
+    "ranks",
+    "sufficiency",
+]
+
 Baseline = Any
 """An array that broadcasts to `x`, or a function `(x, removed) -> array`."""
 
@@ -51,6 +68,13 @@ class Curve:
     Attributes:
       fractions: of the units that are removed, or inserted; in [0, 1], ascending.
       scores: the score at each of them.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxlrp import evaluation
+      >>> curve = evaluation.Curve(jnp.array([0.0, 1.0]), jnp.array([3.0, 1.0]))
+      >>> float(evaluation.area(curve))
+      2.0
     """
 
     fractions: Array

@@ -15,6 +15,17 @@ from jaxlrp._arguments import flag
 from jaxlrp.evaluation import _checks
 from jaxlrp.evaluation.curves import ranks
 
+__all__ = [
+    "average_precision",
+    "confusion",
+    "mean_iou",
+    "pixel_accuracy",
+    "pointing_game",
+    "relevance_mass",
+    "relevance_rank",
+    "segment",
+]
+
 
 def pointing_game(relevance: Any, mask: Any, *, tolerance: float = 0.0) -> Array:
     """Whether the most relevant place lies in the mask, or near it.

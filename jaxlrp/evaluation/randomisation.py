@@ -20,6 +20,15 @@ from jaxlrp.evaluation import _checks
 from jaxlrp.evaluation._chunks import map_over
 from jaxlrp.evaluation.similarity import MEASURES
 
+__all__ = [
+    "compare",
+    "layer_names",
+    "logit_swap",
+    "parameter_randomisation",
+    "random_logit",
+    "randomise",
+]
+
 Measure = Callable[[Array, Array], Array]
 Init = str | Measure
 

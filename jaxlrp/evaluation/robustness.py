@@ -21,6 +21,17 @@ from jaxlrp.evaluation import _checks, units
 from jaxlrp.evaluation._chunks import map_over
 from jaxlrp.evaluation.scores import Score
 
+__all__ = [
+    "Explain",
+    "continuity",
+    "infidelity",
+    "local_lipschitz",
+    "max_sensitivity",
+    "neighbours",
+    "removals",
+    "translations",
+]
+
 Explain = Callable[[Array], Array]
 """From one example to its relevance."""
 

@@ -11,6 +11,8 @@ from jax import Array
 
 from jaxlrp.evaluation import _checks
 
+__all__ = ["KINDS", "Score", "accuracy", "logit", "probability"]
+
 Score = Callable[[Array], Array]
 """From one example to the number that is measured."""
 

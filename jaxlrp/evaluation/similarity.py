@@ -15,6 +15,8 @@ from jax import Array, lax
 from jaxlrp.attribution import _checks as checks
 from jaxlrp.evaluation import _checks
 
+__all__ = ["MEASURES", "WINDOW", "cosine", "spearman", "ssim"]
+
 WINDOW = 7
 """The side of the window of `ssim`."""
 

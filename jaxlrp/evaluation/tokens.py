@@ -14,6 +14,8 @@ from jax import Array
 from jaxlrp.evaluation import _checks
 from jaxlrp.evaluation.curves import ranks
 
+__all__ = ["top_k_accuracy", "top_k_f1", "top_k_iou"]
+
 
 def top_k_accuracy(
     relevance: Any, answer: Any, k: Any = 1, *, where: Any = None

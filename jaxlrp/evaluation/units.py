@@ -17,6 +17,8 @@ from jax import Array
 from jaxlrp.attribution import _checks as checks
 from jaxlrp.evaluation import _checks
 
+__all__ = ["REDUCTIONS", "check", "pool", "spread"]
+
 REDUCTIONS = {"sum": jnp.sum, "max": jnp.max, "mean": jnp.mean}
 """How the values in one unit become one."""
 

@@ -190,15 +190,15 @@ def _kept(audit: Audit, most: int) -> list[tuple[str, dict[str, float]]]:
 
 
 def _names(steps: Sequence[Absorption]) -> list[str]:
-    """The layer of each step: its scope, or its role and line, numbered if repeated."""
-    found = [s.scope or f"{s.role}, {_short(s.line)}" for s in steps]
+    """The layer of each step, else its role and line, numbered if repeated."""
+    found = [s.layer or f"{s.role}, {_short(s.line)}" for s in steps]
     counts = collections.Counter(found)
     seen: dict[str, int] = collections.defaultdict(int)
     names = []
     for step, name in zip(steps, found, strict=True):
         seen[name] += 1
-        # What has no scope and one line of a library is another layer each time.
-        several = not step.scope and counts[name] > 1
+        # What has no name and one line of a library is another layer each time.
+        several = not step.layer and counts[name] > 1
         names.append(f"{name} #{seen[name]}" if several else name)
     return names
 
@@ -222,7 +222,7 @@ def _places(panel: Axes, steps: Sequence[Absorption]) -> None:
     at = range(0, len(steps), -(-len(steps) // 40))
     every = _names(steps)
     names = [
-        _canvas.plain(every[i] + f", {steps[i].role}" * bool(steps[i].scope))
+        _canvas.plain(every[i] + f", {steps[i].role}" * bool(steps[i].layer))
         for i in at
     ]
     panel.set_xticks(at, names, rotation=60, ha="right", fontsize=7)

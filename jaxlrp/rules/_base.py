@@ -49,6 +49,13 @@ class Share:
       rounding: of two such shares, the first `z` is the sum of all that is positive and
         the second that of all that is negative, `z1 + z2 = y`, and these are booleans:
         where no input contributes, `h` is rounding next to a bias, and gets nothing.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxlrp import rules
+      >>> y = jnp.array([3.0])
+      >>> rules.Share(y, z=y, epsilon=1e-6).part  # of the epsilon rule: all of it
+      1.0
     """
 
     surrogate: Array
@@ -83,6 +90,20 @@ class Layer:
         after it.
       in_kernel: lays an array that broadcasts to `x` out along the kernel's axes, where
         the two meet; None where it varies along others.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> @jax.tree_util.register_static
+      ... class Seen(rules.Epsilon):
+      ...     def shares(self, layer):
+      ...         print(layer.x.shape, layer.y.shape, layer.nonnegative)
+      ...         return super().shares(layer)
+      >>> w, x = jnp.ones((2, 3)), jnp.ones(2)
+      >>> explain = jaxlrp.lrp(lambda x: jnp.abs(x) @ w, composites.Uniform(Seen()))
+      >>> explain(x).shape
+      (2,) (3,) True
+      (2,)
     """
 
     x: Array
@@ -207,6 +228,13 @@ class Total:
     Attributes:
       parts: the contributions `w_k x_k`, those of constants last.
       weights: the `w_k`, each one or minus one.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxlrp import rules
+      >>> total = rules.Total((jnp.array([3.0]), jnp.array([-1.0])), (1, -1))
+      >>> total.y.tolist(), total.add(lambda part, _: jnp.abs(part)).tolist()
+      ([2.0], [4.0])
     """
 
     parts: tuple[Array, ...]
@@ -234,6 +262,14 @@ class Operation:
       constants: the other operands.
       candidates: for a selection, `candidates(x, fill)` is the stack of the values
         that it chooses between, `fill` where a window meets padding; else None.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxlrp import rules
+      >>> xs = jnp.array([1.0, 2.0]), jnp.array([3.0, 4.0])
+      >>> operation = rules.Operation(xs, xs[0] * xs[1], jnp.multiply)
+      >>> [r.tolist() for r in operation.pull(jnp.ones(2))]
+      [[3.0, 4.0], [1.0, 2.0]]
     """
 
     xs: tuple[Array, ...]
@@ -255,12 +291,32 @@ class Operation:
 
 
 def positive(x: Array) -> Array:
-    """`x+`, the elementwise maximum with zero; its derivative at zero is zero."""
+    """`x+`, the elementwise maximum with zero; its derivative at zero is zero.
+
+    Args:
+      x: an array.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxlrp import rules
+      >>> rules.positive(jnp.array([-1.0, 2.0])).tolist()
+      [0.0, 2.0]
+    """
     return jnp.where(x > 0, x, jnp.zeros_like(x))
 
 
 def negative(x: Array) -> Array:
-    """`x-`, the elementwise minimum with zero; its derivative at zero is zero."""
+    """`x-`, the elementwise minimum with zero; its derivative at zero is zero.
+
+    Args:
+      x: an array.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxlrp import rules
+      >>> rules.negative(jnp.array([-1.0, 2.0])).tolist()
+      [-1.0, 0.0]
+    """
     return jnp.where(x < 0, x, jnp.zeros_like(x))
 
 
@@ -276,6 +332,11 @@ class Rule:
       exactness: `exact` (LRP's own answer, no choice), `proportional` (a stated share
         rule), `Taylor` (a local expansion; need not conserve) or `none` (no relevance).
       needs_shadow: relevance can appear where `x = 0`.
+
+    Examples:
+      >>> from jaxlrp import rules
+      >>> rules.Epsilon().exactness, rules.Flat().needs_shadow, rules.Epsilon(0.1)
+      ('proportional', True, Epsilon(epsilon=0.1))
     """
 
     exactness: ClassVar[Exactness] = "proportional"
@@ -320,7 +381,22 @@ def _is(value: Any, default: Any) -> bool:
 
 
 class LayerRule(Rule):
-    """A rule of a linear layer: how it shares its relevance."""
+    """A rule of a linear layer: how it shares its relevance.
+
+    Examples:
+      >>> import dataclasses, jax, jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> @jax.tree_util.register_dataclass
+      ... @dataclasses.dataclass(frozen=True)
+      ... class Squared(rules.LayerRule):  # by the squares of the contributions' sizes
+      ...     def shares(self, layer):
+      ...         h = layer.linear(layer.x**2, layer.weights() ** 2)
+      ...         return (rules.Share(h, h, 1e-6),)
+      >>> w, x = jnp.array([[1.0, -1.0], [2.0, 0.5]]), jnp.array([1.0, 2.0])
+      >>> composite = composites.Uniform(Squared())
+      >>> print(jaxlrp.lrp(lambda x: x @ w, composite, target=0)(x).round(1))
+      [0.6      9.400001]
+    """
 
     def shares(self, layer: Layer) -> tuple[Share, ...]:
         """The shares that the output's relevance is split into."""
@@ -330,7 +406,8 @@ class LayerRule(Rule):
 class RelevanceRule(Rule):
     """A rule that is stated on relevances: what each operand gets of `R`.
 
-    A custom rule, a frozen dataclass that is a pytree, suits any role.
+    A custom rule suits any role. With numbers it is a frozen dataclass that is a
+    pytree; without any a plain class will do.
 
     Examples:
       >>> import dataclasses, jax, jax.numpy as jnp, jaxlrp
@@ -390,7 +467,33 @@ def option(*, default: Any, kw_only: bool = True) -> Any:
 def rule(cls: type[T]) -> type[T]:
     """A frozen dataclass that is a pytree of its fields; static ones are marked."""
     frozen: Any = dataclasses.dataclass(frozen=True, repr=False)(cls)
-    fields = dataclasses.fields(frozen)
+    _register(frozen, dataclasses.fields(frozen))
+    return frozen
+
+
+def as_pytree(rule: Rule) -> None:
+    """Makes a pytree of a user's class of rules that is none yet.
+
+    A class that has no numbers need not be a dataclass, and one that is made from
+    another rule has that one's.
+
+    Raises:
+      TypeError: if it has other attributes, of which nobody knows what they are.
+    """
+    if not jax.tree_util.all_leaves([rule]):
+        return
+    kind: Any = type(rule)
+    fields: Any = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    if not set(vars(rule)) <= {f.name for f in fields}:
+        raise TypeError(
+            f"rule: got {rule!r}, which is not a pytree: make {type(rule).__name__} a "
+            f"frozen dataclass, and decorate it with jax.tree_util.register_dataclass"
+        )
+    _register(kind, fields)
+
+
+def _register(kind: Any, fields: Sequence[Any]) -> None:
+    """Makes a pytree of a class, of its fields; static ones are marked."""
     fixed = [f.name for f in fields if f.metadata.get("static")]
     data = [f.name for f in fields if f.name not in fixed]
 
@@ -403,15 +506,14 @@ def rule(cls: type[T]) -> type[T]:
 
     def unflatten(options: Any, leaves: Any) -> Any:
         # Not by the constructor, whose checks are of numbers: a leaf may be anything.
-        made = object.__new__(frozen)
+        made = object.__new__(kind)
         for name, value in zip([*fixed, *data], [*options, *leaves], strict=True):
             object.__setattr__(made, name, value)
         return made
 
     jax.tree_util.register_pytree_with_keys(
-        frozen, flatten, unflatten, lambda r: (values(r, data), values(r, fixed))
+        kind, flatten, unflatten, lambda r: (values(r, data), values(r, fixed))
     )
-    return frozen
 
 
 def check_number(

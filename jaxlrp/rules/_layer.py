@@ -121,6 +121,14 @@ class LRP0(LayerRule):
     As a multiplier this is JAX's transpose, without a division. On a network of such
     layers and ReLUs it equals gradient x input. Biases absorb; else it conserves.
     Source: Bach et al. 2015, equation 56; Montavon et al. 2019.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> w, x = jnp.array([[1.0, -1.0], [-0.5, 2.0]]), jnp.array([2.0, 3.0])
+      >>> composite = composites.Uniform(rules.LRP0())
+      >>> print(jaxlrp.lrp(lambda x: x @ w, composite, target="all")(x).round(1))
+      [0.  4.5]
     """
 
     exactness: ClassVar[Exactness] = "exact"
@@ -217,6 +225,21 @@ class Epsilon(Biased):
     the root mean square of `z` over the layer's features, so that it means the same
     whatever the scale of the network.
     Source: Bach et al. 2015, equation 58; `bias="share"`: Arras et al. 2017.
+
+    Attributes:
+      epsilon: the stabiliser, a number that is not negative.
+      stabiliser: its form, one of `STABILISERS`: `s(z)`.
+      relative: whether epsilon is in units of the root mean square of `z` over the
+        layer's features.
+      bias: what becomes of the bias's part, one of `BIASES`.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> w, x = jnp.array([[1.0, -1.0], [-0.5, 2.0]]), jnp.array([2.0, 3.0])
+      >>> composite = composites.Uniform(rules.Epsilon(0.5))
+      >>> print(jaxlrp.lrp(lambda x: x @ w, composite, target="all")(x).round(1))
+      [-0.8  4.6]
     """
 
     epsilon: Any = 1e-6
@@ -238,6 +261,22 @@ class Norm(Stabilised):
     With `unscaled=True` epsilon is added to the sum itself, without the constant factor
     that makes it an average.
     Source: zennit's `Norm`; `unscaled`: the LRP toolbox's sum pooling.
+
+    Attributes:
+      epsilon: the stabiliser, a number that is not negative.
+      stabiliser: its form, one of `STABILISERS`: `s(z)`.
+      relative: whether epsilon is in units of the root mean square of `z` over the
+        layer's features.
+      unscaled: whether epsilon is added to the sum itself, not to the average.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> composite = composites.AttnLRP().on("average", rules.Norm(0.1))
+      >>> f = lambda x: x.mean()
+      >>> explain = jaxlrp.lrp(f, composite, target="all")
+      >>> print(explain(jnp.array([1.0, 2.0])).round(1))
+      [0.5        0.90000004]
     """
 
     epsilon: Any = 1e-6
@@ -273,6 +312,22 @@ class Absolute(Stabilised):
     `joint=True`, for sums: `a + b + c` is one sum of three, however it is bracketed,
     and relevance is a multiple of each part, with none where a part is zero.
     Source: dynamicLRP.
+
+    Attributes:
+      epsilon: the stabiliser, a number that is not negative.
+      stabiliser: its form, one of `STABILISERS`: `s(z)`.
+      relative: whether epsilon is in units of the root mean square of `z` over the
+        layer's features.
+      joint: whether a sum of several is one sum, however it is bracketed.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> composite = composites.AttnLRP().on("sum", rules.Absolute())
+      >>> f = lambda x: x[0] + x[1]
+      >>> explain = jaxlrp.lrp(f, composite, target="all")
+      >>> print(explain(jnp.array([1.0, -3.0])).round(1))
+      [-0.5 -1.5]
     """
 
     epsilon: Any = 1e-6
@@ -317,6 +372,22 @@ class Gamma(Biased):
     nonnegative inputs: where `x < 0` it strengthens negative contributions instead
     (`GeneralizedGamma` does not). Conserves but for bias and epsilon.
     Source: Montavon et al. 2019; RelevancePropagation.jl; captum with `bias="whole"`.
+
+    Attributes:
+      gamma: how much more positive weights count, not negative.
+      epsilon: the stabiliser, a number that is not negative.
+      stabiliser: its form, one of `STABILISERS`: `s(z)`.
+      relative: whether epsilon is in units of the root mean square of `z` over the
+        layer's features.
+      bias: what becomes of the bias's part, one of `BIASES`.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> w, x = jnp.array([[1.0, -1.0], [-0.5, 2.0]]), jnp.array([2.0, 3.0])
+      >>> composite = composites.Uniform(rules.Gamma(0.5))
+      >>> print(jaxlrp.lrp(lambda x: x @ w, composite, target="all")(x).round(1))
+      [-0.1  4.6]
     """
 
     gamma: Any = 0.25
@@ -356,6 +427,22 @@ class GeneralizedGamma(Biased):
     output that is exactly zero is dropped. Conserves but for bias and epsilon. Complex
     contributions have no signs: of complex layers it is epsilon.
     Source: Andeol et al. 2021; zennit's `Gamma`.
+
+    Attributes:
+      gamma: how much more contributions of the output's sign count, not negative.
+      epsilon: the stabiliser, a number that is not negative.
+      stabiliser: its form, one of `STABILISERS`: `s(z)`.
+      relative: whether epsilon is in units of the root mean square of `z` over the
+        layer's features.
+      bias: what becomes of the bias's part, one of `BIASES`.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> w, x = jnp.array([[1.0, -1.0], [-0.5, 2.0]]), jnp.array([2.0, 3.0])
+      >>> composite = composites.Uniform(rules.GeneralizedGamma(0.5))
+      >>> print(jaxlrp.lrp(lambda x: x @ w, composite, target="all")(x).round(1))
+      [-0.1  4.6]
     """
 
     gamma: Any = 0.25
@@ -426,8 +513,25 @@ class AlphaBeta(Biased):
     but for bias and epsilon, where an output has contributions of both signs.
     Source: Bach et al. 2015, equation 60; `bias="whole"` is iNNvestigate's.
 
+    Attributes:
+      alpha: the factor of the positive part, `1 + beta`.
+      beta: the factor of the negative part.
+      epsilon: the stabiliser, a number that is not negative.
+      stabiliser: its form, one of `STABILISERS`: `s(z)`.
+      relative: whether epsilon is in units of the root mean square of `z` over the
+        layer's features.
+      bias: what becomes of the bias's part, one of `BIASES`.
+
     Raises:
       ValueError: if `alpha - beta` is known and not 1.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> w, x = jnp.array([[1.0, -1.0], [-0.5, 2.0]]), jnp.array([2.0, 3.0])
+      >>> composite = composites.Uniform(rules.AlphaBeta(2.0, 1.0))
+      >>> print(jaxlrp.lrp(lambda x: x @ w, composite, target="all")(x).round(1))
+      [-3.   7.5]
     """
 
     alpha: Any = 2.0
@@ -492,6 +596,22 @@ class ZPlus(Biased):
     `x w+` whatever the sign of `x`: one contraction less, the same for nonnegative
     inputs, and unbounded shares for others.
     Source: Montavon et al. 2017 (deep Taylor, z-plus).
+
+    Attributes:
+      epsilon: the stabiliser, a number that is not negative.
+      stabiliser: its form, one of `STABILISERS`: `s(z)`.
+      relative: whether epsilon is in units of the root mean square of `z` over the
+        layer's features.
+      bias: what becomes of the bias's part, one of `BIASES`.
+      split: whether the sign of `x` counts, not only that of the weight.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> w, x = jnp.array([[1.0, -1.0], [-0.5, 2.0]]), jnp.array([2.0, 3.0])
+      >>> composite = composites.Uniform(rules.ZPlus())
+      >>> print(jaxlrp.lrp(lambda x: x @ w, composite, target="all")(x).round(1))
+      [0.5 4. ]
     """
 
     epsilon: Any = 1e-6
@@ -530,6 +650,21 @@ class WSquare(Biased):
     The input's value plays no part. The bias absorbs (`bias="ignore"`: it does not, and
     the rule conserves but for epsilon).
     Source: Montavon et al. 2017, without a bias; with it as in zennit.
+
+    Attributes:
+      epsilon: the stabiliser, a number that is not negative.
+      stabiliser: its form, one of `STABILISERS`: `s(z)`.
+      relative: whether epsilon is in units of the root mean square of `z` over the
+        layer's features.
+      bias: what becomes of the bias's part, one of `BIASES`.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> w, x = jnp.array([[1.0, -1.0], [-0.5, 2.0]]), jnp.array([2.0, 3.0])
+      >>> composite = composites.Uniform(rules.WSquare())
+      >>> print(jaxlrp.lrp(lambda x: x @ w, composite, target="all")(x).round(1))
+      [1.2 3.3]
     """
 
     epsilon: Any = 1e-6
@@ -561,6 +696,21 @@ class Flat(Stabilised):
     which conserves, and gives all inputs the same of a constant `R`, except at borders.
     It is the flat rule where all `m_j` are equal, as in a dense layer.
     Source: Lapuschkin et al. 2019.
+
+    Attributes:
+      epsilon: the stabiliser, a number that is not negative.
+      stabiliser: its form, one of `STABILISERS`: `s(z)`.
+      relative: whether epsilon is in units of the root mean square of `z` over the
+        layer's features.
+      balanced: whether an input that more outputs meet gets no more than others.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> w, x = jnp.array([[1.0, -1.0], [-0.5, 2.0]]), jnp.array([2.0, 3.0])
+      >>> composite = composites.Uniform(rules.Flat())
+      >>> print(jaxlrp.lrp(lambda x: x @ w, composite, target="all")(x).round(1))
+      [2.2 2.2]
     """
 
     epsilon: Any = 1e-6
@@ -603,6 +753,22 @@ class ZBox(Stabilised):
     negative or large: a call with concrete arrays warns of that. Under `jit` values
     are not known, and nothing is said: call once without.
     Source: Montavon et al. 2017 (deep Taylor, z-B).
+
+    Attributes:
+      low: the lower bound of the input, a number or an array that broadcasts to it.
+      high: the upper bound.
+      epsilon: the stabiliser, a number that is not negative.
+      stabiliser: its form, one of `STABILISERS`: `s(z)`.
+      relative: whether epsilon is in units of the root mean square of `z` over the
+        layer's features.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> w, x = jnp.array([[1.0, -1.0], [-0.5, 2.0]]), jnp.array([2.0, 3.0])
+      >>> composite = composites.Uniform(rules.ZBox(0.0, 3.0))
+      >>> print(jaxlrp.lrp(lambda x: x @ w, composite, target="all")(x).round(1))
+      [1.1 3.4]
     """
 
     low: Any = 0.0
@@ -687,6 +853,18 @@ class TopK(Rule):
     fraction `keep` of them over its features (at least one); the rest is dropped.
     Does not conserve.
     Source: dynamicLRP's relevance filter.
+
+    Attributes:
+      rule: the layer's rule.
+      keep: the fraction of its relevances that passes, in (0, 1].
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> w, x = jnp.array([[1.0, -1.0], [-0.5, 2.0]]), jnp.array([2.0, 3.0])
+      >>> composite = composites.Uniform(rules.TopK(rules.LRP0(), keep=0.5))
+      >>> print(jaxlrp.lrp(lambda x: x @ w, composite, target="all")(x).round(1))
+      [-2.  6.]
     """
 
     rule: Any = Epsilon()

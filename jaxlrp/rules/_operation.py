@@ -37,6 +37,18 @@ class Pass(Rule):
     operand gets all of `R`, which does not conserve. Else it conserves. With an
     `epsilon` it is `R_x = x R_y / (x + epsilon)`, without a sign, as in LXT.
     Source: Bach et al. 2015 (activations).
+
+    Attributes:
+      epsilon: the stabiliser of LXT's form, or None for the identity.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> composite = composites.AttnLRP().on("activation", rules.Pass())
+      >>> f = jax.nn.gelu
+      >>> explain = jaxlrp.lrp(f, composite, target="all")
+      >>> print(explain(jnp.array([1.0, 2.0])).round(1))
+      [0.8 2. ]
     """
 
     epsilon: Any = None
@@ -58,6 +70,21 @@ class Taylor(Rule):
     broadcasts to the input, what the expansion's constant `y(r)` holds is absorbed.
     Need not conserve.
     Source: Achtibat et al. 2024, proposition 3.1; Montavon et al. 2017, equation 3.
+
+    Attributes:
+      root: the root `r`, an array that broadcasts to the input, or None for zero.
+      epsilon: the stabiliser, a number that is not negative. Without a root there is
+        none.
+      stabiliser: its form, one of `STABILISERS`: `s(z)`.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> composite = composites.AttnLRP().on("activation", rules.Taylor())
+      >>> f = jnp.tanh
+      >>> explain = jaxlrp.lrp(f, composite, target="all")
+      >>> print(explain(jnp.array([1.0, 2.0])).round(1))
+      [0.4 0.1]
     """
 
     root: Any = None
@@ -91,6 +118,15 @@ class Gradient(RelevanceRule):
     each operand, an average divides it evenly, a scale multiplies it. Exact for copies
     and permutations; does not conserve elsewhere.
     Source: zennit and captum, of layers that they do not know.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> composite = composites.AttnLRP().on("sum", rules.Gradient())
+      >>> f = lambda x: x[0] + x[1]
+      >>> explain = jaxlrp.lrp(f, composite, target="all")
+      >>> print(explain(jnp.array([1.0, 2.0])).round(1))
+      [3. 3.]
     """
 
     exactness: ClassVar[Exactness] = "Taylor"
@@ -105,6 +141,15 @@ class Guided(RelevanceRule):
 
     Not an LRP rule: it does not conserve.
     Source: Springenberg et al. 2015; zennit's `GuidedBackprop`.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> composite = composites.AttnLRP().on("activation", rules.Guided())
+      >>> f = lambda x: jax.nn.relu(x) * jnp.array([1.0, -1.0])
+      >>> explain = jaxlrp.lrp(f, composite, target="all")
+      >>> print(explain(jnp.array([1.0, 2.0])).round(1))
+      [1. 0.]
     """
 
     exactness: ClassVar[Exactness] = "Taylor"
@@ -119,6 +164,15 @@ class Deconv(RelevanceRule):
 
     Not an LRP rule: it does not conserve.
     Source: Zeiler and Fergus 2014; zennit's `DeconvNet`.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> composite = composites.AttnLRP().on("activation", rules.Deconv())
+      >>> f = jax.nn.relu
+      >>> explain = jaxlrp.lrp(f, composite, target="all")
+      >>> print(explain(jnp.array([-1.0, 2.0])).round(1))
+      [0. 2.]
     """
 
     exactness: ClassVar[Exactness] = "Taylor"
@@ -133,6 +187,18 @@ class BetaSmooth(RelevanceRule):
 
     A smooth stand-in for the rectifier's. Not an LRP rule: it does not conserve.
     Source: Dombrowski et al. 2019; zennit's `BetaSmooth`.
+
+    Attributes:
+      beta: the softplus's steepness, not negative.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> composite = composites.AttnLRP().on("activation", rules.BetaSmooth(1.0))
+      >>> f = jax.nn.relu
+      >>> explain = jaxlrp.lrp(f, composite, target="all")
+      >>> print(explain(jnp.array([1.0, 2.0])).round(1))
+      [0.7       1.8000001]
     """
 
     beta: Any = 10.0
@@ -153,6 +219,19 @@ class Rescaled(RelevanceRule):
     array, `R_k = r_k / t_k * |t_k| / sum_l |t_l| * sum(R)`. Conserves; under `vmap`
     each example on its own, otherwise all examples of the array together.
     Source: Chefer et al. 2021, equation 8.
+
+    Attributes:
+      epsilon: the stabiliser, a number that is not negative.
+      stabiliser: its form, one of `STABILISERS`: `s(z)`.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> composite = composites.AttnLRP().on("sum", rules.Rescaled())
+      >>> f = lambda x: x[0] + x[1]
+      >>> explain = jaxlrp.lrp(f, composite, target="all")
+      >>> print(explain(jnp.array([1.0, 3.0])).round(1))
+      [1. 3.]
     """
 
     epsilon: Any = 1e-9
@@ -188,6 +267,18 @@ class Detach(Rule):
     constant and the signal takes all; with `mean=True` the mean that a layer norm
     subtracts is a constant, too.
     Source: Ali et al. 2022.
+
+    Attributes:
+      mean: whether the mean that a layer norm subtracts is a constant, too.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> composite = composites.AttnLRP().on("softmax", rules.Detach())
+      >>> f = lambda x: jax.nn.softmax(x) * x
+      >>> explain = jaxlrp.lrp(f, composite, target="all")
+      >>> print(explain(jnp.array([1.0, 2.0])).round(1))
+      [0.1 0.7]
     """
 
     mean: bool = static(default=False)
@@ -204,6 +295,13 @@ class Merge(Rule):
     Exact as a function; its shift becomes the layer's bias. Without a layer before it,
     it is `LRP0`.
     Source: zennit's and RelevancePropagation.jl's canonization.
+
+    Examples:
+      >>> import jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> composite = composites.AttnLRP().on("batch_norm", rules.Merge())
+      >>> composite.rule(composites.Place("batch_norm"))
+      Merge()
     """
 
     exactness: ClassVar[Exactness] = "exact"
@@ -219,6 +317,20 @@ class UniformSplit(Rule):
     given. With an `epsilon` the factor is `y R / s(2 y)`.
     Source: Achtibat et al. 2024, proposition 3.3, which is pairwise; You et al. 2025,
     whose criticism of that is the dependence on brackets.
+
+    Attributes:
+      epsilon: a stabiliser of each factor's part, or None.
+      pairwise: whether each multiplication halves what it is given.
+      stabiliser: its form, one of `STABILISERS`: `s(z)`.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> composite = composites.AttnLRP().on("product", rules.UniformSplit())
+      >>> f = lambda x: x[0] * x[1]
+      >>> explain = jaxlrp.lrp(f, composite, target="all")
+      >>> print(explain(jnp.array([1.0, 2.0])).round(1))
+      [1. 1.]
     """
 
     epsilon: Any = None
@@ -248,6 +360,19 @@ class SignalTakesAll(Rule):
     `UniformSplit`.
     Conserves.
     Source: Arras et al. 2017; Rezaei Jafari et al. 2024 (coefficients).
+
+    Attributes:
+      activations: whether the result of an activation is a gate beside what is none.
+      coefficients: whether a state space's `B` and `C` are gates.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> composite = composites.AttnLRP().on("product", rules.SignalTakesAll())
+      >>> f = lambda x: jax.nn.sigmoid(x[0]) * x[1]
+      >>> explain = jaxlrp.lrp(f, composite, target="all")
+      >>> print(explain(jnp.array([1.0, 2.0])).round(1))
+      [0.  1.5]
     """
 
     activations: bool = static(default=False)
@@ -265,6 +390,19 @@ class WinnerTakesAll(Rule):
     Exact. `reduce_max` shares ties evenly and max pooling takes the first of a window;
     with `ties="share"` both share them.
     Source: Bach et al. 2015; ties as in the LRP toolbox.
+
+    Attributes:
+      ties: what becomes of equal elements: `first`, or `share`.
+
+    Examples:
+      >>> import jax.numpy as jnp, jaxlrp
+      >>> from jaxlrp import composites, rules
+      >>> rule = rules.WinnerTakesAll(ties="share")
+      >>> composite = composites.AttnLRP().on("selection", rule)
+      >>> f = jnp.max
+      >>> explain = jaxlrp.lrp(f, composite, target="all")
+      >>> print(explain(jnp.array([1.0, 2.0, 2.0])).round(1))
+      [0. 1. 1.]
     """
 
     ties: str = static(default="first")

@@ -688,3 +688,43 @@ def test_a_divisor_that_is_zero_and_masked_makes_no_nan(name, composite):
     assert np.isfinite(found).all()
     # A row that is masked changes nothing for the other one.
     np.testing.assert_allclose(found[0], explain(rows[:1])[0], rtol=1e-5, atol=1e-6)
+
+
+# ---- classes that are no dataclasses -----------------------------------------------
+
+
+def test_a_rule_without_numbers_need_not_be_a_dataclass():
+    class Halves(rules.RelevanceRule):
+        def relevances(self, operation, R):
+            return tuple(R / len(operation.xs) for _ in operation.xs)
+
+    composite = composites.AttnLRP().on("sum", Halves())
+    explain = jaxlrp.lrp(lambda x: x[0] + x[1], composite, target="all")
+    x = jnp.array([1.0, 3.0])
+    assert explain(x).tolist() == [2.0, 2.0]
+    assert jax.jit(explain)(x).tolist() == [2.0, 2.0]
+    again = composites.AttnLRP().on("sum", Halves())
+    assert jax.tree.structure(again) == jax.tree.structure(composite)
+
+
+def test_a_rule_made_from_another_has_its_numbers():
+    class Doubled(rules.Epsilon):
+        def shares(self, layer):
+            (share,) = super().shares(layer)
+            return (dataclasses.replace(share, part=2.0),)
+
+    w, x = jnp.array([1.0, 2.0]), jnp.array([1.0, 3.0])
+    composite = composites.Uniform(Doubled(1.0))
+    assert jax.tree.leaves(composite) == [1.0]
+    found = jaxlrp.lrp(lambda x: x @ w, composite)(x)
+    np.testing.assert_allclose(found, 2 * 7 / 8 * np.array([1.0, 6.0]), rtol=1e-6)
+    assert jax.tree.leaves(composites.Uniform(rules.TopK(Doubled(2.0)))) == [2.0, 0.5]
+
+
+def test_a_rule_with_attributes_of_its_own_is_a_dataclass():
+    class Part(rules.RelevanceRule):
+        def __init__(self, part):
+            self.part = part
+
+    with pytest.raises(TypeError, match="make Part a frozen dataclass"):
+        composites.AttnLRP().on("sum", Part(0.5))
