@@ -474,3 +474,11 @@ def define_call(
     batching.primitive_batchers[primitive] = batch
     mlir.register_lowering(primitive, mlir.lower_fun(evaluate, multiple_results=True))
     return primitive
+
+
+def version() -> str:
+    """JAX's version, and jaxlib's where that is another."""
+    import jaxlib.version
+
+    own, lib = jax.__version__, jaxlib.version.__version__
+    return own if own == lib else f"{own} with jaxlib {lib}"
