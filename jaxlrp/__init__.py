@@ -5,6 +5,7 @@ relevance = jax.jit(jaxlrp.lrp(apply_fn))(params, x)
 
 from jaxlrp import (
     attribution,
+    clusters,
     compat,
     composites,
     concepts,
@@ -39,6 +40,7 @@ __all__ = [
     "attribution",
     "audit",
     "check",
+    "clusters",
     "compat",
     "composites",
     "concepts",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import html
-import io
 import os
 import pathlib
 from typing import Any
@@ -16,6 +14,7 @@ from jaxlrp import errors
 from jaxlrp.runs import (
     _manifest,
     _markers,
+    _pictures,
     _reductions,
     _schedule,
     _source,
@@ -256,7 +255,7 @@ class Attributions:
             return None
         rows = self.read(name, slice(0, min(count, self.block, len(self[name]))))
         maps = rows.astype(np.float32).sum(-1) if channels else rows
-        return image(maps.astype(np.float32), name)
+        return _pictures.maps(maps.astype(np.float32), name)
 
 
 def _spans(rows: np.ndarray) -> list[tuple[int, int]]:
@@ -272,38 +271,3 @@ def _bfloat16() -> np.dtype:
     import jax.numpy as jnp
 
     return np.dtype(jnp.bfloat16)
-
-
-def shaded(maps: np.ndarray) -> np.ndarray:
-    """Relevances as colours, red for and blue against, each map on a scale of its own.
-
-    Args:
-      maps: (..., height, width).
-
-    Returns:
-      uint8 (..., height, width, 3).
-    """
-    maps = np.nan_to_num(maps)
-    scale = np.abs(maps).max((-2, -1), keepdims=True)
-    x = np.clip(maps / np.where(scale > 0, scale, 1), -1, 1)[..., None]
-    red, blue = np.array([178, 24, 43]), np.array([33, 102, 172])
-    end = np.where(x > 0, red, blue)
-    return (255 + np.abs(x) * (end - 255)).round().astype(np.uint8)
-
-
-def image(maps: np.ndarray, title: str) -> str | None:
-    """Maps side by side as an `<img>`; None where Pillow is not installed."""
-    try:
-        from PIL import Image
-    except ImportError:
-        return None
-    coloured = np.pad(
-        shaded(maps), [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=255
-    )
-    row = np.concatenate(list(coloured), axis=1)
-    zoom = max(1, 64 // row.shape[0])
-    buffer = io.BytesIO()
-    large = np.repeat(np.repeat(row, zoom, 0), zoom, 1)
-    Image.fromarray(large).save(buffer, "PNG")
-    text = base64.b64encode(buffer.getvalue()).decode()
-    return f"<img alt='{html.escape(title)}' src='data:image/png;base64,{text}'>"

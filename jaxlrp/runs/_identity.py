@@ -140,7 +140,7 @@ def _described(constant: Any) -> str:
 def _on_host(x: Any) -> np.ndarray:
     """All of an array, also where this process has a part of it."""
     if isinstance(x, jax.Array):
-        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
             x = jax.random.key_data(x)
         if not x.is_fully_addressable and not x.is_fully_replicated:
             from jax.experimental import multihost_utils
@@ -161,19 +161,25 @@ def digest(tree: Any) -> str:
 
 
 def identity(program: Program, device: Any, **options: Any) -> dict[str, Any]:
-    """The fields by which runs are told apart, as JSON."""
+    """The fields by which runs are told apart, as JSON.
+
+    What changes others with it comes first, so that it is what an error names.
+    """
     from jaxlrp import __version__
 
     found = {
-        "program": hashlib.sha256(program.text.encode()).hexdigest(),
-        "constants": list(program.constants),
         "jaxlrp": __version__,
         "jax": _compat.version(),
         "platform": f"{device.platform} {device.device_kind}",
         "machine": platform.machine(),
         "x64": bool(jax.config.read("jax_enable_x64")),
     }
-    return {**found, **options}
+    return {
+        **found,
+        **options,
+        "program": hashlib.sha256(program.text.encode()).hexdigest(),
+        "constants": list(program.constants),
+    }
 
 
 def check_same(
