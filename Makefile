@@ -13,6 +13,8 @@
 # make sentences  why two sentences are similar, with a pretrained model
 # make hub      the examples of the Hugging Face hub, with tiny models
 # make multiprocess  a dataset, explained by two processes
+# make kills    ends runs over datasets with kill -9, goes on, compares bit by bit
+# make artefact finds the mark that a network learnt instead of a digit
 # make clean    remove what these made
 #
 # The first call makes .venv with the newest supported Python on this machine.
@@ -32,6 +34,7 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 # Every test function, with the first of eight parts of its cases; tests/parts.py.
 PART ?= 1/8
 
+.PHONY: kills artefact
 .PHONY: test test-all mutate fuzz demo examples real sentences hub multiprocess bench bench-peers faithfulness
 .PHONY: peers peers-venv zoo docs lint format types build clean
 
@@ -48,6 +51,14 @@ mutate: $(VENV)/.test
 # More arguments, e.g. FUZZ_ARGS="--programs 5000 --seed 7 --check jit".
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+# More arguments, e.g. KILLS_ARGS="--devices 8 --shards 2 --kills 3".
+kills: $(VENV)/.test
+	$(BIN)/python -m tests.runs.kills $(KILLS_ARGS)
+	$(BIN)/python -m tests.runs.kills --errors 50
+
+artefact: $(VENV)/.demo $(VENV)/.clusters
+	$(BIN)/python -m examples.artefact
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.digits

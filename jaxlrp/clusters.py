@@ -120,6 +120,7 @@ def find(
     """
     from sklearn import cluster
 
+    labels: Any
     features = np.asarray(features, np.float64)
     if features.ndim != 2 or len(features) < 4:
         raise ValueError(
@@ -143,7 +144,7 @@ def find(
         count = min(clusters or _by_gap(values), len(features))
         # In as many dimensions as there are clusters; more are noise.
         space = space if umap else _unit(embedding[:, :count])
-        means = cluster.KMeans(count, n_init=10, random_state=seed)
+        means = cluster.KMeans(count, random_state=seed, n_init=10)  # pyright: ignore
         labels = means.fit(space).labels_
     labels = _by_size(labels)
     return Clusters(numbers, values, embedding, labels, _separation(space, labels))
@@ -292,7 +293,8 @@ _CSS = (
     "body{font-family:sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse}td,th{padding:.4em .8em;text-align:left;"
     "vertical-align:middle;border-top:1px solid #ccc}img{display:block;"
-    "image-rendering:pixelated;margin:2px 0}svg{border:1px solid #ccc}td.example{border:0;padding:1px}"
+    "image-rendering:pixelated;margin:2px 0}svg{border:1px solid #ccc}"
+    "td.example{border:0;padding:1px}"
 )
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777")
 
@@ -312,13 +314,13 @@ def _of_class(
             lines.insert(
                 0, [_pictures.photograph(images[i], f"row {i}") for i in nearest]
             )
+        mean = _pictures.maps(_map(every.mean(0)), "mean relevance")
         pictures = "".join(
             "<tr>" + "".join(f"<td class='example'>{x}" for x in line) for line in lines
         )
         rows.append(
-            f"<tr><th style='color:{_COLOURS[k % len(_COLOURS)]}'>cluster {k}<td>{size} "
-            f"rows<td>{_pictures.maps(_map(every.mean(0)), 'mean relevance')}"
-            f"<td><table>{pictures}</table>"
+            f"<tr><th style='color:{_COLOURS[k % len(_COLOURS)]}'>cluster {k}"
+            f"<td>{size} rows<td>{mean}<td><table>{pictures}</table>"
         )
     return (
         f"<h2>{html.escape(name)}</h2><p>{len(c.rows)} rows, separation "

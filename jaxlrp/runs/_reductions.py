@@ -185,10 +185,14 @@ class Top:
     Attributes:
       of_array: the name of an array (rows, channels).
       k: how many rows are kept for each channel.
+      places: the name of an array of integers (rows, channels) that is kept beside the
+        scores, such as the place in the row where the channel was highest; the result
+        then has `"places"`.
     """
 
     of_array: str
     k: int = 8
+    places: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
@@ -204,21 +208,29 @@ class Top:
             )
         values = np.where(np.isnan(values), -np.inf, values).T
         indices = np.broadcast_to(rows, values.shape)
-        short = max(0, self.k - len(rows))
-        values = np.pad(values, [(0, 0), (0, short)], constant_values=-np.inf)
-        indices = np.pad(indices, [(0, 0), (0, short)], constant_values=-1)
-        return self._highest(indices, values)
+        found = {"indices": indices, "scores": values}
+        if self.places is not None:
+            found["places"] = _named(arrays, self.places).astype(np.int64).T
+        short = [(0, 0), (0, max(0, self.k - len(rows)))]
+        fill = {"indices": -1, "scores": -np.inf, "places": -1}
+        return self._highest(
+            {n: np.pad(a, short, constant_values=fill[n]) for n, a in found.items()}
+        )
 
-    def _highest(self, indices: np.ndarray, scores: np.ndarray) -> State:
-        order = np.argsort(-scores, axis=1, kind="stable")[:, : self.k]
-        taken = (indices, scores)
-        indices, scores = (np.take_along_axis(a, order, 1) for a in taken)
-        return {"indices": np.where(np.isneginf(scores), -1, indices), "scores": scores}
+    def _highest(self, state: State) -> State:
+        order = np.argsort(-state["scores"], axis=1, kind="stable")[:, : self.k]
+        found = {n: np.take_along_axis(a, order, 1) for n, a in state.items()}
+        nothing = np.isneginf(found["scores"])
+        return {
+            n: a if n == "scores" else np.where(nothing, -1, a)
+            for n, a in found.items()
+        }
 
     def merge(self, first: State, second: State) -> State:
         """The highest of both."""
-        both = {n: np.concatenate([first[n], second[n]], 1) for n in first}
-        return self._highest(both["indices"], both["scores"])
+        return self._highest(
+            {n: np.concatenate([first[n], second[n]], 1) for n in first}
+        )
 
     def result(self, state: State) -> dict[str, np.ndarray]:
         """Indices and scores."""
