@@ -1,7 +1,7 @@
 """The command line: `python -m jaxlrp attribute | show | export | cluster`.
 
-Each command is a call of the function of that name. What is wrong is said in a sentence;
-the exit status is 1, or 2 where the arguments cannot be read.
+Each command is a call of the function of that name. What is wrong is said in a
+sentence; the exit status is 1, or 2 where the arguments cannot be read.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +46,7 @@ def export_virelay(
       run: a complete run.
       out: the folder, which is made.
       images: (rows, height, width, channels) or without channels: uint8, or floats in
-        [0, 1] or [-1, 1]. ViRelAy guesses which from the smallest and the largest.
+        [0, 1], or in [-1, 1] where one is negative, which are rounded to uint8.
       labels: the true classes, int (rows,).
       predictions: the scores, (rows, classes); an array of the run will do.
       names: of the classes.
@@ -79,9 +79,9 @@ def export_virelay(
         raise ValueError(f"labels: got {labels.max()}, expected below {len(names)}")
     folder = pathlib.Path(os.fspath(out))
     folder.mkdir(parents=True, exist_ok=True)
-    of_row = run[relevance]
+    of_row, scale = run[relevance], _to_bytes(images, run.block)
     with _hdf5(folder / "input.h5") as file:
-        _fill(file, "data", images, run.block, check=True)
+        _fill(file, "data", images, run.block, scale)
         file["label"] = labels.astype(np.uint16)
     with _hdf5(folder / "attribution.h5") as file:
         _fill(file, "attribution", of_row, run.block)
@@ -140,33 +140,53 @@ def _hdf5(path: pathlib.Path) -> Iterator[Any]:
         part.unlink(missing_ok=True)
 
 
-def _fill(file: Any, name: str, array: Any, block: int, *, check: bool = False) -> None:
-    """Images, channels first, some rows at a time."""
-    low, high = np.inf, -np.inf
+def _fill(file: Any, name: str, array: Any, block: int, scale: Any = None) -> None:
+    """Images, channels first, some rows at a time.
+
+    Args:
+      file: of HDF5.
+      name: the array's in it.
+      array: (rows, height, width) or (rows, height, width, channels).
+      block: rows at a time.
+      scale: a function to uint8, or None for float32.
+    """
     shape = array.shape if len(array.shape) == 4 else (*array.shape, 1)
     if len(shape) != 4:
         raise ValueError(
             f"{name}: got shape {array.shape}, expected (rows, height, width, channels)"
         )
     rows, height, width, channels = shape
-    pixels = array.dtype == np.uint8
     out = file.create_dataset(
         name,
         (rows, channels, height, width),
-        "uint8" if pixels else "float32",
+        "float32" if scale is None else "uint8",
         chunks=(1, channels, height, width),
         compression="gzip",
     )
-    for start in range(0, rows, block):
-        values = np.asarray(array[start : start + block])
+    for start, values in _by_block(array, block):
+        values = values if scale is None else scale(values)
         values = values.reshape(len(values), height, width, channels)
-        low, high = min(low, values.min()), max(high, values.max())
         out[start : start + len(values)] = values.transpose(0, 3, 1, 2)
-    if check and not pixels and not (-1 <= low and high <= 1):
+
+
+def _by_block(array: Any, block: int) -> Iterator[tuple[int, np.ndarray]]:
+    for start in range(0, len(array), block):
+        yield start, np.asarray(array[start : start + block])
+
+
+def _to_bytes(images: Any, block: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Pixels as uint8: of floats ViRelAy guesses the range, for each image anew."""
+    if images.dtype == np.uint8:
+        return lambda values: values
+    ends = [(x.min(), x.max()) for _, x in _by_block(images, block)]
+    low, high = min(e[0] for e in ends), max(e[1] for e in ends)
+    if not (-1 <= low and high <= 1):
         raise ValueError(
-            f"images: got floats from {low:g} to {high:g}, expected uint8 or floats in "
-            "[0, 1] or [-1, 1]"
+            f"images: got {images.dtype} from {low:g} to {high:g}, expected uint8, or "
+            "floats in [0, 1] or [-1, 1]"
         )
+    least, factor = (0.0, 255.0) if low >= 0 else (-1.0, 127.5)
+    return lambda values: ((values - least) * factor).round().astype(np.uint8)
 
 
 def _fill_analysis(group: Any, found: Clusters) -> None:

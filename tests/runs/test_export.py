@@ -12,6 +12,10 @@ from tests.runs import small
 NAMES = ["zero", "one", "two"]
 
 
+def pixels():
+    return np.uint8(np.round((np.tanh(small.images()) + 1) * 127.5))
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     def explain(batch):
@@ -55,8 +59,8 @@ def test_files_have_the_layout_that_virelay_reads(run, project):
     content = json.loads(path.read_text())["project"]
     assert content["dataset"]["input_width"] == 6
     with h5py.File(path.with_name("input.h5")) as file:
-        expected = np.tanh(small.images()).transpose(0, 3, 1, 2)
-        np.testing.assert_array_equal(file["data"][:], expected)
+        assert file["data"].dtype == np.uint8
+        assert (file["data"][:] == pixels().transpose(0, 3, 1, 2)).all()
         assert file["label"].dtype == np.uint16
     with h5py.File(path.with_name("attribution.h5")) as file:
         assert (file["attribution"][:, 0] == run["relevance"][:]).all()
@@ -76,15 +80,14 @@ def test_virelay_opens_the_project(run, project):
     model = pytest.importorskip("virelay.model")
     path, found = project
     opened = model.Project(str(path))
-    pixels = np.tanh(small.images())
-    for row in range(small.ROWS):
+    for row, label in enumerate(small.labels()):
         sample = opened.get_sample(row)
-        expected = np.uint8(np.round((pixels[row] + 1) * 127.5))
-        assert abs(np.int64(sample.data).reshape(6, 6, -1) - expected).max() <= 1
+        assert (sample.data == pixels()[row]).all()
         attribution = opened.get_attribution(row)
-        assert (np.asarray(attribution.data)[..., 0] == run["relevance"][row]).all()
-        names = attribution.labels if hasattr(attribution, "labels") else NAMES
-        assert names
+        assert (attribution.data[..., 0] == run["relevance"][row]).all()
+        assert (attribution.prediction == run["scores"][row]).all()
+        for found_labels in (sample.labels, attribution.labels):
+            assert [one.name for one in found_labels] == [NAMES[label]]
     for c, one in found.items():
         analysis = opened.get_analysis("SpRAy", f"{c:08d}", "spray", "spectral")
         assert (analysis.clustering == one.labels).all()
