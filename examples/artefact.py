@@ -1,11 +1,11 @@
 """Find the mark that a network learnt instead of a digit, among a dataset's relevances.
 
-Half of the threes that a small network is trained on bear a mark in a corner, as photographs
-of a class may bear a photographer's name. The network is nearly always right, also on
-threes without a mark, and no score says that it looks at the mark. Relevances do:
-`jaxlrp.runs.attribute` explains all digits, `jaxlrp.clusters` finds that those of
-threes fall into two groups, and the page shows what is special about one of them. Run
-it from the root of the repository:
+Half of the threes that a small network is trained on bear a mark in a corner, as
+photographs of a class may bear a photographer's name. The network is nearly always
+right, also on threes without a mark, and no score says that it looks at the mark.
+Relevances do: `jaxlrp.runs.attribute` explains all digits, `jaxlrp.clusters` finds that
+those of threes fall into two groups, and the page shows what is special about one of
+them. Run it from the root of the repository:
 
     python -m examples.artefact
 
@@ -173,10 +173,8 @@ def main(arguments: list[str] | None = None) -> None:
     run = explained(params, images, labels, options.out / "run")
     right, relevance = run["right"][:], run["relevance"][:]
     threes = labels == MARKED
-    print(
-        f"right: {right.mean():.1%} of all, {right[threes & ~marked].mean():.1%} of the "
-        "threes without a mark"
-    )
+    plain = right[threes & ~marked].mean()
+    print(f"right: {right.mean():.1%} of all, {plain:.1%} of threes without a mark")
     found = clusters.by_class(clusters.prepared(relevance), labels)
     for c, one in found.items():
         sizes = ", ".join(map(str, one.sizes))
