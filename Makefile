@@ -34,7 +34,7 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 # Every test function, with the first of eight parts of its cases; tests/parts.py.
 PART ?= 1/8
 
-.PHONY: kills artefact
+.PHONY: kills artefact bench-device bench-runs
 .PHONY: test test-all mutate fuzz demo examples real sentences hub multiprocess bench bench-peers faithfulness
 .PHONY: peers peers-venv zoo docs lint format types build clean
 
@@ -90,6 +90,14 @@ hub: $(ZOO_VENV)/.zoo
 
 bench: $(VENV)/.demo
 	$(BIN)/python -m benchmarks.performance $(BENCH_ARGS)
+
+# On whatever accelerator JAX finds, in under eight minutes.
+bench-device: $(VENV)/.test
+	$(BIN)/python -m benchmarks.on_device $(BENCH_ARGS)
+
+# What a run over a dataset costs beside a bare loop.
+bench-runs: $(VENV)/.test
+	$(BIN)/python -m benchmarks.throughput $(BENCH_ARGS)
 
 bench-peers: peers-venv $(VENV)/.demo
 	OMP_WAIT_POLICY=passive \

@@ -190,7 +190,8 @@ def _prepared(
         outputs[_source.LENGTH] = row
     row_bytes = max(o.size // batch_size * o.dtype.itemsize for o in outputs.values())
     rows = opened.length
-    block = block or _schedule.block_size(rows, batch_size, row_bytes)
+    if block is None:
+        block = _schedule.block_size(rows, batch_size, row_bytes)
     _natural("block", block)
     if block % batch_size:
         raise ValueError(
@@ -370,7 +371,8 @@ def _blocks(
         with _while_explaining(tile):
             results = _identity.named(run.explain(run.place.put(tile.batch, number)))
             for value in results.values():
-                value.copy_to_host_async()
+                if isinstance(value, jax.Array):
+                    value.copy_to_host_async()
         # A batch on the host is not kept while its results are on their way.
         flying.append((dataclasses.replace(tile, batch=None), results))
         while len(flying) > ahead * run.place.width:

@@ -84,6 +84,7 @@ class Attributions:
         ]
         self._specs = {spec.name: spec for spec in specs}
         self._opened: dict[str, _store.Array] = {}
+        self._whole: set[tuple[str, int]] = set()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -162,9 +163,8 @@ class Attributions:
         array, length = self._array(name), len(self[name])
         wanted = np.arange(length)[rows]
         flat = wanted.reshape(-1)
-        missing = sorted(
-            {int(b) for b in np.unique(flat // self.block) if not self._is_done(int(b))}
-        )
+        numbers = np.unique(flat // self.block).tolist()
+        missing = [b for b in numbers if not self._is_done(name, b)]
         if missing:
             raise IndexError(
                 f"rows: got some of block {missing[0]}, rows {missing[0] * self.block} "
@@ -235,8 +235,15 @@ class Attributions:
             )
         return self._opened[name]
 
-    def _is_done(self, number: int) -> bool:
-        return _markers.path_of(self.path, number).exists()
+    def _is_done(self, name: str, number: int) -> bool:
+        """Is a block there? What was once stays so."""
+        if (name, number) not in self._whole:
+            marker = _markers.read(self.path, number)
+            arrays = {name: self._array(name)}
+            if not _markers.is_whole(marker, arrays, verify=False):
+                return False
+            self._whole.add((name, number))
+        return True
 
     def _repr_html_(self) -> str:
         lines = [html.escape(repr(self))]
@@ -251,7 +258,7 @@ class Attributions:
         """The first rows of an array that looks like images; None of any other."""
         shape = self._spec(name).shape
         channels = len(shape) == 3 and shape[-1] <= 4
-        if not self._is_done(0) or not (len(shape) == 2 or channels):
+        if not self._is_done(name, 0) or not (len(shape) == 2 or channels):
             return None
         rows = self.read(name, slice(0, min(count, self.block, len(self[name]))))
         maps = rows.astype(np.float32).sum(-1) if channels else rows

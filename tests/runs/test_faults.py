@@ -18,7 +18,8 @@ ROWS, BLOCK = small.ROWS, small.BLOCK
 
 def run(out, source=None, explain=None, **options):
     source = small.images() if source is None else source
-    options = {"batch_size": 4, "block": BLOCK, "progress": False} | options
+    usual = {"batch_size": 4, "block": BLOCK, "progress": False}
+    options = usual | {"mesh": jax.devices()[:1]} | options
     return runs.attribute(explain or small.explainer(), source, out, **options)
 
 
