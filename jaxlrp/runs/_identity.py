@@ -218,5 +218,6 @@ def _difference(field: str, known: Any, asked: Any, known_text: str, text: str) 
         if len(known) != len(asked):
             return f"there are {len(known)}, now {len(asked)}"
         i = next(i for i, (a, b) in enumerate(zip(known, asked, strict=True)) if a != b)
-        return f"number {i} of {len(asked)}, {str(asked[i]).split(' ')[0]}, has other values"
+        kind = str(asked[i]).rsplit(" ", 1)[0]
+        return f"number {i} of {len(asked)}, {kind}, has other values"
     return f"there it is {known!r}, now {asked!r}"

@@ -30,18 +30,19 @@ def held(root: pathlib.Path, shard: tuple[int, int]) -> Iterator[None]:
         return
     path = root / FOLDER / f"{shard[0]}-of-{shard[1]}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as file:
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
             raise errors.BusyError(
                 f"out: {path.parent.parent} has a process at work on shard {shard}: "
-                f"{file.read() or 'an unknown one'}"
+                f"{os.read(file, 200).decode() or 'an unknown one'}"
             ) from None
         except OSError:
             pass
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        os.ftruncate(file, 0)
+        os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
+    finally:
+        os.close(file)

@@ -77,7 +77,9 @@ def write(root: pathlib.Path, marker: Marker, *, sync: bool) -> None:
 def read(root: pathlib.Path, number: int) -> Marker | None:
     """The marker of a block; None where there is none, or half of one."""
     try:
-        with np.load(path_of(root, number), allow_pickle=False) as file:
+        # As bytes: `np.load` leaves a file open that it cannot read.
+        content = io.BytesIO(path_of(root, number).read_bytes())
+        with np.load(content, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}
         start, stop = found.pop("rows").tolist()
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):

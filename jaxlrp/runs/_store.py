@@ -123,7 +123,7 @@ class Array:
             path.unlink(missing_ok=True)
             self.handle[start : start + len(values)].write(values).result()
         except (ValueError, OSError) as error:
-            raise _failed(self.spec.name, number, "written", error) from error
+            raise _failed(f"block {number}", self, "written", error) from error
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Some rows.
@@ -134,8 +134,8 @@ class Array:
         try:
             return self.handle[start:stop].read().result()
         except (ValueError, OSError) as error:
-            number = start // self.spec.block
-            raise _failed(self.spec.name, number, "read", error) from error
+            rows = f"rows {start} to {stop - 1}"
+            raise _failed(rows, self, "read", error) from error
 
     def size(self, number: int) -> int:
         """Bytes of a block's file, -1 where there is none."""
@@ -211,8 +211,7 @@ def checksum(values: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
 
 
-def _failed(name: str, number: int, what: str, error: Exception) -> errors.StoreError:
+def _failed(part: str, array: Array, what: str, error: Exception) -> errors.StoreError:
     told = str(error).split(" [source locations")[0]
-    return errors.StoreError(
-        f"out: block {number} of {name!r} cannot be {what}: {told}"
-    )
+    name = array.spec.name
+    return errors.StoreError(f"out: {part} of {name!r} cannot be {what}: {told}")

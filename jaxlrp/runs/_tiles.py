@@ -192,7 +192,11 @@ def probe(data: Data) -> str:
         rows = list(itertools.islice(started(source), 1))
     else:
         ends = np.linspace(0, source.length - 1, min(PROBES, source.length))
-        rows = source.rows(np.unique(ends.astype(np.int64)))
+        try:
+            rows = source.rows(np.unique(ends.astype(np.int64)))
+        except Exception as error:
+            error.add_note("while reading the rows that tell the source from others")
+            raise
     from jaxlrp.runs import _identity
 
     if data.buckets is not None:

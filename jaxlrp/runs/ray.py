@@ -56,7 +56,7 @@ def attribute(
             _attribute(explain, source, path, shard=(int(shard), workers), **given)
         return {"id": np.asarray(batch["id"])}
 
-    shards = ray.data.range(workers, override_num_blocks=workers)
+    shards: Any = ray.data.range(workers, override_num_blocks=workers)
     shards.map_batches(
         explained, batch_size=1, concurrency=workers, **(resources or {})
     ).materialize()

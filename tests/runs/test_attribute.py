@@ -16,7 +16,8 @@ BATCH, BLOCK, ROWS = small.BATCH, small.BLOCK, small.ROWS
 
 
 def run(out, explain=None, source=None, **options):
-    options = {"batch_size": BATCH, "block": BLOCK, "progress": False} | options
+    usual = {"batch_size": BATCH, "block": BLOCK, "progress": False}
+    options = usual | {"mesh": jax.devices()[:1]} | options
     explain = small.explainer() if explain is None else explain
     source = small.images() if source is None else source
     return runs.attribute(explain, source, out, **options)
@@ -66,7 +67,7 @@ def test_a_mesh_shares_out_each_call(tmp_path):
     )
     # And devices in turn may go on with it.
     found.path.joinpath("done", "00000001.npz").unlink()
-    assert run(found.path, batch_size=1, block=16).complete
+    assert run(found.path, batch_size=1, block=16, mesh=None).complete
 
 
 def test_a_start_while_another_runs_leaves_no_gap_and_does_nothing_twice(tmp_path):

@@ -101,7 +101,7 @@ def test_virelay_opens_the_project(run, project):
         ({"labels": [1]}, "labels: got 1 rows, expected 61"),
         ({"names": ["a"]}, "labels: got 2, expected below 1"),
         ({"strategy": "any"}, "strategy: got 'any'"),
-        ({"images": 9 * small.images()}, "images: got floats from"),
+        ({"images": 9 * small.images()}, "images: got float32 from"),
     ],
 )
 def test_what_virelay_would_read_wrongly_is_refused(change, match, run, tmp_path):
