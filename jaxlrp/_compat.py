@@ -476,9 +476,12 @@ def define_call(
     return primitive
 
 
-def version() -> str:
-    """JAX's version, and jaxlib's where that is another."""
+def versions() -> dict[str, str]:
+    """This package's version and JAX's, with jaxlib's where that is another."""
     import jaxlib.version
 
+    import jaxlrp
+
     own, lib = jax.__version__, jaxlib.version.__version__
-    return own if own == lib else f"{own} with jaxlib {lib}"
+    found = own if own == lib else f"{own} with jaxlib {lib}"
+    return {"jaxlrp": jaxlrp.__version__, "jax": found}

@@ -29,6 +29,10 @@ DENSE = 1000
 """Graphs of so many rows at most are decomposed as a whole."""
 
 
+ROUGH = 1e-3
+"""Eigenvalues below this are as good as zero."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Clusters:
     """The clusters of some rows of a dataset.
@@ -97,8 +101,8 @@ def find(
       rows: their numbers in the dataset; counted from 0 by default.
       neighbours: each row is joined to so many, in both directions.
       dimensions: eigenvectors.
-      clusters: of k-means. None for as many as the largest gap among the eigenvalues
-        says.
+      clusters: of k-means. None for as many as there are eigenvalues in front of the
+        steepest rise, two at least: `separation` says whether there are so many.
       eps: DBSCAN with this radius instead of k-means; rows without a cluster form the
         last one.
       umap: whether to cluster in a layout of umap-learn's in two dimensions.
@@ -137,13 +141,12 @@ def find(
     if numbers.shape != (len(features),):
         raise ValueError(f"rows: got shape {numbers.shape}, expected a number for each")
     values, embedding = _spectral(features, neighbours, dimensions)
-    space = _umap(embedding, seed) if umap else embedding
+    count = min(clusters or _by_gap(values), len(features))
+    # In as many dimensions as there are clusters; the others are noise.
+    space = _umap(embedding, seed) if umap else _unit(embedding[:, :count])
     if eps is not None:
         labels = cluster.DBSCAN(eps=eps).fit(space).labels_
     else:
-        count = min(clusters or _by_gap(values), len(features))
-        # In as many dimensions as there are clusters; more are noise.
-        space = space if umap else _unit(embedding[:, :count])
         means = cluster.KMeans(count, random_state=seed, n_init=10)  # pyright: ignore
         labels = means.fit(space).labels_
     labels = _by_size(labels)
@@ -216,8 +219,14 @@ def _umap(embedding: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _by_gap(values: np.ndarray) -> int:
-    """As many clusters as there are eigenvalues below the largest gap."""
-    return 1 + int(np.argmax(np.diff(values))) if len(values) > 1 else 1
+    """As many clusters as there are eigenvalues in front of the steepest rise.
+
+    The first eigenvalue is zero in any case: two clusters at least.
+    """
+    if len(values) < 3:
+        return min(2, len(values))
+    shifted = np.maximum(values, 0) + ROUGH
+    return 2 + int(np.argmax(shifted[2:] / shifted[1:-1]))
 
 
 def _by_size(labels: np.ndarray) -> np.ndarray:

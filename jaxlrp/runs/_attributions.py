@@ -174,7 +174,7 @@ class Attributions:
         found = np.empty((len(flat), *array.spec.shape), self[name].dtype)
         for start, stop in _spans(flat):
             found[start:stop] = array.read(flat[start], flat[stop - 1] + 1)
-        return found.reshape(*wanted.shape, *array.spec.shape)
+        return found.reshape((*np.shape(wanted), *array.spec.shape))
 
     def join(self, source: Any, rows: Any = slice(None)) -> tuple[Any, dict[str, Any]]:
         """Rows of the dataset, and what the run has of them.

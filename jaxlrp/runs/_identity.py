@@ -165,11 +165,8 @@ def identity(program: Program, device: Any, **options: Any) -> dict[str, Any]:
 
     What changes others with it comes first, so that it is what an error names.
     """
-    from jaxlrp import __version__
-
     found = {
-        "jaxlrp": __version__,
-        "jax": _compat.version(),
+        **_compat.versions(),
         "platform": f"{device.platform} {device.device_kind}",
         "machine": platform.machine(),
         "x64": bool(jax.config.read("jax_enable_x64")),

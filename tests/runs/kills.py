@@ -55,7 +55,7 @@ def run(out, *, devices=1, shard=(0, 1), source=None, **options):
     from tests.runs import small
 
     return runs.attribute(
-        small.explainer("cnn"),
+        small.explainer("mlp"),
         Slow() if source is None else source,
         out,
         batch_size=BATCH,
