@@ -19,7 +19,7 @@ import traceback
 
 import numpy as np
 
-BATCH, BLOCK, ROWS = 4, 8, 173
+BATCH, BLOCK, ROWS = 4, 8, 365
 BLOCKS = -(-ROWS // BLOCK)
 SECONDS = 60.0
 """A run that takes longer hangs."""
