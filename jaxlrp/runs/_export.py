@@ -129,7 +129,7 @@ def export_virelay(
 @contextlib.contextmanager
 def _hdf5(path: pathlib.Path) -> Iterator[Any]:
     """A new file of HDF5, which takes the old one's place when it is whole."""
-    import h5py
+    import h5py  # pyright: ignore[reportMissingImports]
 
     part = path.with_name(f".{path.name}.part")
     try:

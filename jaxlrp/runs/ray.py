@@ -45,7 +45,7 @@ def attribute(
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise ValueError(f"workers: got {workers!r}, expected a positive int")
     import numpy as np
-    import ray
+    from ray import data  # pyright: ignore
 
     path = os.path.abspath(os.fspath(out))
     given = {"progress": False, **(options or {})}
@@ -56,7 +56,7 @@ def attribute(
             _attribute(explain, source, path, shard=(int(shard), workers), **given)
         return {"id": np.asarray(batch["id"])}
 
-    shards: Any = ray.data.range(workers, override_num_blocks=workers)
+    shards: Any = data.range(workers, override_num_blocks=workers)
     shards.map_batches(
         explained, batch_size=1, concurrency=workers, **(resources or {})
     ).materialize()
