@@ -56,6 +56,7 @@ fuzz: $(VENV)/.test
 kills: $(VENV)/.test
 	$(BIN)/python -m tests.runs.kills $(KILLS_ARGS)
 	$(BIN)/python -m tests.runs.kills --errors 50
+	JAXLRP_LONG=1 $(BIN)/python -m pytest tests/runs/test_together.py tests/runs/test_ray.py
 
 artefact: $(VENV)/.demo $(VENV)/.clusters
 	$(BIN)/python -m examples.artefact

@@ -316,14 +316,18 @@ def _is_list(value: Any) -> bool:
 def _taken(array: Any, indices: np.ndarray) -> np.ndarray:
     """Some rows of an array: what follows each other is read at once."""
     first, last = int(indices[0]), int(indices[-1])
-    distinct = np.unique(indices)
-    if last - first + 1 == len(distinct) and (np.diff(indices) >= 0).all():
+    span = last - first + 1
+    if 0 < span <= len(indices) and _follow(indices, first, span):
         found = np.array(array[first : last + 1])
-        missing = len(indices) - len(found)
-        if missing and indices[len(found) - 1] == last:
-            return np.concatenate([found, np.repeat(found[-1:], missing, 0)])
-        return found if not missing else found[indices - first]
+        missing = len(indices) - span
+        return np.concatenate([found, found[[-1] * missing]]) if missing else found
     return np.asarray(array[indices])
+
+
+def _follow(indices: np.ndarray, first: int, span: int) -> bool:
+    """Do rows follow each other, the last one perhaps again and again?"""
+    expected = np.minimum(np.arange(len(indices)), span - 1) + first
+    return bool((indices == expected).all())
 
 
 def _is_array(value: Any) -> bool:

@@ -1,5 +1,7 @@
 """Workers of Ray write the same store."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,10 @@ from jaxlrp import runs  # noqa: E402
 from jaxlrp.runs import ray as on_ray  # noqa: E402
 from tests.runs import small  # noqa: E402
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("JAXLRP_LONG" not in os.environ, reason="part of `make kills`"),
+]
 
 
 def make():
@@ -18,8 +23,6 @@ def make():
 
 @pytest.fixture(scope="module")
 def cluster():
-    import os
-
     import ray
 
     root = small.__file__.split("tests")[0]

@@ -1,5 +1,6 @@
 """Runs of two processes under `jax.distributed`."""
 
+import os
 import subprocess
 import sys
 import time
@@ -15,7 +16,10 @@ from jaxlrp import runs  # noqa: E402
 from tests.runs import small, together  # noqa: E402
 
 ROOT = small.__file__.split("tests")[0]
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("JAXLRP_LONG" not in os.environ, reason="part of `make kills`"),
+]
 
 
 def start(out, how):
