@@ -16,6 +16,8 @@
 # make gallery  draws the pictures of the how-to pages
 # make notebooks  runs the notebooks, and writes their pages
 # make multiprocess  a dataset, explained by two processes
+# make kills    ends runs over datasets with kill -9, goes on, compares bit by bit
+# make artefact finds the mark that a network learnt instead of a digit
 # make clean    remove what these made
 #
 # The first call makes .venv with the newest supported Python on this machine.
@@ -37,6 +39,7 @@ PART ?= 1/8
 
 .PHONY: test test-slow test-all mutate fuzz demo examples real sentences hub multiprocess bench bench-peers faithfulness
 .PHONY: gallery notebooks peers peers-venv zoo docs lint format types build clean
+.PHONY: kills artefact bench-device bench-runs
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --only quick --part $(PART) $(PYTEST_ARGS)
@@ -54,6 +57,15 @@ mutate: $(VENV)/.test
 # More arguments, e.g. FUZZ_ARGS="--programs 5000 --seed 7 --check jit".
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+# More arguments, e.g. KILLS_ARGS="--devices 8 --shards 2 --kills 3".
+kills: $(VENV)/.test
+	$(BIN)/python -m tests.runs.kills $(KILLS_ARGS)
+	$(BIN)/python -m tests.runs.kills --errors 50
+	JAXLRP_LONG=1 $(BIN)/python -m pytest tests/runs/test_together.py tests/runs/test_ray.py
+
+artefact: $(VENV)/.demo $(VENV)/.clusters
+	$(BIN)/python -m examples.artefact
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.digits
@@ -92,6 +104,14 @@ hub: $(ZOO_VENV)/.zoo
 
 bench: $(VENV)/.demo
 	$(BIN)/python -m benchmarks.performance $(BENCH_ARGS)
+
+# On whatever accelerator JAX finds, in under eight minutes.
+bench-device: $(VENV)/.test
+	$(BIN)/python -m benchmarks.on_device $(BENCH_ARGS)
+
+# What a run over a dataset costs beside a bare loop.
+bench-runs: $(VENV)/.test
+	$(BIN)/python -m benchmarks.throughput $(BENCH_ARGS)
 
 bench-peers: peers-venv $(VENV)/.demo
 	OMP_WAIT_POLICY=passive \

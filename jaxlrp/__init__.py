@@ -5,6 +5,7 @@ relevance = jax.jit(jaxlrp.lrp(apply_fn))(params, x)
 
 from jaxlrp import (
     attribution,
+    clusters,
     compat,
     composites,
     concepts,
@@ -14,6 +15,7 @@ from jaxlrp import (
     plot,
     primitives,
     rules,
+    runs,
     similarity,
     targets,
     text,
@@ -39,6 +41,7 @@ __all__ = [
     "attribution",
     "audit",
     "check",
+    "clusters",
     "compat",
     "composites",
     "concepts",
@@ -57,6 +60,7 @@ __all__ = [
     "relprop",
     "route",
     "rules",
+    "runs",
     "similarity",
     "targets",
     "text",

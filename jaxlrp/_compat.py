@@ -474,3 +474,14 @@ def define_call(
     batching.primitive_batchers[primitive] = batch
     mlir.register_lowering(primitive, mlir.lower_fun(evaluate, multiple_results=True))
     return primitive
+
+
+def versions() -> dict[str, str]:
+    """This package's version and JAX's, with jaxlib's where that is another."""
+    import jaxlib.version
+
+    import jaxlrp
+
+    own, lib = jax.__version__, jaxlib.version.__version__
+    found = own if own == lib else f"{own} with jaxlib {lib}"
+    return {"jaxlrp": jaxlrp.__version__, "jax": found}

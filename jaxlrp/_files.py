@@ -13,7 +13,14 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 """How a file is opened that must not be there, nor a link in its place."""
 
 
-def write(path: Any, content: bytes, *, folders: bool = False) -> None:
+def write(
+    path: Any,
+    content: bytes,
+    *,
+    folders: bool = False,
+    new: bool = False,
+    sync: bool = True,
+) -> None:
     """Writes a file: all of it or nothing, so that a reader never meets half of it.
 
     The content goes to a new file in the same folder, which then takes the old one's
@@ -24,8 +31,13 @@ def write(path: Any, content: bytes, *, folders: bool = False) -> None:
       path: the file, a `str`, `bytes` or `os.PathLike`.
       content: what is to be in it.
       folders: whether folders that are missing are made.
+      new: whether a file that is there already is left as it is, an error. Of several
+        who write at once one succeeds.
+      sync: whether the content is on the disk when this returns; without, a loss of
+        power may take it, the end of the process may not.
 
     Raises:
+      FileExistsError: with `new`, for a file that is there.
       TypeError: for a path that is none.
       ValueError: for a path with a null byte in it.
       OSError: for a path that is there and is no regular file, or whose folder is
@@ -51,8 +63,13 @@ def write(path: Any, content: bytes, *, folders: bool = False) -> None:
                 os.fchmod(stream.fileno(), mode)
             stream.write(content)
             stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, target)
+            if sync:
+                os.fsync(stream.fileno())
+        if new:
+            os.link(part, target)
+            os.unlink(part)
+        else:
+            os.replace(part, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part)

@@ -55,6 +55,22 @@ class RuleError(JaxlrpError, TypeError):
     """
 
 
+class RunError(JaxlrpError):
+    """A run over a dataset cannot begin, go on, or be read."""
+
+
+class OtherRunError(RunError, ValueError):
+    """The folder holds another run: other weights, rules, data, versions or options."""
+
+
+class BusyError(RunError):
+    """Another process works on the same part of a run."""
+
+
+class StoreError(RunError, OSError):
+    """A run's file cannot be written, or is broken."""
+
+
 class IndependentArgumentWarning(UserWarning):
     """The output does not depend on an attributed argument; its relevance is zero.
 

@@ -235,3 +235,27 @@ def test_a_folder_of_the_system_is_left_clean():
     with tempfile.TemporaryDirectory() as folder:
         save(pathlib.Path(folder) / "page")
         assert os.listdir(folder) == ["page"]
+
+
+def test_a_file_that_is_there_is_left_where_a_new_one_is_wanted(tmp_path):
+    path = tmp_path / "page"
+    _files.write(path, b"first", new=True)
+    with pytest.raises(FileExistsError):
+        _files.write(path, b"second", new=True)
+    assert path.read_bytes() == b"first" and list(tmp_path.iterdir()) == [path]
+
+
+def test_of_several_who_want_a_new_file_one_succeeds(tmp_path):
+    barrier, path = threading.Barrier(8), tmp_path / "page"
+
+    def writes(i):
+        barrier.wait()
+        try:
+            _files.write(path, bytes([i]), new=True, sync=False)
+        except FileExistsError:
+            return None
+        return bytes([i])
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        (winner,) = filter(None, pool.map(writes, range(1, 9)))
+    assert path.read_bytes() == winner and list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,139 @@
+"""Other packages open what is written for them."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jaxlrp import clusters, errors, runs
+from tests.runs import small
+
+NAMES = ["zero", "one", "two"]
+
+
+def pixels():
+    return np.uint8(np.round((np.tanh(small.images()) + 1) * 127.5))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    def explain(batch):
+        found = small.labelled()(batch)
+        channels = batch[0].sum((2, 3))
+        return {**found, "channels": channels, "places": batch[0][..., 0].argmax(2)}
+
+    return runs.attribute(
+        jax.jit(explain),
+        (small.images(), small.labels()),
+        tmp_path_factory.mktemp("run"),
+        batch_size=4,
+        block=8,
+        progress=False,
+        reduce={"top": runs.Top("channels", 5, places="places")},
+    )
+
+
+@pytest.fixture(scope="module")
+def project(run, tmp_path_factory):
+    pytest.importorskip("h5py")
+    pytest.importorskip("sklearn")
+    features = clusters.prepared(run["relevance"][:])
+    found = clusters.by_class(features, small.labels(), dimensions=4)
+    path = runs.export_virelay(
+        run,
+        tmp_path_factory.mktemp("project"),
+        images=np.tanh(small.images()),
+        labels=small.labels(),
+        predictions=run["scores"],
+        names=NAMES,
+        clusters=found,
+    )
+    return path, found
+
+
+def test_files_have_the_layout_that_virelay_reads(run, project):
+    import h5py
+
+    path, found = project
+    content = json.loads(path.read_text())["project"]
+    assert content["dataset"]["input_width"] == 6
+    with h5py.File(path.with_name("input.h5")) as file:
+        assert file["data"].dtype == np.uint8
+        assert (file["data"][:] == pixels().transpose(0, 3, 1, 2)).all()
+        assert file["label"].dtype == np.uint16
+    with h5py.File(path.with_name("attribution.h5")) as file:
+        assert (file["attribution"][:, 0] == run["relevance"][:]).all()
+        assert (file["prediction"][:] == run["scores"][:]).all()
+        assert (file["index"][:] == np.arange(small.ROWS)).all()
+    with h5py.File(path.with_name("analysis.h5")) as file:
+        assert len(file) == len(found) == 3
+        for c, one in found.items():
+            group = file[f"{c:08d}"]
+            assert (group["index"][:] == one.rows).all()
+            assert (group["cluster/spray"][:] == one.labels).all()
+            assert group["embedding/spectral"].attrs["eigenvalue"].shape == (4,)
+    assert not list(path.parent.glob(".*"))
+
+
+def test_virelay_opens_the_project(run, project):
+    model = pytest.importorskip("virelay.model")
+    path, found = project
+    opened = model.Project(str(path))
+    for row, label in enumerate(small.labels()):
+        sample = opened.get_sample(row)
+        assert (sample.data == pixels()[row]).all()
+        attribution = opened.get_attribution(row)
+        assert (attribution.data[..., 0] == run["relevance"][row]).all()
+        assert (attribution.prediction == run["scores"][row]).all()
+        for found_labels in (sample.labels, attribution.labels):
+            assert [one.name for one in found_labels] == [NAMES[label]]
+    for c, one in found.items():
+        analysis = opened.get_analysis("SpRAy", f"{c:08d}", "spray", "spectral")
+        assert (analysis.clustering == one.labels).all()
+        assert (analysis.attribution_indices == one.rows).all()
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"labels": [1]}, "labels: got 1 rows, expected 61"),
+        ({"names": ["a"]}, "labels: got 2, expected below 1"),
+        ({"strategy": "any"}, "strategy: got 'any'"),
+        ({"images": 9 * small.images()}, "images: got float32 from"),
+    ],
+)
+def test_what_virelay_would_read_wrongly_is_refused(change, match, run, tmp_path):
+    pytest.importorskip("h5py")
+    options = {
+        "images": np.tanh(small.images()),
+        "labels": small.labels(),
+        "predictions": run["scores"],
+        "names": NAMES,
+    }
+    with pytest.raises(ValueError, match=match):
+        runs.export_virelay(run, tmp_path / "out", **options | change)
+    assert not list(tmp_path.glob("out/input.h5"))
+
+
+def test_highest_rows_are_those_of_zennit_crp(run, tmp_path):
+    files = runs.export_crp(run, tmp_path, {"conv1": "top"})
+    data, rel, rf = (np.load(path) for path in files)
+    assert [p.name for p in files] == [f"conv1_{n}.npy" for n in ("data", "rel", "rf")]
+    assert files[0].parent.name == "RelMax_sum_unnormed"
+    channels, places = run["channels"][:], run["places"][:]
+    expected = np.argsort(-channels, 0, kind="stable")[:5]
+    assert (data == expected).all()
+    assert (rel == np.take_along_axis(channels, expected, 0)).all()
+    assert (rf == np.take_along_axis(places, expected, 0)).all()
+
+
+def test_a_run_that_is_not_complete_is_refused(tmp_path):
+    part = runs.attribute(
+        small.explainer(), small.images(), tmp_path, batch_size=4, shard=(0, 2)
+    )
+    with pytest.raises(errors.RunError, match="expected a complete one"):
+        runs.export_virelay(
+            part, tmp_path, images=[], labels=[], predictions=[], names=[]
+        )
