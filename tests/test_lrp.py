@@ -173,7 +173,7 @@ def test_the_signature_is_that_of_the_function():
 
     explain = jaxlrp.lrp(f)
     assert inspect.signature(explain) == inspect.signature(f)
-    assert explain.__name__ == "f" and explain.__doc__ == "Docs."
+    assert explain.__name__ == "lrp_f" and explain.__doc__.endswith("Docs.\n")
 
 
 # ---- outputs of all kinds ----------------------------------------------------------

@@ -382,8 +382,8 @@ A baseline that is known is worth more than a rule: integrated gradients and Dee
 were given the zero that letters are then replaced by.
 
 Bounded sums alone are a little better than the default here and, where letters become
-zero, in the table above. They do not bound the random recurrences below; gamma does. On the words of
-the table above, `<unk>` and zero:
+zero, in the table above. They do not bound the random recurrences below; gamma does.
+On the words of the table above, `<unk>` and zero:
 
 | rules | `<unk>` | zero | size |
 | --- | ---: | ---: | ---: |
@@ -393,8 +393,8 @@ the table above, `<unk>` and zero:
 | gamma .1, shifts in proportion | 11.00 | 11.81 | 1.74 |
 | gamma .05, shifts in proportion: **the default** | 11.02 | 11.97 | 1.97 |
 
-One kind of shift is bounded nevertheless: that by a recurrence's first state, which in a
-loop is a sum.
+One kind of shift is bounded nevertheless: that by a recurrence's first state, which in
+a loop is a sum.
 
 **SmolLM2**, 60 prompts, the first token left out, or counted:
 

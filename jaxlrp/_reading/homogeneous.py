@@ -719,7 +719,7 @@ def _of_one_operand(equation: Equation, entry: Entry, kind: str) -> Made | None:
         return Made(negative, _arithmetic(negative)) if negative else None
     if entry.linear([True]) or (kind in _PURE and entry.homogeneous([None])):
         return None if kind == "murky" else Made(kind, _arithmetic(kind))
-    degree = equation.params.get("y")
+    degree = entry.power(equation.params) if entry.power is not None else None
     return _raised(kind, degree) if isinstance(degree, int) else None
 
 

@@ -31,6 +31,13 @@ def to_shap(
       ImportError: if shap is not installed.
       TypeError: for what is not an array of real numbers.
       ValueError: for shapes or names that do not fit.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxlrp import plot
+      >>> relevance, x = jnp.ones((5, 2)), jnp.zeros((5, 2))
+      >>> explained = plot.to_shap(relevance, x, ["a", "b"])  # doctest: +SKIP
+      >>> shap.plots.beeswarm(explained)  # doctest: +SKIP
     """
     values = _checks.array("relevance", relevance, (1, 2), "(examples, features)")
     data = None

@@ -113,7 +113,7 @@ def targets(
         raise ValueError(f"classes: got {classes!r}, expected at least one")
     parts = [lrp(f, composite, target=c, **options) for c in chosen]
 
-    @wraps(f)
+    @wraps(f, "runs.targets", "the relevances of each class, (rows, classes, ...).")
     def explained(*args: Any, **kwargs: Any) -> Any:
         each = [part(*args, **kwargs) for part in parts]
         return jax.tree.map(lambda *r: jnp.stack(r, 1), *each)
