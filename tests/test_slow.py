@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = """<testsuites><testsuite>
 <testcase classname="tests.a.test_a" name="test_one[x::y [1]]" time="3.0"/>
 <testcase classname="tests.a.test_a" name="test_one[z]" time="0.1"/>
-<testcase classname="tests.a.test_a" name="test_two" time="0.9"/>
+<testcase classname="tests.a.test_a" name="test_two" time="0.7"/>
 <testcase classname="tests.examples.test_b" name="test_three" time="9"/>
 </testsuite></testsuites>"""
 
