@@ -88,11 +88,26 @@ def page(name: str, notebook: Any) -> tuple[str, dict[str, bytes]]:
         text = text.replace(f"({file})", f"(../images/notebooks/{new})")
         pictures[new] = content
     text = re.sub(r"!\[png\]", "![what the cell above draws]", text)
+    text = without_folders(text)
     note = (
         f"<!-- Written by docs/generate_notebooks.py from "
         f"examples/notebooks/{name}.py. -->\n\n"
     )
     return note + re.sub(r"[ \t]+$", "", text, flags=re.M).strip() + "\n", pictures
+
+
+def without_folders(text: str, root: pathlib.Path = ROOT) -> str:
+    """A page's text without the folders of the machine that ran the notebook.
+
+    Files of the tree are told from its root, packages by their own folder, and cells as
+    `cell.py`.
+
+    >>> without_folders("/a/tree/b.py /c/site-packages/d.py", pathlib.Path("/a/tree"))
+    'b.py d.py'
+    """
+    text = re.sub(r"[^\s'\"<>]*/site-packages/", "", text)
+    text = re.sub(r"[^\s'\"<>]*ipykernel_\d+/\d+\.py", "cell.py", text)
+    return text.replace(f"{root}/", "").replace(f"{root}/".lstrip("/"), "")
 
 
 def _order(item: tuple[str, bytes]) -> list[int]:

@@ -11,18 +11,19 @@ WIDTH = 100
 """Columns of a printed table."""
 
 _LINE = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::\d+)?(?P<function> \(.*\))?")
-_INSTALLED = re.compile(r".*/(?:site|dist)-packages/")
+# Of a package, or of a notebook's cells, which lie in a folder of the kernel's own.
+_ELSEWHERE = re.compile(r".*/(?:(?:site|dist)-packages|ipykernel_\d+)/")
 
 
 def short_lines(lines: Iterable[str]) -> dict[str, str]:
     """`file:line (function)` of each line, the file as short as tells it.
 
-    Of an installed package it is what follows `site-packages`; of all other files what
-    follows the folder that they share. The column goes.
+    Of an installed package it is what follows `site-packages`, of a notebook's cell its
+    name; of all other files what follows the folder that they share. The column goes.
     """
     found = {line: _LINE.fullmatch(line) for line in dict.fromkeys(lines)}
     files = {line: match["file"] for line, match in found.items() if match}
-    own = {f for f in files.values() if not _INSTALLED.match(f) and "/" in f}
+    own = {f for f in files.values() if not _ELSEWHERE.match(f) and "/" in f}
     folders = [os.path.dirname(f) for f in own]
     try:
         shared = os.path.commonpath(folders) if folders else ""
@@ -33,7 +34,7 @@ def short_lines(lines: Iterable[str]) -> dict[str, str]:
         if match is None:
             short[line] = line
             continue
-        file = _INSTALLED.sub("", match["file"])
+        file = _ELSEWHERE.sub("", match["file"])
         if shared and file.startswith(f"{shared.rstrip('/')}/"):
             file = file.removeprefix(f"{shared.rstrip('/')}/")
         short[line] = f"{file}:{match['line']}{match['function'] or ''}"

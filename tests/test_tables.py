@@ -45,8 +45,17 @@ def test_lines_lose_the_folder_that_they_share_and_their_column():
 
 
 def test_lines_of_a_prompt_stay():
-    lines = ["<stdin>:1:4 (f)", "/tmp/ipykernel_7/123.py:2 (g)"]
+    lines = ["<stdin>:1:4 (f)", "/x/ipykernel_7/123.py:2 (g)"]
     assert list(_tables.short_lines(lines).values()) == [
         "<stdin>:1 (f)",
         "123.py:2 (g)",
+    ]
+
+
+def test_a_cell_of_a_notebook_shares_no_folder_with_files():
+    lines = ["/home/tree/a.py:1:4 (f)", "/home/tree/b/c.py:3", "/x/ipykernel_7/1.py:2"]
+    assert list(_tables.short_lines(lines).values()) == [
+        "a.py:1 (f)",
+        "b/c.py:3",
+        "1.py:2",
     ]

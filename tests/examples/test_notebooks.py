@@ -48,3 +48,12 @@ def test_cells_are_code_and_text(generate):
         (False, "# Title\n\nText."),
         (True, "x = 1\n# a comment"),
     ]
+
+
+def test_pages_name_no_folder_of_the_machine_that_ran_them(generate):
+    tree = pathlib.Path("/a/tree")
+    text = "'/a/tree/b.py:1' a/tree/c.py /x/site-packages/d/e.py:2 /t/ipykernel_3/45.py"
+    assert generate["without_folders"](text, tree) == "'b.py:1' c.py d/e.py:2 cell.py"
+    for path in (ROOT / "docs" / "notebooks").glob("*.md"):
+        text = path.read_text()
+        assert generate["without_folders"](text) == text
