@@ -75,7 +75,7 @@ def cell(text: str, title: str = "", kind: str = "") -> str:
 
 def number(value: float) -> str:
     """A cell with a number."""
-    return cell(f"{value:.4g}".replace("-", "−"), kind="number")
+    return cell(_shown(value), kind="number")
 
 
 def chip(exactness: str, text: str = "") -> str:
