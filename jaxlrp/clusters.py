@@ -47,6 +47,14 @@ class Clusters:
       separation: how far the clusters are from each other compared to their own size,
         the mean silhouette in [-1, 1]; 0 for a single one. Classes in which it is
         high are to be looked at first.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxlrp import clusters
+      >>> corners = np.array([[0, 0], [0, 1], [9, 9], [9, 8], [8, 9]])
+      >>> found = clusters.find(corners, neighbours=1, dimensions=2)
+      >>> found.rows[found.labels == 0].tolist()
+      [2, 3, 4]
     """
 
     rows: np.ndarray
@@ -73,6 +81,11 @@ def prepared(
 
     Returns:
       float64 (rows, features): each row divided by the sum of its absolute values.
+
+    Examples:
+      >>> from jaxlrp import clusters
+      >>> clusters.prepared([[3, -1], [0, 0]]).tolist()
+      [[0.75, -0.25], [0.0, 0.0]]
     """
     values = np.asarray(relevance, np.float64)
     if channels is not None:
@@ -163,6 +176,17 @@ def by_class(features: Any, classes: Any, **options: Any) -> dict[int, Clusters]
 
     Returns:
       By class the clusters, whose rows are numbers in the whole dataset.
+
+    Raises:
+      ValueError: if `classes` is not one for each row, and as `find`.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxlrp import clusters
+      >>> x = np.random.default_rng(0).normal(size=(20, 3))
+      >>> found = clusters.by_class(x, [0, 1] * 10, neighbours=3, dimensions=3)
+      >>> found[1].rows.tolist()
+      [1, 3, 5, 7, 9, 11, 13, 15, 17, 19]
     """
     features, classes = np.asarray(features), np.asarray(classes)
     if classes.shape != (len(features),):
@@ -175,7 +199,7 @@ def by_class(features: Any, classes: Any, **options: Any) -> dict[int, Clusters]
     return dict(sorted(found.items(), key=lambda item: -item[1].separation))
 
 
-def affinity(features: np.ndarray, neighbours: int) -> Any:
+def _affinity(features: np.ndarray, neighbours: int) -> Any:
     """The graph of nearest neighbours, the mean of both directions: sparse."""
     from sklearn import neighbors
 
@@ -192,7 +216,7 @@ def _spectral(
     import scipy.sparse
     import scipy.sparse.linalg
 
-    graph = affinity(features, neighbours)
+    graph = _affinity(features, neighbours)
     scale = scipy.sparse.diags(np.asarray(graph.sum(1)).ravel() ** -0.5)
     walk = scale @ graph @ scale
     rows, count = len(features), min(dimensions, len(features) - 2)
@@ -271,6 +295,15 @@ def page(
 
     Raises:
       ModuleNotFoundError: where Pillow is not installed.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxlrp import clusters
+      >>> relevance = np.random.default_rng(0).normal(size=(8, 4, 4))
+      >>> features = clusters.prepared(relevance)
+      >>> found = clusters.by_class(features, [0] * 8, neighbours=3, dimensions=3)
+      >>> "class 0" in clusters.page(found, relevance)
+      True
     """
     import PIL  # noqa: F401  the error is named
 
@@ -294,6 +327,15 @@ def save(path: str | os.PathLike[str], content: str) -> None:
     Args:
       path: the file.
       content: what `page` returned.
+
+    Examples:
+      >>> import pathlib, tempfile
+      >>> from jaxlrp import clusters
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder, "clusters.html")
+      ...     clusters.save(path, "<!doctype html>")
+      ...     path.read_text()
+      '<!doctype html>'
     """
     _files.write(path, content.encode())
 

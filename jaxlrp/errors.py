@@ -5,10 +5,14 @@ from __future__ import annotations
 __all__ = [
     "ArgumentWarning",
     "BoundsWarning",
+    "BusyError",
     "IndependentArgumentWarning",
     "JaxlrpError",
+    "OtherRunError",
     "RelevanceWarning",
     "RuleError",
+    "RunError",
+    "StoreError",
     "TargetWarning",
     "TrainingWarning",
     "UnexplainedPrimitiveError",
@@ -56,19 +60,53 @@ class RuleError(JaxlrpError, TypeError):
 
 
 class RunError(JaxlrpError):
-    """A run over a dataset cannot begin, go on, or be read."""
+    """A run over a dataset cannot begin, go on, or be read.
+
+    Examples:
+      >>> from jaxlrp import errors, runs
+      >>> try:
+      ...     runs.Attributions("nowhere")
+      ... except errors.RunError as error:
+      ...     print(error)
+      path: got 'nowhere', which holds no run
+    """
 
 
 class OtherRunError(RunError, ValueError):
-    """The folder holds another run: other weights, rules, data, versions or options."""
+    """The folder holds another run: other weights, rules, data, versions or options.
+
+    Examples:
+      >>> import tempfile, numpy as np
+      >>> from jaxlrp import errors, runs
+      >>> x = np.ones((4, 2), np.float32)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     _ = runs.attribute(lambda b: {"r": b}, x, folder, batch_size=2)
+      ...     try:
+      ...         runs.attribute(lambda b: {"r": 2 * b}, x, folder, batch_size=2)
+      ...     except errors.OtherRunError as error:
+      ...         print("explain" in str(error))
+      True
+    """
 
 
 class BusyError(RunError):
-    """Another process works on the same part of a run."""
+    """Another process works on the same part of a run.
+
+    Examples:
+      >>> from jaxlrp import errors
+      >>> issubclass(errors.BusyError, errors.RunError)
+      True
+    """
 
 
 class StoreError(RunError, OSError):
-    """A run's file cannot be written, or is broken."""
+    """A run's file cannot be written, or is broken.
+
+    Examples:
+      >>> from jaxlrp import errors
+      >>> issubclass(errors.StoreError, OSError)
+      True
+    """
 
 
 class IndependentArgumentWarning(UserWarning):

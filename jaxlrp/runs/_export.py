@@ -64,6 +64,23 @@ def export_virelay(
     Raises:
       RunError: if the run is not complete.
       ValueError: if an array has another number of rows, or pixels another range.
+
+    Examples:
+      >>> import tempfile, numpy as np
+      >>> from jaxlrp import runs
+      >>> images, scores = np.zeros((4, 8, 8, 3), np.float32), np.eye(4)[:, :2]
+      >>> rows = {"relevance": images, "scores": np.float32(scores)}
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     run = runs.attribute(dict, rows, folder + "/run", batch_size=2)
+      ...     runs.export_virelay(
+      ...         run,
+      ...         folder + "/project",
+      ...         images=images,
+      ...         labels=[0, 1, 0, 1],
+      ...         predictions=run["scores"],
+      ...         names=["cat", "dog"],
+      ...     ).name
+      'project.yaml'
     """
     if not run.complete:
         raise errors.RunError(f"run: got {run!r}, expected a complete one")
@@ -229,6 +246,19 @@ def export_crp(
     Raises:
       RunError: if the run is not complete, or a channel has fewer rows than k.
       ValueError: if a reduction is no `Top`.
+
+    Examples:
+      >>> import tempfile, numpy as np
+      >>> from jaxlrp import runs
+      >>> channels = {"conv1": np.array([[1.0, 9.0], [5.0, 2.0], [3.0, 4.0]])}
+      >>> top = {"conv1": runs.Top("conv1", k=2)}
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     run = runs.attribute(
+      ...         dict, channels, folder + "/run", batch_size=3, reduce=top
+      ...     )
+      ...     files = runs.export_crp(run, folder + "/crp", {"conv1": "conv1"})
+      ...     [path.name for path in files]
+      ['conv1_data.npy', 'conv1_rel.npy']
     """
     written = []
     for layer, name in reductions.items():

@@ -73,6 +73,15 @@ def restored(values: Any, scale: Any) -> np.ndarray:
     Args:
       values: float16 (rows, ...).
       scale: float32 (rows,).
+
+    Returns:
+      float32 (rows, ...).
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxlrp import runs
+      >>> runs.restored(np.float16([[1.5, -2]]), np.float32([8])).tolist()
+      [[12.0, -16.0]]
     """
     values, scale = np.asarray(values, np.float32), np.asarray(scale)
     return values * scale.reshape(-1, *[1] * (values.ndim - 1))

@@ -20,6 +20,12 @@ class Progress:
       rate: rows a second since this start.
       left: seconds that remain at this rate, None for a stream.
       bytes: written since this start.
+
+    Examples:
+      >>> from jaxlrp import runs
+      >>> told = lambda p: print(f"{p.rows} of {p.total} rows")
+      >>> told(runs.Progress(rows=50, total=200, rate=10.0, left=15.0, bytes=4000))
+      50 of 200 rows
     """
 
     rows: int

@@ -23,6 +23,23 @@ class Reduction(Protocol):
     """What `attribute` asks of a reduction: a frozen dataclass with these methods.
 
     Its `repr` is part of the run's identity.
+
+    Examples:
+      >>> import dataclasses, numpy as np
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Largest:
+      ...     name: str
+      ...
+      ...     def of(self, arrays, rows):
+      ...         return {"largest": np.asarray(arrays[self.name].max(), float)}
+      ...
+      ...     def merge(self, first, second):
+      ...         return {"largest": np.maximum(first["largest"], second["largest"])}
+      ...
+      ...     def result(self, state):
+      ...         return state
+      >>> Largest("r").of({"r": np.array([3, 7])}, np.arange(2))["largest"].item()
+      7.0
     """
 
     def of(self, arrays: Mapping[str, np.ndarray], rows: np.ndarray) -> State:
@@ -104,6 +121,14 @@ class Moments:
 
     Attributes:
       of_array: the name of the array.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxlrp import runs
+      >>> moments = runs.Moments("relevance")
+      >>> state = moments.of({"relevance": np.array([[1.0], [3.0]])}, np.arange(2))
+      >>> moments.result(state)["variance"].tolist()
+      [1.0]
     """
 
     of_array: str
@@ -147,6 +172,14 @@ class Histogram:
     Attributes:
       of_array: the name of the array.
       edges: in ascending order.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxlrp import runs
+      >>> histogram = runs.Histogram("relevance", edges=(0, 1, 2))
+      >>> state = histogram.of({"relevance": np.array([-1, 0.5, 2])}, np.arange(3))
+      >>> histogram.result(state)["counts"].tolist()
+      [1, 1]
     """
 
     of_array: str
@@ -188,6 +221,15 @@ class Top:
       places: the name of an array of integers (rows, channels) that is kept beside the
         scores, such as the place in the row where the channel was highest; the result
         then has `"places"`.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxlrp import runs
+      >>> top = runs.Top("channels", k=2)
+      >>> channels = np.array([[1.0], [5.0], [3.0]])
+      >>> state = top.of({"channels": channels}, np.arange(3))
+      >>> top.result(state)["indices"].tolist()
+      [[1, 2]]
     """
 
     of_array: str
