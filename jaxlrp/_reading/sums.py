@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
+from typing import TypeAlias
 
 import jax.numpy as jnp
 
@@ -33,6 +34,7 @@ def claim_sums(
     if not any(a.rule.compares_parts or a.residual is not None for a in lines):
         return {}
     steps: dict[int, Step] = {}
+    made: _Made = {}
     for last in reversed(range(len(claims.program.equations))):
         if last in claims.role or last in units or not _adds(last, claims):
             continue
@@ -48,7 +50,7 @@ def claim_sums(
                 steps |= _one_by_one(members, residual, claims)
             continue
         if _is_complex(last, claims) or (
-            role == "sum" and _is_one_map(members, claims)
+            role == "sum" and _is_one_map(members, claims, made)
         ):
             claims.role.update(dict.fromkeys(members, "linear"))
             continue
@@ -180,7 +182,7 @@ def _is_made_of(value: Value, others: set[Value], claims: Claims) -> bool:
     return False
 
 
-def _is_one_map(members: set[int], claims: Claims) -> bool:
+def _is_one_map(members: set[int], claims: Claims, made: _Made) -> bool:
     """Is the sum one linear map of one value, as a rotation `x cos + turned(x) sin` is?
 
     So is what a statistic of a value is subtracted from. Such a sum is a layer in all
@@ -194,7 +196,7 @@ def _is_one_map(members: set[int], claims: Claims) -> bool:
             signals.append(v)
         else:
             constants = True
-    chains = [_images(v, claims) for v in signals]
+    chains = [_images(v, claims, made) for v in signals]
     images = _of_one(chains)
     if not images:
         return False
@@ -282,59 +284,110 @@ class _Image:
     rounded: bool = False
 
 
-def _images(value: Value, claims: Claims) -> dict[Value, _Image]:
+_Made: TypeAlias = "dict[Value, _Image | None]"
+"""What values are made of in one step, each as its image; None where that ends.
+
+It is filled as it is asked: a value that is joined of several, as an array that steps
+of a loop write into, is an image of what all of these are images of, and to find that
+anew for each would take twice as long with every step.
+"""
+
+
+def _images(value: Value, claims: Claims, made: _Made) -> dict[Value, _Image]:
     """What a value is an image of: scaled, moved, averaged or a layer's, near first."""
-    image = _Image(value, reduced=claims.facts[value].reduced)
-    found = {value: image}
-    while image.value in claims.producer:
-        further = _before(image, claims)
-        if further is None:
-            break
-        image = found[further.value] = further
+    _fill(value, claims, made)
+    return _chain(_Image(value, reduced=claims.facts[value].reduced), made)
+
+
+def _chain(image: _Image, made: _Made) -> dict[Value, _Image]:
+    """What a value is an image of, where that is known."""
+    found = {image.value: image}
+    while (step := made.get(image.value)) is not None:
+        image = found[step.value] = _both(step.value, [image, step], image.reduced)
     return found
 
 
-def _before(image: _Image, claims: Claims) -> _Image | None:
-    """The image of what the value was made of in one step."""
-    index = claims.producer[image.value]
+def _both(value: Value, images: Sequence[_Image], reduced: bool = False) -> _Image:
+    """The image of a value, by all that these are images by."""
+    return _Image(
+        value,
+        weights=any(i.weights for i in images),
+        reduced=reduced,
+        layer=any(i.layer for i in images),
+        held=any(i.held for i in images),
+        rounded=any(i.rounded for i in images),
+    )
+
+
+def _fill(value: Value, claims: Claims, made: _Made) -> None:
+    """Finds what a value and all before it are made of; these may be thousands."""
+    waiting = [value]
+    while waiting:
+        current = waiting.pop()
+        while current in claims.producer:
+            if current not in made:
+                joined = _joined(current, claims)
+                unknown = [v for v in joined if _has_unknown(v, claims, made)]
+                if unknown:
+                    waiting += [current, *unknown]
+                    break
+                made[current] = _before(current, claims, made)
+            step = made[current]
+            if step is None:
+                break
+            current = step.value
+
+
+def _joined(value: Value, claims: Claims) -> Sequence[Value]:
+    """The parts that a value is joined of, if it is."""
+    equation = claims.program.equations[claims.producer[value]]
+    active = claims.active_inputs(equation)
+    joins = len(active) > 1 and claims.entry(equation).kind is Kind.STRUCTURAL
+    return active if joins else ()
+
+
+def _has_unknown(value: Value, claims: Claims, made: _Made) -> bool:
+    while value in claims.producer:
+        if value not in made:
+            return True
+        step = made[value]
+        if step is None:
+            return False
+        value = step.value
+    return False
+
+
+def _before(value: Value, claims: Claims, made: _Made) -> _Image | None:
+    """What the value was made of in one step."""
+    index = claims.producer[value]
     equation = claims.program.equations[index]
     entry, active = claims.entry(equation), claims.active_inputs(equation)
     if not active:
         return None
     if entry.rounds or entry.kind is Kind.CALL and is_cast(equation):
-        return dataclasses.replace(image, value=active[0], rounded=True)
+        return _Image(active[0], rounded=True)
     if len(active) == 2 and entry.kind is Kind.ELEMENTWISE:
         held = 1 if entry.is_quotient else claims.scales.get(index)
         if held is None:
             return None
         signal = equation.inputs[1 - held]
         assert isinstance(signal, Value)
-        return dataclasses.replace(image, value=signal, held=True)
+        return _Image(signal, held=True)
     linear = (Kind.STRUCTURAL, Kind.ELEMENTWISE, Kind.LINEAR, Kind.CONTRACTION)
     if entry.kind not in linear or not claims.is_linear(equation):
         return None
     if entry.kind is Kind.CONTRACTION:
-        return dataclasses.replace(image, value=active[0], layer=True)
-    if entry.kind is Kind.ELEMENTWISE and len(equation.inputs) == 2:
-        if entry.is_sum:
-            return None
-        image = dataclasses.replace(image, weights=True)
+        return _Image(active[0], layer=True)
+    weights = entry.kind is Kind.ELEMENTWISE and len(equation.inputs) == 2
+    if weights and entry.is_sum:
+        return None
     if len(active) == 1:
-        return dataclasses.replace(image, value=active[0])
+        return _Image(active[0], weights=weights)
     # parts of one value, joined in another order
     if entry.kind is not Kind.STRUCTURAL:
         return None
-    found = _of_one([_images(v, claims) for v in active])
-    if not found:
-        return None
-    return dataclasses.replace(
-        image,
-        value=found[0].value,
-        weights=image.weights or any(f.weights for f in found),
-        layer=image.layer or any(f.layer for f in found),
-        held=image.held or any(f.held for f in found),
-        rounded=image.rounded or any(f.rounded for f in found),
-    )
+    found = _of_one([_chain(_Image(v), made) for v in active])
+    return _both(found[0].value, found) if found else None
 
 
 def _adds(index: int, claims: Claims) -> bool:
@@ -370,15 +423,18 @@ def parts(equations: Sequence[Equation]) -> list[tuple[Atom, int]]:
     """What the last equation is the sum of, each with its sign."""
     maker = {v: e for e in equations for v in e.outputs}
 
-    def of(atom: Atom, sign: int) -> list[tuple[Atom, int]]:
+    found: list[tuple[Atom, int]] = []
+    waiting: list[tuple[Atom, int]] = [(equations[-1].outputs[0], 1)]
+    # A stack and no recursion: a sum in a loop of Python has thousands of parts.
+    while waiting:
+        atom, sign = waiting.pop()
         equation = maker.get(atom) if isinstance(atom, Value) else None
         if equation is None:
-            return [(atom, sign)]
-        signs = _signs(equation)
-        pairs = zip(equation.inputs, signs, strict=True)
-        return [part for v, own in pairs for part in of(v, sign * own)]
-
-    return of(equations[-1].outputs[0], 1)
+            found.append((atom, sign))
+            continue
+        pairs = zip(equation.inputs, _signs(equation), strict=True)
+        waiting += [(v, sign * own) for v, own in pairs][::-1]
+    return found
 
 
 def _signs(equation: Equation) -> list[int]:

@@ -1,5 +1,6 @@
 """Sums of sums: what each part gets, however the sum is written."""
 
+import collections
 import functools
 
 import jax
@@ -11,6 +12,8 @@ from jax.sharding import PartitionSpec as P
 
 import jaxlrp
 from jaxlrp import composites, rules
+from jaxlrp._reading import sums
+from tests.program.test_program import program_of
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3, 8))
@@ -431,3 +434,41 @@ def test_a_sum_with_a_constant_alone_is_a_shift():
     plan = jaxlrp.plan(lambda x: jnp.cumsum(x + X[0]), chosen)(X[1])
     rows = [(row.role, row.rule) for row in plan.rows]
     assert ("shift", repr(GAMMA)) in rows
+
+
+# ---- large programs --------------------------------------------------------------
+
+
+C = np.array([0.5, 2, 1, 4])
+
+
+def written_row_by_row(count):
+    """Rows of an array, written one after the other, of which several sums are made."""
+
+    def f(x):
+        y = jnp.zeros((count, 4))
+        for i in range(count):
+            y = y.at[i].set(2 * x)
+        return (y + C * y[::-1]).sum(0)
+
+    return f
+
+
+def test_each_value_of_a_program_is_looked_at_once(monkeypatch):
+    asked = collections.Counter()
+    before = sums._before
+
+    def counted(value, claims, made):
+        asked[id(value)] += 1
+        return before(value, claims, made)
+
+    monkeypatch.setattr(sums, "_before", counted)
+    rows = jaxlrp.plan(written_row_by_row(12), composite(GAMMA))(jnp.ones(4)).rows
+    assert len(asked) > 12 and max(asked.values()) == 1
+    assert "sum" not in {row.role for row in rows}  # one linear map of x
+
+
+def test_a_sum_may_have_more_parts_than_python_nests_calls():
+    program = program_of(lambda x: functools.reduce(jnp.add, [x] * 1100), jnp.ones(2))
+    assert len(sums.parts(program.equations)) == 1100
+    assert {sign for _, sign in sums.parts(program.equations)} == {1}
