@@ -75,7 +75,7 @@ def curved(score: Score, xs: Sequence[Array], beta: Any) -> Score:
         )
     if _arguments.known_numbers(beta) is not None and math.isinf(beta):
         return score
-    kinks = [step.main for step in _activations(traced.reading)]
+    kinks = list(_kinks(traced.reading))
     if not kinks:
         return score
     if beta is None:
@@ -93,13 +93,63 @@ def curved(score: Score, xs: Sequence[Array], beta: Any) -> Score:
     return lambda xs: _smooth(jaxpr, xs, marked, beta)[0]
 
 
-def _activations(reading: Reading) -> Iterator[Step]:
-    """The steps that are piecewise linear activations."""
+_BENT = (P.max_p, P.min_p, P.clamp_p, P.abs_p, P.select_n_p, P.sign_p)
+_STRAIGHT = (
+    *(P.add_p, P.sub_p, P.mul_p, P.div_p, P.neg_p),
+    *(P.broadcast_in_dim_p, P.convert_element_type_p, P.reshape_p),
+    *(P.gt_p, P.ge_p, P.lt_p, P.le_p, P.eq_p, P.ne_p, P.and_p, P.or_p, P.not_p),
+)
+
+
+def _kinks(reading: Reading) -> Iterator[Equation]:
+    """The kinks of activations that are piecewise linear."""
     for step in reading.steps:
-        if step.role == "activation" and step.unit is not None and step.unit.exact:
-            yield step
+        if step.role == "activation":
+            yield from _bent(step.equations, {step.argument, *step.signals}) or ()
+        elif _chooses(step, reading):
+            yield step.main
         for body in step.bodies:
-            yield from _activations(body)
+            yield from _kinks(body)
+
+
+def _chooses(step: Step, reading: Reading) -> bool:
+    """Does what is attributed decide between two values, as in a leaky ReLU?"""
+    if step.main.primitive is not P.select_n_p or len(step.signals) < 2:
+        return False
+    which = step.main.inputs[0]
+    return not _is_number(which) and reading.facts[which].cut
+
+
+def _bent(equations: Sequence[Any], active: set[Any]) -> list[Any] | None:
+    """The kinks of elementwise equations, None if there is curvature in these."""
+    found = []
+    for eqn in equations:
+        inputs = eqn.inputs if isinstance(eqn, Equation) else eqn.invars
+        outputs = eqn.outputs if isinstance(eqn, Equation) else eqn.outvars
+        own = [i for i, v in enumerate(inputs) if not _is_number(v) and v in active]
+        if not own:
+            continue
+        active.update(outputs)
+        body = _inlined(eqn)
+        if body is not None:
+            open_, _ = _compat.open_jaxpr(body)
+            inside = _bent(open_.eqns, {open_.invars[i] for i in own})
+            if inside is None:
+                return None
+            found += [eqn] if inside else []
+        elif eqn.primitive in _BENT:
+            found.append(eqn)
+        elif eqn.primitive not in _STRAIGHT:
+            return None
+        elif eqn.primitive is P.mul_p and len(own) > 1:
+            return None
+        elif eqn.primitive is P.div_p and own != [0]:
+            return None
+    return found
+
+
+def _is_number(atom: Any) -> bool:
+    return isinstance(atom, Literal)
 
 
 def _loops(reading: Reading) -> Iterator[Equation]:
@@ -191,9 +241,6 @@ def _as_it_is(
     return _compat.primitive_bind(eqn.primitive, params)(*operands)
 
 
-_MOVES = (P.broadcast_in_dim_p, P.convert_element_type_p, P.reshape_p)
-
-
 def _softened(
     eqn: Any,
     operands: Sequence[Any],
@@ -213,9 +260,9 @@ def _softened(
         return [_minimum(_maximum(x, low, beta), high, beta)]
     if eqn.primitive is P.abs_p:
         return [_maximum(operands[0], -operands[0], beta)]
-    if eqn.primitive in _MOVES:
-        return _compat.primitive_bind(eqn.primitive, dict(eqn.params))(*operands)
-    raise _unlike_softplus(eqn)
+    if eqn.primitive in _BENT:
+        raise _unlike_softplus(eqn)
+    return _compat.primitive_bind(eqn.primitive, dict(eqn.params))(*operands)
 
 
 def _unlike_softplus(eqn: Any) -> ValueError:

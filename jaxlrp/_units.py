@@ -165,7 +165,9 @@ class Asked:
     finish: Callable[[Array], Array]
 
 
-def asked(rows: Any, pairs: Any, units: Units, dtype: Any) -> Asked:
+def asked(
+    rows: Any, pairs: Any, units: Units, dtype: Any, name: str = "rows"
+) -> Asked:
     """What the arguments `rows` and `pairs` ask for; the whole matrix if neither does.
 
     Raises:
@@ -188,14 +190,14 @@ def asked(rows: Any, pairs: Any, units: Units, dtype: Any) -> Asked:
 
         return Asked(own.reshape(-1), entries)
     if rows is None or (isinstance(rows, str) and rows == "all"):
-        _check_memory(units, dtype)
+        _check_memory(name, units, dtype)
         return Asked(
             np.arange(units.count, dtype=np.int32),
             lambda found: found.reshape(*units.grid, *units.grid),
         )
     if isinstance(rows, str):
-        raise ValueError(f"rows: got {rows!r}, expected 'all' or numbers of units")
-    numbers = _numbers("rows", rows, units, 1)
+        raise ValueError(f"{name}: got {rows!r}, expected 'all' or numbers of units")
+    numbers = _numbers(name, rows, units, 1)
     return Asked(
         numbers.reshape(-1), lambda found: found.reshape(*numbers.shape, *units.grid)
     )
@@ -234,15 +236,14 @@ def _numbers(name: str, given: Any, units: Units, ends: int) -> Any:
     return numbers
 
 
-def _check_memory(units: Units, dtype: Any) -> None:
+def _check_memory(name: str, units: Units, dtype: Any) -> None:
     """Raises for a matrix of all pairs that is larger than the memory."""
     size = units.count**2 * jnp.dtype(dtype).itemsize
     limit = memory()
     if limit is not None and size > limit:
         raise ValueError(
-            f"rows: got None, all {units.count:,} units, whose matrix takes {size:,} "
-            f"bytes of {limit:,}; expected the numbers of some rows or pairs, or "
-            f"larger units"
+            f"{name}: got None, all {units.count:,} units, whose matrix takes {size:,} "
+            f"bytes of {limit:,}; expected the numbers of some units, or larger ones"
         )
 
 

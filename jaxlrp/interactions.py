@@ -374,10 +374,13 @@ def lrp_hessian(
         places = _trace.from_front(argnums, len(args))
         method = functools.partial(_explained, composite=rules)
         relevance = _call.explainer(call, method, held, places)
+        score = score_of(call, _call.seed(target, out))
+        _curvature.curved(score, call.xs, np.inf)  # no while loops
         start = _checks.baselines("baseline", baseline, call)
         ways = [x - b for x, b in zip(call.xs, start, strict=True)]
         grouped = _units.units_of(units, call.xs, call.restore)
-        asked = _units.asked(columns, None, grouped, accumulator(call.xs[0]))
+        wide = accumulator(call.xs[0])
+        asked = _units.asked(columns, None, grouped, wide, "columns")
         _, derivative = jax.linearize(relevance, list(call.xs))
 
         def column(number: Array) -> Array:

@@ -214,15 +214,12 @@ def taylor(
 
         below, pull = jax.vjp(lower, start)
         (slopes,) = jax.vmap(pull)(jnp.eye(highest, dtype=below.dtype))
-        terms = []
+        terms, last = [], jnp.zeros_like(below[0])
         for k in range(highest):
             each = [d * s[k] / (k + 1) for d, s in zip(ways, slopes, strict=True)]
             terms.append(call.restore(_call.as_inputs(each, call.xs)))
-        wide = [[d * s for d, s in zip(ways, slopes, strict=True)]]
-        last = sum(
-            (v[-1].astype(accumulator(v)).sum() for v in wide[0]), start=jnp.zeros(())
-        )
-        sums = jnp.stack([*below[1:], last / highest])
+            last = total(each, below.dtype)
+        sums = jnp.append(below[1:], last)  # those below are known more exactly
         value = score(call.xs)
         residual = value - below[0] - jnp.cumsum(sums)
         found = None
@@ -232,13 +229,10 @@ def taylor(
             found = asked.finish(
                 second(score, start, ways, grouped, asked.rows, chunk) / 2
             )
-        root_ = call.restore(start)
-        return (
-            Decomposition(
-                value, below[0], root_, tuple(terms), sums, residual, found
-            ),
-            aux,
-        )
+        where = call.restore(start)
+        return Decomposition(
+            value, below[0], where, tuple(terms), sums, residual, found
+        ), aux
 
     return _call.wrapped(
         "taylor", f, argnums, target, has_aux, explain, "a `Decomposition`"
@@ -300,6 +294,11 @@ def series(
     )
 
 
+def total(leaves: Sequence[Array], dtype: Any) -> Array:
+    """The sum of all elements."""
+    return sum((v.astype(dtype).sum() for v in leaves), start=jnp.zeros((), dtype))
+
+
 def score_of(call: Call, seeds: Sequence[Array]) -> Callable[[list[Array]], Array]:
     """The score as a function of the attributed leaves, its seed held."""
 
@@ -348,7 +347,7 @@ def _root(given: Any, score: Callable[[list[Array]], Array], call: Call) -> list
 
     def step(xs: list[Array], _: None) -> tuple[list[Array], None]:
         value, slopes = jax.value_and_grad(score)(xs)
-        size = sum((jnp.vdot(g, g) for g in slopes), start=jnp.zeros((), value.dtype))
+        size = total([g * g for g in slopes], value.dtype)
         length = jnp.where(size == 0, 0, (value - given.level) / size)
         moved = [
             (x - length * g).astype(x.dtype) for x, g in zip(xs, slopes, strict=True)
