@@ -202,19 +202,22 @@ def test_homogeneous_relevances_are_sums_of_what_they_depend_on(rule):
     composite = composites.Uniform(rule)
     found = jax.jit(interactions.lrp_hessian(relu_network, composite))(X)
     relevance = jax.jit(jaxlrp.lrp(relu_network, composite))(X)
-    np.testing.assert_allclose(found.sum(1), relevance, rtol=1e-6, atol=1e-9)
+    # The stabiliser of these rules, 1e-6, is of degree zero.
+    np.testing.assert_allclose(found.sum(1), relevance, rtol=1e-4, atol=1e-9)
     aside = np.abs(found - np.diag(np.diag(found))).max()
     assert aside < 1e-9 if isinstance(rule, rules.LRP0) else aside > 0.01
 
 
-def test_lrp_hessian_of_gradient_times_input_is_a_hessian():
+def test_lrp_hessian_of_a_gradient_is_the_hessian():
     def f(x):
         return jnp.tanh(x @ W1) @ W2
 
     def score(x):
         return f(x)[1]
 
-    found = interactions.lrp_hessian(f, composites.Gradient(), target=1)(X)
+    plain = composites.Composite("plain").on("any", rules.Gradient())
+    seed = lambda y: jnp.eye(3)[1]  # noqa: E731
+    found = jax.jit(interactions.lrp_hessian(f, plain, target=seed))(X)
     expected = np.asarray(jax.hessian(score)(X)) * X
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
