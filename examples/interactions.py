@@ -150,7 +150,9 @@ def explain_words(model: sentences_model.Loaded, sentence: str, nodes: int) -> W
     labels = np.repeat(inner[:, None], table.shape[1], 1)  # [CLS] and [SEP] stay
 
     def score(params: Any, words: jax.Array) -> jax.Array:
-        embedding = network.apply(params, words, jnp.ones(len(ids), bool), method="encode")
+        embedding = network.apply(
+            params, words, jnp.ones(len(ids), bool), method="encode"
+        )
         return embedding @ (good - bad)
 
     @jax.jit

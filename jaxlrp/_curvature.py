@@ -31,7 +31,6 @@ Score = Callable[[list[Array]], Array]
 """From the attributed leaves to one number."""
 
 
-
 def check_beta(beta: Any) -> None:
     """A positive number, infinity included, or None."""
     if beta is None:

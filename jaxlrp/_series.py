@@ -149,9 +149,7 @@ def _by_derivative(
 
     speeds = [[(k + 1) * t for k, t in enumerate(terms)] for terms in series]
     if order == 1:
-        found: list[Pair] = [
-            (y, None) for y in derivative(xs, [v[0] for v in speeds])
-        ]
+        found: list[Pair] = [(y, None) for y in derivative(xs, [v[0] for v in speeds])]
     else:
         jaxpr = jax.make_jaxpr(derivative)(xs, [v[0] for v in speeds])
         inputs = [(x, s[:-1]) for x, s in zip(xs, series, strict=True)]

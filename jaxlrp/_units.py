@@ -165,9 +165,7 @@ class Asked:
     finish: Callable[[Array], Array]
 
 
-def asked(
-    rows: Any, pairs: Any, units: Units, dtype: Any, name: str = "rows"
-) -> Asked:
+def asked(rows: Any, pairs: Any, units: Units, dtype: Any, name: str = "rows") -> Asked:
     """What the arguments `rows` and `pairs` ask for; the whole matrix if neither does.
 
     Raises:

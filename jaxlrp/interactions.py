@@ -477,9 +477,7 @@ def bilrp(
       ([[2.0, 3.0], [3.0, 0.0]], 0.0)
     """
     _arguments.function("head", head)
-    explained = branch(
-        features, composite, argnums=argnums, reduce=reduce, chunk=chunk
-    )
+    explained = branch(features, composite, argnums=argnums, reduce=reduce, chunk=chunk)
 
     @_trace.wraps(features, "interactions.bilrp", "`Pairs` of the input's features.")
     def pairs(*args: Any, **kwargs: Any) -> Pairs:

@@ -98,7 +98,14 @@ def test_what_keeps_a_variance_from_being_negative_is_no_activation():
 
 @pytest.mark.parametrize(
     "f",
-    [jax.nn.gelu, jax.nn.softplus, jax.nn.softmax, jnp.tanh, jax.nn.elu, lambda x: 2 * x],
+    [
+        jax.nn.gelu,
+        jax.nn.softplus,
+        jax.nn.softmax,
+        jnp.tanh,
+        jax.nn.elu,
+        lambda x: 2 * x,
+    ],
 )
 def test_smooth_functions_stay_themselves(f):
     def score(xs):

@@ -372,8 +372,10 @@ def test_shapley_taylor_by_its_definition(order):
             expected = derivative(s, ())
         elif len(s) == order:
             others = [i for i in range(4) if i not in s]
-            expected = order / 4 * sum(
-                derivative(s, t) / math.comb(3, len(t)) for t in subsets(others)
+            expected = (
+                order
+                / 4
+                * sum(derivative(s, t) / math.comb(3, len(t)) for t in subsets(others))
             )
         else:
             expected = 0.0

@@ -47,18 +47,19 @@ def pooled(xs):
 
 PROGRAMS = {
     "softplus, elsewhere": lambda xs: jax.nn.softplus(xs[0] @ xs[1]),
-    "softplus, at zero": lambda xs: jax.nn.softplus((xs[0] - xs[0]) @ xs[1] + 0.0)
-    * (xs[0] @ xs[1]),
+    "softplus, at zero": lambda xs: (
+        jax.nn.softplus((xs[0] - xs[0]) @ xs[1] + 0.0) * (xs[0] @ xs[1])
+    ),
     "gelu": lambda xs: jax.nn.gelu(xs[0], approximate=False) @ xs[1],
     "silu, layer norm": lambda xs: jax.nn.silu(jax.nn.standardize(xs[0])) @ xs[1],
     "softmax": lambda xs: jax.nn.softmax(xs[0] * xs[1]) @ xs[1],
-    "power of a negative number": lambda xs: (xs[0] ** 3.0 @ xs[1] ** 2.0),
+    "power of a negative number": lambda xs: xs[0] ** 3.0 @ xs[1] ** 2.0,
     "quotient, root": lambda xs: (xs[0] / jnp.sqrt(1 + xs[1] ** 2)).sum(),
     "scan": scanned,
     "branch": branched,
     "max pooling": pooled,
     "checkpoint": lambda xs: jax.checkpoint(lambda a: jnp.cos(a).prod())(xs[0]),
-    "sort, cumulative": lambda xs: (jnp.sort(xs[0] ** 2) @ jnp.cumprod(xs[1])),
+    "sort, cumulative": lambda xs: jnp.sort(xs[0] ** 2) @ jnp.cumprod(xs[1]),
 }
 
 
@@ -87,7 +88,9 @@ def test_softplus_has_its_own_derivatives_at_zero():
         np.testing.assert_allclose(found, expected, atol=1e-15)
 
 
-@pytest.mark.parametrize("function", [jax.nn.relu, jnp.abs, lambda x: jnp.maximum(x, 0)])
+@pytest.mark.parametrize(
+    "function", [jax.nn.relu, jnp.abs, lambda x: jnp.maximum(x, 0)]
+)
 def test_kinks_have_the_derivative_of_jax(function):
     found = _series.coefficients(
         lambda xs: function(xs[0]), [jnp.zeros(())], [jnp.ones(())], 2
@@ -101,7 +104,9 @@ def test_coefficients_have_gradients():
         x, d = jnp.array([0.3, -0.7]), jnp.array([1.0, 2.0])
 
         def coefficients(x, order):
-            return _series.coefficients(lambda xs: jnp.sin(xs[0]).prod(), [x], [d], order)
+            return _series.coefficients(
+                lambda xs: jnp.sin(xs[0]).prod(), [x], [d], order
+            )
 
         slope = jax.jit(jax.grad(lambda x: coefficients(x, 3)[3]))(x)
         np.testing.assert_allclose(slope @ d, 4 * coefficients(x, 4)[4], rtol=1e-12)
