@@ -175,7 +175,7 @@ def _with(full: list[Any], places: list[int], xs: Sequence[Any]) -> list[Any]:
 
 
 def _filled(pair: Pair, order: int) -> Pair:
-    """With coefficients, if it is a floating-point number: zero where it is constant."""
+    """With coefficients, if it is a floating-point number; zero of a constant."""
     x, terms = pair
     if terms is None and jnp.issubdtype(jnp.result_type(x), jnp.floating):
         terms = [jnp.zeros_like(x)] * order

@@ -1,7 +1,7 @@
 """Parts of an input between which interactions are asked for, and which of them.
 
-Units are elements, cells of a grid (pixels, patches, tokens), or what an array of labels
-says. A matrix over units is asked for by rows or pairs, or as a whole.
+Units are elements, cells of a grid (pixels, patches, tokens), or what an array of
+labels says. A matrix over units is asked for by rows or pairs, or as a whole.
 """
 
 from __future__ import annotations

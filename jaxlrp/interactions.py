@@ -209,7 +209,8 @@ def expected_hessians(
       >>> import jax, jax.numpy as jnp
       >>> from jaxlrp import interactions
       >>> f = lambda x: 3.0 * x[0] - x[1]
-      >>> explain = interactions.expected_hessians(f, jax.random.key(0), jnp.ones((1, 2)))
+      >>> key, ones = jax.random.key(0), jnp.ones((1, 2))
+      >>> explain = interactions.expected_hessians(f, key, ones)
       >>> explain(jnp.array([2.0, 2.0])).round(5).tolist()
       [[3.0, 0.0], [0.0, -1.0]]
     """
@@ -255,9 +256,9 @@ def _integrand(
     rows: Any,
     chunk: int,
 ) -> Array:
-    """`s d_i d_j S_ij + [i = j] d_i S_i` at `b + s d`, summed over units; (rows, *grid).
+    """`s d_i d_j S_ij + [i = j] d_i S_i` at `b + s d`, summed over units.
 
-    Rows of one point share what is linearised there.
+    Float[Array, "rows *grid"]. Rows of one point share what is linearised there.
     """
     point = [b + s.astype(d.dtype) * d for b, d in zip(start, ways, strict=True)]
     slopes, product = jax.linearize(jax.grad(score), point)
