@@ -21,7 +21,7 @@ from jax.extend.core import primitives as P
 
 from jaxlrp import _arguments, _compat
 from jaxlrp._program.bodies import bodies_of
-from jaxlrp._program.program import Equation
+from jaxlrp._program.program import Equation, Value
 from jaxlrp._reading.steps import Reading, Step
 from jaxlrp._trace import trace
 from jaxlrp.composites import Default
@@ -116,7 +116,7 @@ def _chooses(step: Step, reading: Reading) -> bool:
     if step.main.primitive is not P.select_n_p or len(step.signals) < 2:
         return False
     which = step.main.inputs[0]
-    return not _is_number(which) and reading.facts[which].cut
+    return isinstance(which, Value) and reading.facts[which].cut
 
 
 def _bent(equations: Sequence[Any], active: set[Any]) -> list[Any] | None:
@@ -125,7 +125,8 @@ def _bent(equations: Sequence[Any], active: set[Any]) -> list[Any] | None:
     for eqn in equations:
         inputs = eqn.inputs if isinstance(eqn, Equation) else eqn.invars
         outputs = eqn.outputs if isinstance(eqn, Equation) else eqn.outvars
-        own = [i for i, v in enumerate(inputs) if not _is_number(v) and v in active]
+        known = [isinstance(v, Literal) for v in inputs]
+        own = [i for i, v in enumerate(inputs) if not known[i] and v in active]
         if not own:
             continue
         active.update(outputs)
@@ -145,10 +146,6 @@ def _bent(equations: Sequence[Any], active: set[Any]) -> list[Any] | None:
         elif eqn.primitive is P.div_p and own != [0]:
             return None
     return found
-
-
-def _is_number(atom: Any) -> bool:
-    return isinstance(atom, Literal)
 
 
 def _loops(reading: Reading) -> Iterator[Equation]:
@@ -251,9 +248,9 @@ def _softened(
     if body is not None:
         return _smooth(body, operands, marked, beta, inside=True)
     if eqn.primitive is P.max_p:
-        return [_maximum(*operands, beta)]
+        return [_maximum(operands[0], operands[1], beta)]
     if eqn.primitive is P.min_p:
-        return [_minimum(*operands, beta)]
+        return [_minimum(operands[0], operands[1], beta)]
     if eqn.primitive is P.clamp_p:
         low, x, high = operands
         return [_minimum(_maximum(x, low, beta), high, beta)]

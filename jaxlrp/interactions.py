@@ -728,4 +728,5 @@ def _transformed(
 def _sizes(count: int) -> np.ndarray:
     """How many units each set has."""
     numbers = np.arange(2**count)
-    return sum(((numbers >> i) & 1 for i in range(count)), start=np.zeros_like(numbers))
+    bits = [(numbers >> i) & 1 for i in range(count)]
+    return np.sum(bits, 0, dtype=int)

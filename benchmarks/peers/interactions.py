@@ -11,7 +11,9 @@ far the matrix is from ours, and how many explanations a second there are.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +26,11 @@ POINTS = 64
 def path_explain(data: dict[str, np.ndarray], x: np.ndarray) -> Iterator[tuple]:
     """Integrated Hessians by TensorFlow, with the default and with many samples."""
     import tensorflow as tf
+
+    # It imports torch for an explainer that is not used here.
+    for name in ("torch", "torch.autograd"):
+        module = sys.modules.setdefault(name, types.ModuleType(name))
+        module.grad = None  # type: ignore[attr-defined]
     from path_explain import PathExplainerTF
 
     layers = [
