@@ -155,26 +155,16 @@ def explain_words(model: sentences_model.Loaded, sentence: str, nodes: int) -> W
         )
         return embedding @ (good - bad)
 
-    @jax.jit
-    def explain(params: Any, words: jax.Array, mean: jax.Array) -> Any:
-        start = jnp.where(jnp.asarray(labels) < 0, words, mean)
-        pairs = interactions.integrated_hessians(
-            score, start, units=labels, nodes=nodes
-        )
-        away = interactions.shapley_taylor(score, start, units=labels)
-        return (
-            pairs(params, words),
-            away(params, words).matrix(),
-            taylor.series(score, ORDERS, root=start)(params, words),
-            score(params, words),
-            score(params, start),
-        )
-
-    results = explain(params, table[ids], table.mean(0))
-    pairs, away, series, value, start = jax.device_get(results)
-    return Words(
-        tokens[1:-1], float(value), float(start), pairs, away, np.cumsum(series)
-    )
+    vectors = table[ids]
+    start = np.where(labels < 0, vectors, np.asarray(table.mean(0)))
+    pairs = interactions.integrated_hessians(score, start, units=labels, nodes=nodes)
+    away = interactions.shapley_taylor(score, start, units=labels)
+    series = taylor.series(score, ORDERS, root=start)
+    compiled = (jax.jit(one) for one in (pairs, away, series))
+    found, sets, terms = (jax.device_get(one(params, vectors)) for one in compiled)
+    value, before = float(score(params, vectors)), float(score(params, start))
+    matrix = np.asarray(sets.matrix())
+    return Words(tokens[1:-1], value, before, found, matrix, np.cumsum(terms))
 
 
 def words(options: Options) -> list[Words]:

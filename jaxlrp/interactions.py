@@ -35,7 +35,6 @@ from jaxlrp.attribution._chunks import accumulator, sum_over
 from jaxlrp.attribution.paths import _background
 from jaxlrp.composites import Composite
 from jaxlrp.similarity import branch
-from jaxlrp.taylor import score_of
 
 P = ParamSpec("P")
 
@@ -134,7 +133,7 @@ def integrated_hessians(
 
     def explain(call: Call) -> tuple[Array, Any]:
         out, aux = call.output(call.xs)
-        score = score_of(call, _call.seed(target, out))
+        score = _call.score(call, _call.seed(target, out))
         score = _curvature.curved(score, call.xs, beta)
         start = _checks.baselines("baseline", baseline, call)
         ways = [x - b for x, b in zip(call.xs, start, strict=True)]
@@ -221,7 +220,7 @@ def expected_hessians(
 
     def explain(call: Call) -> tuple[Array, Any]:
         out, aux = call.output(call.xs)
-        score = score_of(call, _call.seed(target, out))
+        score = _call.score(call, _call.seed(target, out))
         score = _curvature.curved(score, call.xs, beta)
         data = _background(references, call, 0, "references")
         grouped = _units.units_of(units, call.xs, call.restore)
@@ -375,7 +374,7 @@ def lrp_hessian(
         places = _trace.from_front(argnums, len(args))
         method = functools.partial(_explained, composite=rules)
         relevance = _call.explainer(call, method, held, places)
-        score = score_of(call, _call.seed(target, out))
+        score = _call.score(call, _call.seed(target, out))
         _curvature.curved(score, call.xs, np.inf)  # no while loops
         start = _checks.baselines("baseline", baseline, call)
         ways = [x - b for x, b in zip(call.xs, start, strict=True)]
@@ -695,7 +694,7 @@ def _dividends(
 ) -> tuple[Array, Any]:
     """The Harsanyi dividends by the number of the set, and the auxiliary output."""
     out, aux = call.output(call.xs)
-    score = score_of(call, _call.seed(target, out))
+    score = _call.score(call, _call.seed(target, out))
     covers = _checks.baselines("baseline", baseline, call)
     grouped = _units.units_of(units, call.xs, call.restore)
     count = grouped.count

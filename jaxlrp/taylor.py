@@ -203,7 +203,7 @@ def taylor(
 
     def explain(call: Call) -> tuple[Decomposition, Any]:
         out, aux = call.output(call.xs)
-        score = score_of(call, _call.seed(target, out))
+        score = _call.score(call, _call.seed(target, out))
         if highest > 1:
             score = _curvature.curved(score, call.xs, beta)
         start = _root(root, score, call)
@@ -218,7 +218,7 @@ def taylor(
         for k in range(highest):
             each = [d * s[k] / (k + 1) for d, s in zip(ways, slopes, strict=True)]
             terms.append(call.restore(_call.as_inputs(each, call.xs)))
-            last = total(each, below.dtype)
+            last = _total(each, below.dtype)
         sums = jnp.append(below[1:], last)  # those below are known more exactly
         value = score(call.xs)
         residual = value - below[0] - jnp.cumsum(sums)
@@ -227,7 +227,7 @@ def taylor(
             grouped = _units.units_of(units, call.xs, call.restore)
             asked = _units.asked(rows, pairs, grouped, accumulator(below))
             found = asked.finish(
-                second(score, start, ways, grouped, asked.rows, chunk) / 2
+                _second(score, start, ways, grouped, asked.rows, chunk) / 2
             )
         where = call.restore(start)
         return Decomposition(
@@ -282,7 +282,7 @@ def series(
 
     def explain(call: Call) -> tuple[Array, Any]:
         out, aux = call.output(call.xs)
-        score = score_of(call, _call.seed(target, out))
+        score = _call.score(call, _call.seed(target, out))
         if highest > 1:
             score = _curvature.curved(score, call.xs, beta)
         start = _root(root, score, call)
@@ -294,26 +294,12 @@ def series(
     )
 
 
-def total(leaves: Sequence[Array], dtype: Any) -> Array:
+def _total(leaves: Sequence[Array], dtype: Any) -> Array:
     """The sum of all elements."""
     return sum((v.astype(dtype).sum() for v in leaves), start=jnp.zeros((), dtype))
 
 
-def score_of(call: Call, seeds: Sequence[Array]) -> Callable[[list[Array]], Array]:
-    """The score as a function of the attributed leaves, its seed held."""
-
-    def score(xs: list[Array]) -> Array:
-        values = _call.floats(call.output(xs)[0])
-        parts = [
-            (y * s).astype(accumulator(y)).sum()
-            for y, s in zip(values, seeds, strict=True)
-        ]
-        return sum(parts[1:], start=parts[0])
-
-    return score
-
-
-def second(
+def _second(
     score: Callable[[list[Array]], Array],
     point: Sequence[Array],
     ways: Sequence[Array],
@@ -347,7 +333,7 @@ def _root(given: Any, score: Callable[[list[Array]], Array], call: Call) -> list
 
     def step(xs: list[Array], _: None) -> tuple[list[Array], None]:
         value, slopes = jax.value_and_grad(score)(xs)
-        size = total([g * g for g in slopes], value.dtype)
+        size = _total([g * g for g in slopes], value.dtype)
         length = jnp.where(size == 0, 0, (value - given.level) / size)
         moved = [
             (x - length * g).astype(x.dtype) for x, g in zip(xs, slopes, strict=True)
