@@ -12,6 +12,7 @@
 # make real     pretrained networks of images, letters, words, sentences:
 #               docs/real-networks.md
 # make sentences  why two sentences are similar, with a pretrained model
+# make interactions  pixels, words and pairs of them: docs/taylor.md
 # make hub      the examples of the Hugging Face hub, with tiny models
 # make gallery  draws the pictures of the how-to pages
 # make notebooks  runs the notebooks, and writes their pages
@@ -37,7 +38,7 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 # Of each test function the first of eight parts of its cases; tests/parts.py.
 PART ?= 1/8
 
-.PHONY: test test-slow test-all mutate fuzz demo examples real sentences hub multiprocess bench bench-peers faithfulness
+.PHONY: test test-slow test-all mutate fuzz demo examples real sentences interactions hub multiprocess bench bench-peers faithfulness
 .PHONY: gallery notebooks peers peers-venv zoo docs lint format types build clean
 .PHONY: kills artefact bench-device bench-runs
 
@@ -76,6 +77,9 @@ examples: $(VENV)/.demo
 
 sentences: $(VENV)/.sentences $(VENV)/.weights
 	$(BIN)/python -m examples.sentences
+
+interactions: $(VENV)/.sentences $(VENV)/.weights
+	$(BIN)/python -m examples.interactions
 
 # More arguments, e.g. REAL_ARGS="--parts prompts" or --all.
 real: $(VENV)/.real $(VENV)/.weights

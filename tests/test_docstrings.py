@@ -31,12 +31,14 @@ MODULES = (
     "jaxlrp.evaluation",
     "jaxlrp.evaluation.baselines",
     "jaxlrp.evaluation.protocols",
+    "jaxlrp.interactions",
     "jaxlrp.plot",
     "jaxlrp.primitives",
     "jaxlrp.rules",
     "jaxlrp.runs",
     "jaxlrp.similarity",
     "jaxlrp.targets",
+    "jaxlrp.taylor",
     "jaxlrp.text",
 )
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Warns", "Examples", "Source")

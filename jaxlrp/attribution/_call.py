@@ -19,6 +19,7 @@ from jaxlrp import _targets, _trace
 from jaxlrp._reading.facts import is_real
 from jaxlrp._rewriting.difference import leaf_name
 from jaxlrp._trace import ArgNums
+from jaxlrp.attribution._chunks import accumulator
 
 Explainer = Callable[..., Callable[..., Any]]
 """`method(f, *, argnums, target)`, as `gradient` or `jaxlrp.lrp`."""
@@ -198,6 +199,20 @@ def gradient_at(call: Call, seeds: list[Array], xs: list[Array]) -> list[Array]:
     """The gradient of the score, at other inputs."""
     _, _, pull = vjp(dataclasses.replace(call, xs=xs))
     return pull(seeds)
+
+
+def score(call: Call, seeds: list[Array]) -> Callable[[list[Array]], Array]:
+    """The score as a function of the attributed leaves, its seed held."""
+
+    def of(xs: list[Array]) -> Array:
+        values = floats(call.output(xs)[0])
+        parts = [
+            (y * s).astype(accumulator(y)).sum()
+            for y, s in zip(values, seeds, strict=True)
+        ]
+        return sum(parts[1:], start=parts[0])
+
+    return of
 
 
 def explainer(

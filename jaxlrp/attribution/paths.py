@@ -220,12 +220,14 @@ def expected_gradients(
     return _call.method("expected_gradients", f, argnums, target, has_aux, explain)
 
 
-def _background(given: Any, call: Call, batch_ndim: int) -> list[Array]:
+def _background(
+    given: Any, call: Call, batch_ndim: int, name: str = "background"
+) -> list[Array]:
     """The background's leaves in the order of the attributed ones, checked."""
     expected = jax.tree.structure(call.restore(call.xs))
     if jax.tree.structure(given) != expected:
         raise ValueError(
-            f"background: got the structure {jax.tree.structure(given)}, expected that "
+            f"{name}: got the structure {jax.tree.structure(given)}, expected that "
             f"of the attributed argument, {expected}"
         )
     found: list[Any] = [None] * len(call.xs)
@@ -235,7 +237,7 @@ def _background(given: Any, call: Call, batch_ndim: int) -> list[Array]:
         example = x.shape[batch_ndim:]
         if jnp.ndim(leaf) == 0 or jnp.shape(leaf)[1:] != example or not len(leaf):
             raise ValueError(
-                f"background: got shape {jnp.shape(leaf)} for {call.names[i]} of shape "
+                f"{name}: got shape {jnp.shape(leaf)} for {call.names[i]} of shape "
                 f"{x.shape}, expected (count, "
                 f"{', '.join(map(str, example))}), with count >= 1, as its first "
                 f"{batch_ndim} axes count examples"
@@ -244,7 +246,7 @@ def _background(given: Any, call: Call, batch_ndim: int) -> list[Array]:
         found[i] = jnp.asarray(leaf, x.dtype)
     if len(counts) != 1:
         raise ValueError(
-            f"background: its arrays have {sorted(counts)} examples, expected the same "
+            f"{name}: its arrays have {sorted(counts)} examples, expected the same "
             f"number in each"
         )
     return found

@@ -1,0 +1,285 @@
+"""Is a function twice differentiable, and what it is with softplus for its ReLUs.
+
+A network of ReLUs is piecewise linear: its second derivative is zero wherever it
+exists, and says nothing of the kinks that make all its interactions. So what asks for
+second derivatives refuses such activations, unless it is told what to make of them.
+Which maximum is an activation, and which one only keeps a variance from being negative,
+is known by reading the program.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.extend.core import Literal
+from jax.extend.core import primitives as P
+
+from jaxlrp import _arguments, _compat
+from jaxlrp._program.bodies import bodies_of
+from jaxlrp._program.program import Equation, Value
+from jaxlrp._reading.steps import Reading, Step
+from jaxlrp._trace import trace
+from jaxlrp.composites import Default
+from jaxlrp.primitives import Kind, lookup
+
+Score = Callable[[list[Array]], Array]
+"""From the attributed leaves to one number."""
+
+
+def check_beta(beta: Any) -> None:
+    """A positive number, infinity included, or None."""
+    if beta is None:
+        return
+    _arguments.number("beta", beta, "the steepness of softplus", known=False)
+    known = _arguments.known_numbers(beta)
+    if known is not None and not (known > 0).all():
+        raise ValueError(f"beta: got {beta!r}, expected a positive number or None")
+
+
+def curved(score: Score, xs: Sequence[Array], beta: Any) -> Score:
+    """The score with second derivatives, if it has any.
+
+    Args:
+      score: a function of the attributed leaves.
+      xs: these leaves, or values of their shapes and dtypes.
+      beta: the steepness of the softplus that replaces each piecewise linear
+        activation; None refuses these, infinity leaves them as they are.
+
+    Raises:
+      ValueError: for a `while` loop; for a piecewise linear activation if `beta` is
+        None, or if it is one that no softplus replaces.
+    """
+    traced = trace(
+        score,
+        (list(xs),),
+        {},
+        Default(),
+        0,
+        False,
+        strict=False,
+        keep_calls=False,
+        floating=True,
+    )
+    loops = [e.line for e in _loops(traced.reading)]
+    if loops:
+        raise ValueError(
+            f"f: it has a while loop at {loops[0]}, through which JAX has no reverse "
+            f"derivative and so no second one; expected a loop of known length, as "
+            f"jax.lax.scan or fori_loop with numbers"
+        )
+    if _arguments.known_numbers(beta) is not None and math.isinf(beta):
+        return score
+    kinks = list(_kinks(traced.reading))
+    if not kinks:
+        return score
+    if beta is None:
+        lines = ", ".join(list(dict.fromkeys(e.line for e in kinks))[:3])
+        raise ValueError(
+            f"f: it is not twice differentiable: a piecewise linear activation at "
+            f"{lines} has no curvature, and all interactions by it would be missed. "
+            f"beta=10.0 puts a softplus in its place, beta=jnp.inf leaves it"
+        )
+    by_mark = {_mark(e.caller, e.source): e for e in kinks}
+    marked, jaxpr = frozenset(by_mark), traced.jaxpr
+    unknown = marked - _marks(jaxpr, marked, None)
+    if unknown:
+        raise _unlike_softplus(by_mark[min(unknown)])
+    return lambda xs: _smooth(jaxpr, xs, marked, beta)[0]
+
+
+_BENT = (P.max_p, P.min_p, P.clamp_p, P.abs_p, P.select_n_p, P.sign_p)
+_STRAIGHT = (
+    *(P.add_p, P.sub_p, P.mul_p, P.div_p, P.neg_p),
+    *(P.broadcast_in_dim_p, P.convert_element_type_p, P.reshape_p),
+    *(P.gt_p, P.ge_p, P.lt_p, P.le_p, P.eq_p, P.ne_p, P.and_p, P.or_p, P.not_p),
+)
+
+
+def _kinks(reading: Reading) -> Iterator[Equation]:
+    """The kinks of activations that are piecewise linear."""
+    for step in reading.steps:
+        if step.role == "activation":
+            yield from _bent(step.equations, {step.argument, *step.signals}) or ()
+        elif _chooses(step, reading):
+            yield step.main
+        for body in step.bodies:
+            yield from _kinks(body)
+
+
+def _chooses(step: Step, reading: Reading) -> bool:
+    """Does what is attributed decide between two values, as in a leaky ReLU?"""
+    if step.main.primitive is not P.select_n_p or len(step.signals) < 2:
+        return False
+    which = step.main.inputs[0]
+    return isinstance(which, Value) and reading.facts[which].cut
+
+
+def _bent(equations: Sequence[Any], active: set[Any]) -> list[Any] | None:
+    """The kinks of elementwise equations, None if there is curvature in these."""
+    found = []
+    for eqn in equations:
+        inputs = eqn.inputs if isinstance(eqn, Equation) else eqn.invars
+        outputs = eqn.outputs if isinstance(eqn, Equation) else eqn.outvars
+        known = [isinstance(v, Literal) for v in inputs]
+        own = [i for i, v in enumerate(inputs) if not known[i] and v in active]
+        if not own:
+            continue
+        active.update(outputs)
+        body = _inlined(eqn)
+        if body is not None:
+            open_, _ = _compat.open_jaxpr(body)
+            inside = _bent(open_.eqns, {open_.invars[i] for i in own})
+            if inside is None:
+                return None
+            found += [eqn] if inside else []
+        elif eqn.primitive in _BENT:
+            found.append(eqn)
+        elif eqn.primitive not in _STRAIGHT:
+            return None
+        elif eqn.primitive is P.mul_p and len(own) > 1:
+            return None
+        elif eqn.primitive is P.div_p and own != [0]:
+            return None
+    return found
+
+
+def _loops(reading: Reading) -> Iterator[Equation]:
+    """The `while` loops that what is attributed goes through."""
+    for step in reading.steps:
+        if step.bodies and step.signals and bodies_of(step.main).flow == "while":
+            yield step.main
+        for body in step.bodies:
+            yield from _loops(body)
+
+
+# ---- softplus in the place of kinks ------------------------------------------------
+
+Mark = tuple[int, int]
+"""An equation. Calls of one function share a jaxpr: so with the call around it."""
+
+
+def _mark(caller: Any, source: Any) -> Mark:
+    return id(caller), id(source)
+
+
+def _inlined(eqn: Any) -> Any | None:
+    """The body of a call that reading writes out, if it is one."""
+    entry = lookup(eqn.primitive)
+    calls = entry is not None and entry.kind is Kind.CALL
+    return _compat.called_jaxpr(eqn.params) if calls else None
+
+
+def _marks(jaxpr: Any, marked: frozenset[Mark], caller: Any) -> set[Mark]:
+    """Those of the marked equations that are in a jaxpr or in one inside it."""
+    found = set()
+    for eqn in _compat.open_jaxpr(jaxpr)[0].eqns:
+        own = _mark(caller, eqn.source_info)
+        body = _inlined(eqn)
+        if own in marked:
+            found.add(own)
+        elif body is not None:
+            found |= _marks(body, marked, caller or eqn.source_info)
+        else:
+            for body in _compat.bodies_by_name(eqn.params).values():
+                found |= _marks(body, marked, None)
+    return found
+
+
+def _smooth(
+    jaxpr: Any,
+    inputs: Sequence[Any],
+    marked: frozenset[Mark],
+    beta: Any,
+    caller: Any = None,
+    inside: bool = False,
+) -> list[Any]:
+    """Evaluates a jaxpr, the marked equations smoothly; all of them `inside` of one."""
+    open_, consts = _compat.open_jaxpr(jaxpr)
+    values = dict(zip(open_.invars, inputs, strict=True))
+    values.update(zip(_compat.constvars(open_), consts, strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    for eqn in open_.eqns:
+        operands = [read(v) for v in eqn.invars]
+        body, around = _inlined(eqn), caller or eqn.source_info
+        if inside or _mark(caller, eqn.source_info) in marked:
+            outs = _softened(eqn, operands, body, marked, beta)
+        elif body is not None and _marks(body, marked, around):
+            outs = _smooth(body, operands, marked, beta, around)
+        else:
+            outs = _as_it_is(eqn, operands, marked, beta)
+        values.update(zip(eqn.outvars, outs, strict=True))
+    return [read(v) for v in open_.outvars]
+
+
+def _as_it_is(
+    eqn: Any, operands: Sequence[Any], marked: frozenset[Mark], beta: Any
+) -> list[Any]:
+    """An equation with its own map; what is marked in the bodies of loops is smooth."""
+    params = dict(eqn.params)
+    bodies = {} if _inlined(eqn) is not None else _compat.bodies_by_name(params)
+    if any(_marks(body, marked, None) for body in bodies.values()):
+        smooth = {}
+        for name, body in bodies.items():
+
+            def evaluate(*xs: Any, body: Any = body) -> list[Any]:
+                return _smooth(body, xs, marked, beta)
+
+            smooth[name] = jax.make_jaxpr(evaluate)(*_compat.in_avals(body))
+        params |= _compat.with_bodies(params, smooth)
+    return _compat.primitive_bind(eqn.primitive, params)(*operands)
+
+
+def _softened(
+    eqn: Any,
+    operands: Sequence[Any],
+    body: Any,
+    marked: frozenset[Mark],
+    beta: Any,
+) -> list[Any]:
+    """A piecewise linear equation, smoothly."""
+    if body is not None:
+        return _smooth(body, operands, marked, beta, inside=True)
+    if eqn.primitive is P.max_p:
+        return [_maximum(operands[0], operands[1], beta)]
+    if eqn.primitive is P.min_p:
+        return [_minimum(operands[0], operands[1], beta)]
+    if eqn.primitive is P.clamp_p:
+        low, x, high = operands
+        return [_minimum(_maximum(x, low, beta), high, beta)]
+    if eqn.primitive is P.abs_p:
+        return [_maximum(operands[0], -operands[0], beta)]
+    if eqn.primitive in _BENT:
+        raise _unlike_softplus(eqn)
+    return _compat.primitive_bind(eqn.primitive, dict(eqn.params))(*operands)
+
+
+def _unlike_softplus(eqn: Any) -> ValueError:
+    source = eqn.source if isinstance(eqn, Equation) else eqn.source_info
+    return ValueError(
+        f"f: {eqn.primitive.name} at {_compat.summarize(source)} is a piecewise linear "
+        f"activation that no softplus replaces; expected one made of maxima, minima "
+        f"and absolute values, as jnp.maximum(x, 0.01 * x) for a leaky ReLU, or "
+        f"beta=jnp.inf, which leaves it"
+    )
+
+
+def _maximum(a: Any, b: Any, beta: Any) -> Array:
+    """`log(exp(beta a) + exp(beta b)) / beta`: `max(x, 0)` becomes the softplus."""
+    a, b = jnp.broadcast_arrays(jnp.asarray(a), jnp.asarray(b))
+    steep = jnp.asarray(beta, a.dtype)
+    larger = lax.max(a, b)
+    held = lax.stop_gradient(larger)  # so that nothing large is multiplied
+    smooth = held + jnp.logaddexp(steep * (a - held), steep * (b - held)) / steep
+    return jnp.where(jnp.isfinite(a - b), smooth, larger)
+
+
+def _minimum(a: Any, b: Any, beta: Any) -> Array:
+    return -_maximum(-jnp.asarray(a), -jnp.asarray(b), beta)
