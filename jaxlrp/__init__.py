@@ -19,6 +19,7 @@ from jaxlrp import (
     similarity,
     targets,
     text,
+    walks,
 )
 from jaxlrp._audit import Audit, audit
 from jaxlrp._beside import value_grad_and_lrp
@@ -66,4 +67,5 @@ __all__ = [
     "text",
     "value_and_lrp",
     "value_grad_and_lrp",
+    "walks",
 ]

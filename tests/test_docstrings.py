@@ -37,6 +37,7 @@ MODULES = (
     "jaxlrp.similarity",
     "jaxlrp.targets",
     "jaxlrp.text",
+    "jaxlrp.walks",
 )
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Warns", "Examples", "Source")
 
