@@ -59,7 +59,7 @@ class Asked:
         _, collected = once.relevance(*self.seed(once.outs))
         found = by_name(collected)[first.site.name][first.index]
         by_node = jnp.moveaxis(wide(found), first.axis, 0)
-        return by_node.reshape(self.nodes, -1).sum(-1) * masks[0]
+        return by_node.reshape(self.nodes, -1).sum(-1)
 
     def seed(self, outs: list[Array]) -> Any:
         """Where the relevance begins."""

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxlrp._arguments import flag, text
+from jaxlrp._arguments import flag, number, text
 from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums, positive, wraps
 from jaxlrp.composites import Composite
@@ -391,10 +391,10 @@ def _checked_masks(given: Any, nodes: int) -> Array:
 
 
 def _check_number(name: str, value: Any) -> None:
-    if isinstance(value, bool) or jnp.shape(value) != ():
-        raise TypeError(f"{name}: got {value!r}, expected a number")
-    if not jnp.issubdtype(jnp.result_type(value), jnp.number):
-        raise TypeError(f"{name}: got {value!r}, expected a number")
+    """One number, traced or not."""
+    number(name, value, "nodes outside")
+    if jnp.shape(value):
+        raise TypeError(f"{name}: got shape {jnp.shape(value)}, expected one number")
 
 
 def _beside(sets: Array, outside: Any) -> Array:
@@ -430,10 +430,10 @@ def _dividends(
     members = _members(parts, asked.nodes)
     count = len(members)
     largest = count if order is None else min(order, count)
-    number = sum(math.comb(count, m) for m in range(largest + 1))
-    if number > most:
+    total = sum(math.comb(count, m) for m in range(largest + 1))
+    if total > most:
         raise ValueError(
-            f"most: got {most}, but {count} parts have {number} sets of at most "
+            f"most: got {most}, but {count} parts have {total} sets of at most "
             f"{largest}; a smaller order has fewer, and so have parts of several nodes"
         )
     sets = [
