@@ -5,9 +5,9 @@ to it by one edge: a house in one class, a cycle in the other. Nodes have no fea
 Which nodes are the motif is known, so that an explanation can be held against it. A GIN
 of three layers learns the classes; then for each of 200 graphs nodes are added to a set
 one by one, each time the one with which the relevance of the sub-graph is largest
-(`jaxlrp.walks.subgraph`, 25 masks in one call). The first five are said to be the motif.
+(`jaxlrp.walks.subgraph`, 25 masks in one call). The first five are called the motif.
 
-    python -m benchmarks.walks             all: tables, and docs/images/walks_motif.png
+    python -m benchmarks.walks              all: tables, docs/images/walks_motif.png
     python -m benchmarks.walks --parts motif
     python -m benchmarks.walks --parts cost
 
@@ -18,8 +18,8 @@ one by one, each time the one with which the relevance of the sub-graph is large
 | area under the curve | .993 | printed |
 
 Source: Xiong et al. 2022, "Efficient computation of higher-order subgraph attribution
-via message passing"; Luo et al. 2020, "Parameterized explainer for graph neural network"
-(the graphs).
+via message passing"; Luo et al. 2020, "Parameterized explainer for graph neural
+network" (the graphs).
 """
 
 from __future__ import annotations
@@ -252,7 +252,9 @@ def motif(seeds: Sequence[int], examples: int = 200) -> tuple[list[dict], Any]:
         bonds, labels = graphs.bonds[chosen], graphs.labels[chosen]
         for name, method in methods.items():
             one = functools.partial(method, params)
-            orders = jax.jit(lambda b, t, one=one: jax.lax.map(lambda a: one(*a), (b, t)))
+            orders = jax.jit(
+                lambda b, t, one=one: jax.lax.map(lambda a: one(*a), (b, t))
+            )
             start = time.perf_counter()
             each = np.array([scores_of(o) for o in np.asarray(orders(bonds, labels))])
             took = time.perf_counter() - start
@@ -292,13 +294,162 @@ def check_sum(graphs: Graphs, params: Any) -> float:
         return float(abs(table.sum() - whole) / abs(whole))
 
 
+# ---- what it costs -----------------------------------------------------------------
+
+
+def seconds(call: Callable[[], Any], rounds: int = 7) -> float:
+    """The median time of a call, the first of which compiles."""
+    jax.block_until_ready(call())
+    took = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        took.append(time.perf_counter() - start)
+    return float(np.median(took))
+
+
+def cost(depths: Sequence[int] = (2, 3, 4, 5, 6, 7)) -> list[dict]:
+    """Times of a sub-graph, of 100 of them, and of the search, by depth."""
+    bonds = jnp.asarray(generate(0, 2).bonds[0])
+    masks = jnp.asarray(np.random.default_rng(0).random((100, NODES)) < 0.5)
+    rows = []
+    for layers in depths:
+        params = initial(jax.random.key(layers), layers)
+        f, nodes = functools.partial(from_nodes, params), embedded(params)
+        options = {"sites": ["nodes", "h*"], "target": 0}
+        composite = gammas(layers)
+        inside = jax.jit(walks.subgraph(f, composite, **options))
+        gradient = jax.jit(jax.grad(lambda h, f=f: f(bonds, h)[0]))
+        one = seconds(lambda: inside(bonds, nodes, masks[0]))  # noqa: B023
+        each = seconds(
+            lambda: [inside(bonds, nodes, mask) for mask in masks],  # noqa: B023
+            3,
+        )
+        together = seconds(lambda: inside(bonds, nodes, masks))  # noqa: B023
+        rows.append(
+            {
+                "layers": layers,
+                "walks": NODES ** (layers + 1),
+                "one sub-graph, ms": 1e3 * one,
+                "gradient, ms": 1e3 * seconds(lambda: gradient(nodes)),  # noqa: B023
+                "100 calls, ms": 1e3 * each,
+                "100 masks, ms": 1e3 * together,
+                "ratio": together / each,
+            }
+        )
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def search(graphs: Graphs, params: Any, count: int = 10) -> dict:
+    """The most relevant walks of a graph: their time, and how many were opened."""
+    bonds, label = jnp.asarray(graphs.bonds[0]), int(graphs.labels[0])
+    found = {}
+    for by in ("nodes", "neurons"):
+        best = walks.top(
+            functools.partial(from_nodes, params),
+            gammas(3),
+            sites=["nodes", "h*"],
+            target=label,
+            k=count,
+            by=by,
+        )
+        start = time.perf_counter()
+        top = best(bonds, embedded(params))
+        found[by] = {
+            "seconds": time.perf_counter() - start,
+            "opened": top.opened,
+            "first": top.walks[0].tolist(),
+            "relevance": float(top.relevances[0]),
+        }
+    return found
+
+
+# ---- the picture -------------------------------------------------------------------
+
+
+def picture(graphs: Graphs, params: Any) -> Figure:
+    """Two graphs with the walks that matter most, and the order of their nodes."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9, 4.2), layout="constrained")
+        axes = figure.subplots(1, 2)
+        right = [
+            i
+            for i in range(40)
+            if network(params, jnp.asarray(graphs.bonds[i])).argmax()
+            == graphs.labels[i]
+        ]
+        for axis, label, name in zip(axes, (0, 1), ("house", "cycle"), strict=True):
+            number = next(i for i in right if graphs.labels[i] == label)
+            _draw(axis, graphs.bonds[number], label, name, params)
+        figure.suptitle(
+            "BA-2motif: the 40 most relevant walks of a GIN of three layers, and the "
+            "first five nodes by sub-graphs"
+        )
+    return figure
+
+
+def _draw(axis: Axes, bonds: np.ndarray, label: int, name: str, params: Any) -> None:
+    own = functools.partial(from_nodes, params)
+    top = walks.top(
+        own, gammas(3), sites=["nodes", "h*"], target=label, k=40, most_opened=10**6
+    )(jnp.asarray(bonds), embedded(params))
+    order = np.asarray(
+        jax.jit(functools.partial(by_subgraphs, outside=0.0, touching=False))(
+            params, jnp.asarray(bonds), jnp.asarray(label)
+        )
+    )
+    places = _layout(bonds)
+    for a, b in zip(*np.nonzero(np.triu(bonds)), strict=True):
+        axis.plot(*places[[a, b]].T, color="0.75", linewidth=1, zorder=1)
+    size = np.abs(top.relevances).max()
+    for walk, value in zip(top.walks, top.relevances, strict=True):
+        path = places[walk] + np.linspace(-0.02, 0.02, len(walk))[:, None]
+        axis.plot(
+            *path.T,
+            color="tab:red" if value > 0 else "tab:blue",
+            alpha=0.35 * abs(value) / size,
+            linewidth=5,
+            solid_capstyle="round",
+            zorder=2,
+        )
+    first = np.isin(np.arange(NODES), order[:MOTIF])
+    axis.scatter(*places[~first].T, s=40, color="0.6", zorder=3)
+    axis.scatter(*places[first].T, s=70, color="tab:red", zorder=3)
+    for node in np.flatnonzero(TRUTH):
+        axis.annotate("m", places[node], ha="center", va="center", size=7, zorder=4)
+    axis.set_title(f"{name}: {int((first & TRUTH).sum())} of 5 nodes of the motif (m)")
+    axis.set_axis_off()
+    axis.set_aspect("equal")
+
+
+def _layout(bonds: np.ndarray, steps: int = 400) -> np.ndarray:
+    """Places of nodes: springs along edges, and all nodes repel each other."""
+    places = np.random.default_rng(1).normal(size=(NODES, 2))
+    for step in range(steps):
+        apart = places[:, None] - places[None]
+        distance = np.linalg.norm(apart, axis=-1) + 1e-3
+        push = (apart / distance[..., None] ** 3).sum(1) * 0.06
+        pull = -(bonds[..., None] * apart * distance[..., None]).sum(1)
+        move = push + 0.5 * pull
+        limit = 0.1 * (1 - step / steps)
+        length = np.linalg.norm(move, axis=-1, keepdims=True) + 1e-9
+        places += move / length * np.minimum(length, limit)
+    return places - places.mean(0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="*", default=["motif", "cost"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     options = parser.parse_args()
     if "motif" in options.parts:
-        motif(options.seeds)
+        _, (graphs, params) = motif(options.seeds)
+        print(f"sum of all walks, off by {check_sum(graphs, params):.1e}")
+        print(json.dumps(search(graphs, params), indent=1))
+        _files.write(IMAGES / "walks_motif.png", png(picture(graphs, params)))
+    if "cost" in options.parts:
+        cost()
 
 
 if __name__ == "__main__":
