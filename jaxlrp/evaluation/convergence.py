@@ -51,7 +51,8 @@ def csc(
     Returns:
       A function of `f`'s arguments that returns by name the similarities of all pairs,
       Float[Array, "pairs"], that of the input under "input". `concepts.sites` has the
-      names in the order of the program, which is lost under `jax.jit`. In a loop the iterations are one vector, except where `capture`
+      names in the order of the program, which is lost under `jax.jit`. In a loop the
+      iterations are one vector, except where `capture`
       names one, as `layers.w[3]`. Where a relevance is zero the similarity is NaN.
 
     Raises:
