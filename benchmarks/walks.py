@@ -8,7 +8,8 @@ one by one, each time the one with which the relevance of the sub-graph is large
 (`jaxlrp.walks.subgraph`, 25 masks in one call). The first five are called the motif.
 
     python -m benchmarks.walks              all: tables, docs/images/walks_motif.png
-    python -m benchmarks.walks --parts motif
+    python -m benchmarks.walks --parts motif --seeds 0 1 2
+    python -m benchmarks.walks --parts words    of a pretrained sentence transformer
     python -m benchmarks.walks --parts cost
 
 | | published (Xiong et al. 2022) | here |
@@ -434,9 +435,86 @@ def _layout(bonds: np.ndarray, steps: int = 400) -> np.ndarray:
     return places - places.mean(0)
 
 
+# ---- words -------------------------------------------------------------------------
+
+SENTENCE = "The film was not good, but the music was great."
+ASKED = "A bad movie."
+QUESTIONS = {
+    "film": "film",
+    "good": "good",
+    "not and good": "'not' and good",
+    "good and not not": "good and not 'not'",
+    "film and not and good": "film and 'not' and good",
+    "music and great": "music and great",
+    "great and not music": "great and not music",
+}
+
+
+def words() -> tuple[list[str], walks.Dividends, dict[str, float], float]:
+    """A pretrained transformer's words: dividends of pairs, and questions."""
+    from examples import sentences_model
+
+    model = sentences_model.load(sentences_model.pretrained())
+    ids, tokens = model.ids(SENTENCE)
+    other, _ = model.ids(ASKED)
+    wanted = model.network.apply(model.params, other)
+    mask = jnp.ones(len(ids), bool)
+
+    def similarity(params: Any, embedded: Array) -> Array:
+        h = checkpoint_name(embedded, "words")
+        return model.network.apply(params, h, mask, method="encode") @ wanted
+
+    embedded = model.network.apply(model.params, ids, method="look_up")
+    composite = composites.AttnLRP()
+    options = {"sites": ["words", "*/blocks_?"], "target": "all"}
+    names = walks.levels(similarity, composite, **options)(model.params, embedded)
+    print("levels:", ", ".join(names))
+    nodes = {token: i for i, token in enumerate(tokens)}  # of equal ones the last
+    pairs = jax.jit(walks.harsanyi(similarity, composite, order=2, **options))
+    asked = jax.jit(
+        walks.query(
+            similarity, composite, ask=list(QUESTIONS.values()), nodes=nodes, **options
+        )
+    )
+    found = pairs(model.params, embedded)
+    answers = np.asarray(asked(model.params, embedded))
+    whole = float(similarity(model.params, embedded))
+    return tokens, found, dict(zip(QUESTIONS, answers.tolist(), strict=True)), whole
+
+
+def picture_of_words() -> Figure:
+    """Words and pairs of them, and what was asked."""
+    tokens, found, answers, whole = words()
+    print(json.dumps({"similarity": whole, **answers}, indent=1))
+    count = len(tokens)
+    table = np.zeros((count, count))
+    for nodes, value in zip(found.sets, np.asarray(found.relevances), strict=True):
+        if nodes:
+            table[nodes[0], nodes[-1]] = table[nodes[-1], nodes[0]] = value
+    with rc_context(STYLE):
+        figure = Figure(figsize=(10, 4.6), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+        size = np.abs(table).max()
+        shown = left.imshow(table, cmap="RdBu_r", vmin=-size, vmax=size)
+        figure.colorbar(shown, ax=left, shrink=0.8)
+        left.set_xticks(range(count), tokens, rotation=90)
+        left.set_yticks(range(count), tokens)
+        left.set_title("walks that pass these two words and no other")
+        places = np.arange(len(answers))[::-1]
+        values = np.array(list(answers.values()))
+        right.barh(places, values, color=np.where(values > 0, "tab:red", "tab:blue"))
+        right.axvline(0, color="0.3", linewidth=0.8)
+        right.set_yticks(places, list(answers))
+        right.set_title("walks for which a formula holds")
+        figure.suptitle(
+            f"“{SENTENCE}” is similar to “{ASKED}”: {whole:.2f} (MiniLM, six blocks)"
+        )
+    return figure
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="*", default=["motif", "cost"])
+    parser.add_argument("--parts", nargs="*", default=["motif", "words", "cost"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     options = parser.parse_args()
     if "motif" in options.parts:
@@ -444,6 +522,8 @@ def main() -> None:
         print(f"sum of all walks, off by {check_sum(graphs, params):.1e}")
         print(json.dumps(search(graphs, params), indent=1))
         _files.write(IMAGES / "walks_motif.png", png(picture(graphs, params)))
+    if "words" in options.parts:
+        _files.write(IMAGES / "walks_words.png", png(picture_of_words()))
     if "cost" in options.parts:
         cost()
 

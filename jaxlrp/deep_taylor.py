@@ -269,8 +269,8 @@ def roots(
       >>> explore = deep_taylor.roots(f, rules.LRP0(), key=jax.random.key(0))
       >>> for name, layer in explore(w, jnp.array([1.0, 2.0])).items():
       ...     print(name, float(layer.share()))
-      [0] 1.0
-      [1] 1.0
+      w[0] 1.0
+      w[1] 1.0
     """
     given = DeepTaylor() if composite is None else composite
     lines = checked(f, Uniform(given) if isinstance(given, Rule) else given, argnums)

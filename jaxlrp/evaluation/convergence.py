@@ -71,12 +71,11 @@ def csc(
       ...     for i, v in enumerate(w):
       ...         x = checkpoint_name(jax.nn.relu(x @ v), f"h{i}")
       ...     return x
-      >>> found = evaluation.csc(f, composites.DeepTaylor(), key=jax.random.key(1))
+      >>> key = jax.random.key(1)
+      >>> found = jax.jit(evaluation.csc(f, composites.DeepTaylor(), key=key))
       >>> similar = {k: float(v.mean()) for k, v in found(jnp.ones(8)).items()}
       >>> sorted(similar, key=similar.get)
       ['h2', 'h1', 'h0', 'input']
-      >>> similar["input"] > 0.99
-      True
     """
     checks.check_key(key)
     checks.natural("seeds", seeds, least=2)
