@@ -136,7 +136,9 @@ def test_roots_of_a_network_are_those_of_its_layers(double, name):
 
 
 def test_roots_of_a_convolution_are_roots_of_its_neurons(double):
-    found = deep_taylor.roots(cnn, rules.ZPlus(), key=KEY, neurons=8)(CNN, IMAGE)
+    found = jax.jit(deep_taylor.roots(cnn, rules.ZPlus(), key=KEY, neurons=8))(
+        CNN, IMAGE
+    )
     layer = found["conv"]
 
     def at(image):
@@ -155,7 +157,7 @@ def test_roots_of_a_convolution_are_roots_of_its_neurons(double):
 
 def test_regions_of_roots_are_those_of_the_rest_of_the_network(double):
     rule = rules.WSquare(0.0, bias="ignore")
-    found = deep_taylor.roots(mlp, rule, key=KEY, close=1e-3)(PARAMS, INPUT)
+    found = jax.jit(deep_taylor.roots(mlp, rule, key=KEY, close=1e-3))(PARAMS, INPUT)
     h = np.maximum(INPUT @ PARAMS["w"][0] + PARAMS["b"][0], 0)
     layer = found["w[1]"]
     target = int(np.asarray(mlp(PARAMS, INPUT)).argmax())
@@ -177,7 +179,7 @@ def test_regions_of_roots_are_those_of_the_rest_of_the_network(double):
 
 def test_a_first_layer_with_bounds_has_its_roots_in_the_box(double):
     composite = composites.DeepTaylorBounded(0.0, 3.0)
-    found = deep_taylor.roots(mlp, composite, key=KEY)(PARAMS, INPUT)
+    found = jax.jit(deep_taylor.roots(mlp, composite, key=KEY))(PARAMS, INPUT)
     first = found["w[0]"]
     assert first.share("inside") == 1
     points = np.asarray(first.points)[np.asarray(first.there)]
@@ -210,7 +212,7 @@ def test_roots_that_cannot_be_had(make, words):
 
 
 def test_share_of_what():
-    found = deep_taylor.roots(mlp, key=KEY)(PARAMS, INPUT)["w[0]"]
+    found = jax.jit(deep_taylor.roots(mlp, key=KEY))(PARAMS, INPUT)["w[0]"]
     with pytest.raises(ValueError, match="what: got 'region', expected one of inside"):
         found.share("region")
 
