@@ -9,7 +9,7 @@ relevances that began differently, by depth, for all presets:
 - a network of two convolutions and a dense layer, trained on handwritten digits;
 - for the similarities also ten dense layers of 64 units with random weights.
 
-    python -m benchmarks.roots              both: tables, docs/images/roots_csc.png
+    python -m benchmarks.roots              all: tables, docs/images/roots_*.png
     python -m benchmarks.roots --parts shares
 
 Source: Sixt and Landgraf 2022, "A rigorous study of the deep Taylor decomposition";
@@ -32,6 +32,7 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from sklearn.datasets import load_digits
 
 from examples.digits_figures import STYLE, png
 from examples.howto import small
@@ -194,12 +195,76 @@ def picture(found: dict[str, dict[str, list[float]]]) -> Figure:
     return figure
 
 
+# ---- any explanation ---------------------------------------------------------------
+
+RING = """
+..####..
+.#....#.
+#.#..#.#
+#......#
+#.#..#.#
+#..##..#
+.#....#.
+..####..
+"""
+
+
+def chosen() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A digit, its decomposition with roots that are held, and with roots that move."""
+    rows = RING.split()
+    picture = jnp.array([[c == "#" for c in row] for row in rows], jnp.float32)
+    bunch: Any = load_digits()
+    image = jnp.asarray(bunch.images[4] / 16, jnp.float32).reshape(-1) + 0.1
+    draw = np.random.default_rng(0)
+    first = jnp.asarray(draw.normal(size=(64, 256)) / 8, jnp.float32)
+    last = jnp.asarray(draw.normal(size=256), jnp.float32)
+    layers = [lambda x: jax.nn.relu(x @ first), lambda h: h @ last]
+    hidden, low = layers[0](image), 0.5 * image
+    seen = first * (hidden > 0)
+    wanted = jnp.linalg.lstsq(seen, picture.reshape(-1) / (image - low))[0]
+    slope = jnp.outer(last, last - wanted) / (last @ last)
+
+    def moving(number: int, a: Array) -> Array:
+        if number == 0:
+            return jnp.broadcast_to(low, (256, 64))
+        return 0.5 * hidden + slope @ (a - jax.lax.stop_gradient(a))
+
+    def held(number: int, a: Array) -> Array:
+        return jax.lax.stop_gradient(moving(number, a))
+
+    maps = [
+        np.asarray(jax.jit(deep_taylor.decompose(layers, r))(image)).reshape(8, 8)
+        for r in (held, moving)
+    ]
+    return np.asarray(image).reshape(8, 8), maps[0], maps[1]
+
+
+def picture_of_roots() -> Figure:
+    """The same roots, held and moving with the hidden layer."""
+    titles = ("input", "roots that are held", "the same roots, moving")
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8, 2.9), layout="constrained")
+        for axis, values, title in zip(
+            figure.subplots(1, 3), chosen(), titles, strict=True
+        ):
+            size = np.abs(values).max()
+            colours = {"cmap": "RdBu_r", "vmin": -size, "vmax": size}
+            if title == "input":
+                colours = {"cmap": "gray_r"}
+            axis.imshow(values, **colours)
+            axis.set_title(title)
+            axis.set_axis_off()
+    return figure
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="*", default=["shares", "csc"])
+    parser.add_argument("--parts", nargs="*", default=["shares", "csc", "picture"])
     options = parser.parse_args()
     if "shares" in options.parts:
         tables()
+    if "picture" in options.parts:
+        _files.write(IMAGES / "roots_picture.png", png(picture_of_roots()))
     if "csc" in options.parts:
         _files.write(IMAGES / "roots_csc.png", png(picture(similarities())))
 
