@@ -197,7 +197,7 @@ def picture(found: dict[str, dict[str, list[float]]]) -> Figure:
 
 # ---- any explanation ---------------------------------------------------------------
 
-RING = """
+FACE = """
 ..####..
 .#....#.
 #.#..#.#
@@ -211,7 +211,7 @@ RING = """
 
 def chosen() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A digit, its decomposition with roots that are held, and with roots that move."""
-    rows = RING.split()
+    rows = FACE.split()
     picture = jnp.array([[c == "#" for c in row] for row in rows], jnp.float32)
     bunch: Any = load_digits()
     image = jnp.asarray(bunch.images[4] / 16, jnp.float32).reshape(-1) + 0.1
