@@ -258,7 +258,7 @@ def picture_of_roots() -> Figure:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--parts", nargs="*", default=["shares", "csc", "picture"])
     options = parser.parse_args()
     if "shares" in options.parts:

@@ -465,14 +465,15 @@ def words() -> tuple[list[str], walks.Dividends, dict[str, float], float]:
     model = sentences_model.load(sentences_model.pretrained())
     ids, tokens = model.ids(SENTENCE)
     other, _ = model.ids(ASKED)
-    wanted = model.network.apply(model.params, other)
+    apply: Any = model.network.apply
+    wanted = apply(model.params, other)
     mask = jnp.ones(len(ids), bool)
 
     def similarity(params: Any, embedded: Array) -> Array:
         h = checkpoint_name(embedded, "words")
-        return model.network.apply(params, h, mask, method="encode") @ wanted
+        return apply(params, h, mask, method="encode") @ wanted
 
-    embedded = model.network.apply(model.params, ids, method="look_up")
+    embedded = apply(model.params, ids, method="look_up")
     composite = composites.AttnLRP()
     options = {"sites": ["words", "*/blocks_?"], "target": "all"}
     names = walks.levels(similarity, composite, **options)(model.params, embedded)
@@ -521,7 +522,7 @@ def picture_of_words() -> Figure:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--parts", nargs="*", default=["motif", "words", "cost"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     options = parser.parse_args()

@@ -1,5 +1,7 @@
 """Root points against the rules that they stand for."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,12 +84,12 @@ def test_rule_without_a_root():
 
 SIZES = (3, 10, 10, 2)
 DRAW = np.random.default_rng(4)
-PARAMS = {
+PARAMS: Any = {
     "w": [DRAW.normal(size=s) for s in zip(SIZES[:-1], SIZES[1:], strict=True)],
     "b": [-0.1 * np.abs(DRAW.normal(size=s)) for s in SIZES[1:]],
 }
-INPUT = np.abs(DRAW.normal(size=3))
-KEY = jax.random.key(0)
+INPUT: Any = np.abs(DRAW.normal(size=3))
+KEY: Any = jax.random.key(0)
 
 
 @pytest.fixture
@@ -122,7 +124,7 @@ def test_roots_of_a_network_are_those_of_its_layers(double, name):
     rule = RULES[name] if name != "z-box" else rules.ZBox(-1.0, 4.0, epsilon=0.0)
     found = jax.jit(deep_taylor.roots(mlp, rule, key=KEY))(PARAMS, INPUT)
     assert list(found) == ["w[0]", "w[1]", "w[2]"]
-    x = INPUT
+    x: Any = INPUT
     for layer, w, b in zip(found.values(), PARAMS["w"], PARAMS["b"], strict=True):
         wanted = deep_taylor.root_points(rule, x, w, b)
         there = np.asarray(layer.there)
@@ -158,7 +160,7 @@ def test_roots_of_a_convolution_are_roots_of_its_neurons(double):
 def test_regions_of_roots_are_those_of_the_rest_of_the_network(double):
     rule = rules.WSquare(0.0, bias="ignore")
     found = jax.jit(deep_taylor.roots(mlp, rule, key=KEY, close=1e-3))(PARAMS, INPUT)
-    h = np.maximum(INPUT @ PARAMS["w"][0] + PARAMS["b"][0], 0)
+    h: Any = np.maximum(INPUT @ PARAMS["w"][0] + PARAMS["b"][0], 0)
     layer = found["w[1]"]
     target = int(np.asarray(mlp(PARAMS, INPUT)).argmax())
 
@@ -186,6 +188,9 @@ def test_a_first_layer_with_bounds_has_its_roots_in_the_box(double):
     assert (points >= 0).all() and (points <= 3).all()
 
 
+THREE: Any = 3
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -193,7 +198,7 @@ def test_a_first_layer_with_bounds_has_its_roots_in_the_box(double):
             lambda: deep_taylor.roots(mlp, composites.Epsilon(), key=KEY),
             r"rule: got Epsilon.* for the layer 'w\[0\]', expected one with a root",
         ),
-        (lambda: deep_taylor.roots(mlp, key=3), "key: got 3"),
+        (lambda: deep_taylor.roots(mlp, key=THREE), "key: got 3"),
         (
             lambda: deep_taylor.roots(mlp, key=KEY, target=lambda y: y),
             "target: got .*, a function of relevances",
@@ -257,11 +262,12 @@ def test_a_root_has_the_shape_of_the_input():
 
 
 def test_the_search_finds_the_nearest_root_of_a_linear_function(double):
-    w, b, x = np.array([1.0, -2.0, 0.5]), 0.3, np.array([2.0, 0.5, 1.0])
+    w: Any = np.array([1.0, -2.0, 0.5])
+    b, x = 0.3, jnp.array([2.0, 0.5, 1.0])
     found = deep_taylor.root_search(lambda x: x @ w + b, x, steps=1)
     wanted = x - (x @ w + b) / (w @ w) * w
     np.testing.assert_allclose(found.point, wanted)
-    roots = deep_taylor.root_points(rules.WSquare(), x, w[:, None], np.array([b]))
+    roots = deep_taylor.root_points(rules.WSquare(), x, w[:, None], jnp.array([b]))
     np.testing.assert_allclose(found.point, roots.points[0])
 
 

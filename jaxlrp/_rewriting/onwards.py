@@ -33,12 +33,11 @@ def onwards(
     inputs = reading.program.inputs
 
     def rest(x: Array | None) -> tuple[list[Array], list[Array]]:
-        seen: dict[Value, Array] = {}
+        seen: dict[Value, Any] = {}
 
-        def visit(number: int, v: Value, own: Array, shadow: Any) -> Any:
-            own = x if v is start else own
-            seen[v] = own
-            return own, shadow
+        def visit(number: int, v: Value, own: Any, shadow: Any) -> Any:
+            seen[v] = x if v is start else own
+            return seen[v], shadow
 
         given = list(traced.inputs)
         for i, v in enumerate(inputs):

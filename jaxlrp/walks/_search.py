@@ -43,12 +43,12 @@ def largest(
     """
     highs, lows = _bounds(chain)
     depth = len(chain.matrices)
-    waiting: list[tuple[float, int, int, _Opened]] = []
+    waiting: list[tuple[float, int, int, _Opened, int]] = []
     numbers = itertools.count()
 
     def wait(opened: _Opened, rank: int) -> None:
         if rank < len(opened.order):
-            bound = -opened.bounds[opened.order[rank]]
+            bound = -float(opened.bounds[opened.order[rank]])
             # Of equal bounds the one further down is gone on with.
             heapq.heappush(waiting, (bound, opened.level, next(numbers), opened, rank))
 
@@ -62,7 +62,7 @@ def largest(
     values: list[float] = []
     steps = 0
     while waiting and len(walks) < count:
-        *_, opened, rank = heapq.heappop(waiting)
+        _, _, _, opened, rank = heapq.heappop(waiting)
         wait(opened, rank + 1)
         node = int(opened.order[rank])
         walk = (node, *opened.above)

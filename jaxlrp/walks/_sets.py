@@ -405,10 +405,10 @@ def _beside(sets: Array, outside: Any) -> Array:
 def _as_mask(name: str, given: Any, nodes: int) -> np.ndarray:
     """Nodes by number as a mask."""
     try:
-        numbers = np.asarray([operator.index(given)])
+        numbers = np.asarray([operator.index(given)], np.intp)
     except TypeError:
         try:
-            numbers = np.asarray([operator.index(i) for i in given])
+            numbers = np.asarray([operator.index(i) for i in given], np.intp)
         except TypeError:
             raise TypeError(
                 f"{name}: got {given!r}, expected a node or several, ints"

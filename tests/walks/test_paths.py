@@ -1,5 +1,7 @@
 """Walks one by one: by the formula, by masks, in loops, and the largest of them."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +22,7 @@ def double():
         yield
 
 
-def every(f, composite=GAMMA, sites="h*", **options):
+def every(f, composite=GAMMA, sites: Any = "h*", **options):
     return jax.jit(walks.every(f, composite, sites=sites, **options))
 
 

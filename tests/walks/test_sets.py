@@ -1,6 +1,7 @@
 """Sets of walks: inside of sub-graphs, by parts, by their number, by formulas."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +85,8 @@ def deep(layers):
     kernels = np.repeat(networks.KERNELS[:1], layers, 0)
     inside = walks.subgraph(networks.gcn, EXACT, sites="h*")
     compiled = jax.jit(inside).lower(kernels, networks.X, np.ones(5, bool)).compile()
-    return compiled.cost_analysis()["flops"]
+    analysis: Any = compiled.cost_analysis()
+    return analysis["flops"]
 
 
 def test_the_cost_of_a_sub_graph_is_linear_in_the_depth():
