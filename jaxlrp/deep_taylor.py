@@ -577,7 +577,7 @@ def decompose(
       layers: functions of one array, `f(x) = layers[-1](... layers[0](x))`; the last
         returns what is explained, all of it.
       roots: from the layer's number and its input to a root for each element of the
-        layer's output, an array (*output's shape, *input's shape). Its derivative counts:
+        layer's output, (*output's shape, *input's shape). JAX differentiates it:
         `jax.lax.stop_gradient` makes a root locally constant.
 
     Returns:

@@ -121,7 +121,8 @@ def relevance(
       ...     return checkpoint_name(bonds @ h, "out").sum()
       >>> walks = jaxlrp.walks.relevance(f, sites=["in", "out"], target="all")
       >>> x = jnp.array([[2.0], [3.0]])
-      >>> walks(x, jnp.array([[0, 0], [0, 1], [1, 0], [1, 1]])).round().astype(int).tolist()
+      >>> four = jnp.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+      >>> walks(x, four).round().astype(int).tolist()
       [2, 0, 3, 3]
     """
     start = starter(f, composite, sites, axis, argnums, target)

@@ -78,7 +78,8 @@ def subgraph(
       ...     return checkpoint_name(bonds @ h, "out").sum()
       >>> inside = jaxlrp.walks.subgraph(f, sites=["in", "out"], target="all")
       >>> x = jnp.array([[2.0], [3.0]])
-      >>> inside(x, jnp.array([[1, 0], [0, 1], [1, 1]], bool)).round().astype(int).tolist()
+      >>> sets = jnp.array([[1, 0], [0, 1], [1, 1]], bool)
+      >>> inside(x, sets).round().astype(int).tolist()
       [2, 3, 8]
     """
     start = starter(f, composite, sites, axis, argnums, target)
