@@ -182,7 +182,7 @@ def picture(found: dict[str, dict[str, list[float]]]) -> Figure:
     """A line for each preset, from the output on."""
     with rc_context(STYLE):
         figure = Figure(figsize=(10, 4.2), layout="constrained")
-        axes = figure.subplots(1, len(found), sharey=True)
+        axes = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
         for axis, (network, lines) in zip(axes, found.items(), strict=True):
             for number, (preset, values) in enumerate(lines.items()):
                 dashes = "-" if number < 7 else "--"
