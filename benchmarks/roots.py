@@ -186,7 +186,8 @@ def picture(found: dict[str, dict[str, list[float]]]) -> Figure:
         for axis, (network, lines) in zip(axes, found.items(), strict=True):
             for number, (preset, values) in enumerate(lines.items()):
                 dashes = "-" if number < 7 else "--"
-                axis.plot(values, dashes, label=preset, marker="o", markersize=3)
+                below = range(1, len(values) + 1)
+                axis.plot(below, values, dashes, label=preset, marker="o", markersize=3)
             axis.set_title(network)
             axis.set_xlabel("layers below the output")
             axis.set_ylim(0, 1.02)
