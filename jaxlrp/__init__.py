@@ -21,6 +21,7 @@ from jaxlrp import (
     targets,
     taylor,
     text,
+    walks,
 )
 from jaxlrp._audit import Audit, audit
 from jaxlrp._beside import value_grad_and_lrp
@@ -70,4 +71,5 @@ __all__ = [
     "text",
     "value_and_lrp",
     "value_grad_and_lrp",
+    "walks",
 ]

@@ -40,6 +40,7 @@ MODULES = (
     "jaxlrp.targets",
     "jaxlrp.taylor",
     "jaxlrp.text",
+    "jaxlrp.walks",
 )
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Warns", "Examples", "Source")
 

@@ -10,6 +10,7 @@ curve = evaluation.flipping(score, x, relevance, order="morf")
 
 from jaxlrp.evaluation import baselines, protocols
 from jaxlrp.evaluation.complexity import entropy, sparseness
+from jaxlrp.evaluation.convergence import csc
 from jaxlrp.evaluation.curves import (
     Curve,
     abpc,
@@ -65,6 +66,7 @@ __all__ = [
     "confusion",
     "continuity",
     "cosine",
+    "csc",
     "deletion",
     "drop",
     "entropy",

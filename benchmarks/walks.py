@@ -1,0 +1,540 @@
+"""GNN-LRP by sub-graphs on BA-2motif, generated and trained here, and what walks cost.
+
+A graph of 20 nodes grows by preferential attachment, and a motif of five nodes is tied
+to it by one edge: a house in one class, a cycle in the other. Nodes have no features.
+Which nodes are the motif is known, so that an explanation can be held against it. A GIN
+of three layers learns the classes; then for each of 200 graphs nodes are added to a set
+one by one, each time the one with which the relevance of the sub-graph is largest
+(`jaxlrp.walks.subgraph`, 25 masks in one call). The first five are called the motif.
+
+    python -m benchmarks.walks              all: tables, docs/images/walks_motif.png
+    python -m benchmarks.walks --parts motif --seeds 0 1 2
+    python -m benchmarks.walks --parts words    of a pretrained sentence transformer
+    python -m benchmarks.walks --parts cost
+
+| | published (Xiong et al. 2022) | here |
+| --- | --- | --- |
+| graphs, network | 1,000, GIN of 3 layers, gamma 3 to 0 | the same, by seed |
+| accuracy of the motif's nodes | .981 | printed |
+| area under the curve | .993 | printed |
+
+Source: Xiong et al. 2022, "Efficient computation of higher-order subgraph attribution
+via message passing"; Luo et al. 2020, "Parameterized explainer for graph neural
+network" (the graphs).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.ad_checkpoint import checkpoint_name
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import jaxlrp
+from examples.digits_figures import STYLE, png
+from jaxlrp import _files, composites, rules, targets, walks
+
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+BASE, MOTIF, NODES = 20, 5, 25
+WIDTH = 20
+HOUSE = ((0, 1), (1, 2), (2, 3), (3, 0), (0, 4), (1, 4))
+CYCLE = ((0, 1), (1, 2), (2, 3), (3, 4), (4, 0))
+TRUTH = np.arange(NODES) >= BASE
+
+
+@dataclasses.dataclass(frozen=True)
+class Graphs:
+    """Adjacency matrices (graphs, nodes, nodes), and 0 for a house, 1 for a cycle."""
+
+    bonds: np.ndarray
+    labels: np.ndarray
+
+
+def generate(seed: int, count: int = 1000) -> Graphs:
+    """BA-2motif: every second graph has a cycle, the nodes of the motif come last."""
+    draw = np.random.default_rng(seed)
+    bonds = np.zeros((count, NODES, NODES), np.float32)
+    for number, own in enumerate(bonds):
+        ends = [0, 1]
+        edges = [(0, 1)]
+        for node in range(2, BASE):  # by preference for nodes with many edges
+            other = int(draw.choice(ends))
+            edges.append((node, other))
+            ends += [node, other]
+        motif = CYCLE if number % 2 else HOUSE
+        edges += [(BASE + a, BASE + b) for a, b in motif]
+        edges.append((int(draw.integers(BASE)), BASE + int(draw.integers(MOTIF))))
+        for a, b in edges:
+            own[a, b] = own[b, a] = 1
+    return Graphs(bonds, np.arange(count) % 2)
+
+
+# ---- the network -------------------------------------------------------------------
+
+
+def initial(key: Array, layers: int = 3) -> dict[str, Any]:
+    """Weights of a GIN; the last layer gives the scores of both classes by node."""
+
+    def dense(key: Array, rows: int, columns: int) -> dict[str, Array]:
+        one, two = jax.random.split(key)
+        kernel = jax.random.normal(one, (rows, columns)) * (2 / rows) ** 0.5
+        # Biases are small at first: a network of these sizes dies easily.
+        return {"kernel": kernel, "raw": 1 + jax.random.normal(two, (columns,))}
+
+    keys = jax.random.split(key, 2 * layers + 1)
+    params: dict[str, Any] = {"embed": dense(keys[0], 1, WIDTH)}
+    for i in range(layers):
+        out = 2 if i == layers - 1 else WIDTH
+        params[f"block{i}"] = {
+            "first": dense(keys[2 * i + 1], WIDTH, WIDTH),
+            "second": dense(keys[2 * i + 2], WIDTH, out),
+        }
+    return params
+
+
+def network(params: dict[str, Any], bonds: Array) -> Array:
+    """Scores of a graph; the levels of walks are nodes, h0, h1, ..."""
+    return from_nodes(params, bonds, embedded(params))
+
+
+def embedded(params: dict[str, Any]) -> Array:
+    """What every node begins with."""
+    return jax.nn.relu(_dense(params["embed"], jnp.ones((NODES, 1))))
+
+
+def from_nodes(params: dict[str, Any], bonds: Array, h: Array) -> Array:
+    """The part of the network that is explained, from the nodes' first features on."""
+    layers = len(params) - 1
+    mixed = (bonds + jnp.eye(NODES)) / 2
+    h = checkpoint_name(h, "nodes")
+    for i in range(layers):
+        block = params[f"block{i}"]
+        h = jax.nn.relu(_dense(block["first"], mixed @ h))
+        h = _dense(block["second"], h)
+        h = jax.nn.relu(h) if i < layers - 1 else h
+        h = checkpoint_name(h, f"h{i}")
+    return h.sum(0) / BASE**0.5
+
+
+def _dense(params: dict[str, Array], x: Array) -> Array:
+    # A bias that is never positive, as deep Taylor decomposition assumes.
+    return x @ params["kernel"] - jax.nn.softplus(-2 * params["raw"]) / 2
+
+
+def train(graphs: Graphs, seed: int, layers: int = 3, steps: int = 6000) -> Any:
+    """The weights, and the share of graphs that they tell right."""
+    bonds, labels = jnp.asarray(graphs.bonds), jnp.asarray(graphs.labels)
+    params = initial(jax.random.key(seed), layers)
+    schedule = optax.cosine_decay_schedule(1e-3, steps)
+    # Scores are large at first; without a bound all units may die.
+    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+    batched = jax.vmap(network, (None, 0))
+
+    def loss(params: Any, chosen: Array) -> Array:
+        scores = batched(params, bonds[chosen])
+        return optax.softmax_cross_entropy_with_integer_labels(
+            scores, labels[chosen]
+        ).mean()
+
+    def step(carry: Any, key: Array) -> Any:
+        params, state = carry
+        chosen = jax.random.choice(key, len(bonds), (32,))
+        updates, state = optimiser.update(jax.grad(loss)(params, chosen), state)
+        return (optax.apply_updates(params, updates), state), None
+
+    @jax.jit
+    def fit(params: Any) -> Any:
+        keys = jax.random.split(jax.random.key(seed + 1), steps)
+        return jax.lax.scan(step, (params, optimiser.init(params)), keys)[0][0]
+
+    params = fit(params)
+    right = (jax.jit(batched)(params, bonds).argmax(-1) == labels).mean()
+    return params, float(right)
+
+
+def gammas(layers: int) -> composites.Composite:
+    """The published schedule: gamma falls from 3 at the input to 0 at the output."""
+    composite = composites.Uniform(rules.Gamma(0.0))
+    for i, gamma in enumerate(np.linspace(3, 0, layers)):
+        rule = rules.Gamma(float(gamma))
+        composite = composite.on("dense", rule, scope=f"block{i}*")
+    return composite
+
+
+# ---- the motif ---------------------------------------------------------------------
+
+
+def greedy(score: Callable[[Array], Array]) -> Array:
+    """The nodes in the order in which they make the score of a set largest."""
+
+    def step(inside: Array, _: None) -> tuple[Array, Array]:
+        candidates = inside | jnp.eye(NODES, dtype=bool)
+        values = jnp.where(inside, -jnp.inf, score(candidates))
+        best = values.argmax()
+        return inside.at[best].set(True), best
+
+    return jax.lax.scan(step, jnp.zeros(NODES, bool), None, NODES)[1]
+
+
+def by_subgraphs(
+    params: Any,
+    bonds: Array,
+    label: Array,
+    *,
+    outside: float = 0.0,
+    touching: bool = False,
+    against: bool = True,
+) -> Array:
+    """The order of nodes by the relevance of sub-graphs, for the class or `against`."""
+    inside = walks.subgraph(
+        from_nodes,
+        gammas(len(params) - 1),
+        sites=["nodes", "h*"],
+        outside=outside,
+        touching=touching,
+        target=targets.Contrastive(label) if against else label,
+    )
+    return greedy(lambda masks: inside(params, bonds, embedded(params), masks))
+
+
+def by_gradient(params: Any, bonds: Array, label: Array) -> Array:
+    """The order of nodes by the norm of the gradient."""
+    one = lambda h: from_nodes(params, bonds, h)[label]  # noqa: E731
+    slopes = jax.grad(one)(embedded(params))
+    return jnp.argsort(-jnp.linalg.norm(slopes, axis=-1), stable=True)
+
+
+def by_relevance(params: Any, bonds: Array, label: Array) -> Array:
+    """The order of nodes by their own relevance, all walks that end in them."""
+    explain = jaxlrp.lrp(from_nodes, gammas(len(params) - 1), target=label)
+    return jnp.argsort(-explain(params, bonds, embedded(params)).sum(-1), stable=True)
+
+
+def scores_of(order: np.ndarray) -> tuple[float, float]:
+    """Accuracy with the first five as the motif, and the area under the curve."""
+    rank = np.empty(NODES)
+    rank[order] = np.arange(NODES)
+    accuracy = ((rank < MOTIF) == TRUTH).mean()
+    # The share of pairs, one inside and one outside, that are in the right order.
+    area = (rank[TRUTH][:, None] < rank[~TRUTH][None]).mean()
+    return float(accuracy), float(area)
+
+
+def motif(seeds: Sequence[int], examples: int = 200) -> tuple[list[dict], Any]:
+    """A row for each method, means over seeds, and what the picture needs."""
+    methods: dict[str, Callable[..., Array]] = {
+        "sub-graphs, class against the other": by_subgraphs,
+        "sub-graphs, score of the class": functools.partial(
+            by_subgraphs, against=False
+        ),
+        "sub-graphs, against, alpha .05": functools.partial(
+            by_subgraphs, outside=0.05, touching=True
+        ),
+        "relevance of nodes": by_relevance,
+        "gradient of nodes": by_gradient,
+    }
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
+    accuracies, kept = [], None
+    for seed in seeds:
+        graphs = generate(seed)
+        params, right = train(graphs, seed)
+        accuracies.append(right)
+        chosen = np.random.default_rng(seed).permutation(len(graphs.labels))[:examples]
+        bonds, labels = graphs.bonds[chosen], graphs.labels[chosen]
+        for name, method in methods.items():
+            one = functools.partial(method, params)
+            orders = jax.jit(
+                lambda b, t, one=one: jax.lax.map(lambda a: one(*a), (b, t))
+            )
+            start = time.perf_counter()
+            each = np.array([scores_of(o) for o in np.asarray(orders(bonds, labels))])
+            took = time.perf_counter() - start
+            found[name].append(tuple(each.mean(0)))
+            print(
+                f"seed {seed}, network {right:.3f}: {name}: accuracy "
+                f"{each[:, 0].mean():.4f}, area {each[:, 1].mean():.4f}, houses "
+                f"{each[labels == 0].mean(0).round(3)}, cycles "
+                f"{each[labels == 1].mean(0).round(3)}, {took:.1f} s",
+                flush=True,
+            )
+        kept = kept or (graphs, params)
+        if seed == seeds[0]:  # the picture first: it takes a moment
+            _files.write(IMAGES / "walks_motif.png", png(picture(graphs, params)))
+    rows = [
+        {
+            "method": name,
+            "accuracy": float(np.mean([a for a, _ in values])),
+            "area": float(np.mean([b for _, b in values])),
+            "spread": float(np.std([a for a, _ in values])),
+        }
+        for name, values in found.items()
+    ]
+    print(json.dumps({"network": accuracies, "rows": rows}, indent=1))
+    return rows, kept
+
+
+def check_sum(graphs: Graphs, params: Any) -> float:
+    """How far the sum of all 25 ** 4 walks is from the relevance, by its size."""
+    bonds, label = jnp.asarray(graphs.bonds[0]), int(graphs.labels[0])
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda v: jnp.asarray(v, jnp.float64), params)
+        bonds = bonds.astype(jnp.float64)
+        given = params, bonds, embedded(params)
+        options = {"sites": ["nodes", "h*"], "target": label, "chunk": 1024}
+        table = jax.jit(walks.every(from_nodes, gammas(3), **options))(*given)
+        whole = jax.jit(jaxlrp.lrp(from_nodes, gammas(3), target=label))(*given).sum()
+        return float(abs(table.sum() - whole) / abs(whole))
+
+
+# ---- what it costs -----------------------------------------------------------------
+
+
+def seconds(call: Callable[[], Any], rounds: int = 7) -> float:
+    """The median time of a call, the first of which compiles.
+
+    It is the processor's, of all threads: whoever else uses the machine does not count.
+    """
+    jax.block_until_ready(call())
+    took = []
+    for _ in range(rounds):
+        start = time.process_time()
+        jax.block_until_ready(call())
+        took.append(time.process_time() - start)
+    return float(np.median(took))
+
+
+def cost(depths: Sequence[int] = (3, 7, 2, 5)) -> list[dict]:
+    """Times of a sub-graph, of 100 of them, and of the search, by depth."""
+    bonds = jnp.asarray(generate(0, 2).bonds[0])
+    masks = jnp.asarray(np.random.default_rng(0).random((100, NODES)) < 0.5)
+    rows = []
+    for layers in depths:
+        params = initial(jax.random.key(layers), layers)
+        nodes = embedded(params)
+        options = {"sites": ["nodes", "h*"], "target": 0}
+        composite = gammas(layers)
+        inside = jax.jit(walks.subgraph(from_nodes, composite, **options))
+        gradient = jax.jit(jax.grad(lambda h, p=params: from_nodes(p, bonds, h)[0]))
+        one = seconds(lambda: inside(params, bonds, nodes, masks[0]))  # noqa: B023
+        each = seconds(
+            lambda: [inside(params, bonds, nodes, m) for m in masks],  # noqa: B023
+            3,
+        )
+        together = seconds(lambda: inside(params, bonds, nodes, masks))  # noqa: B023
+        rows.append(
+            {
+                "layers": layers,
+                "walks": NODES ** (layers + 1),
+                "one sub-graph, ms": 1e3 * one,
+                "gradient, ms": 1e3 * seconds(lambda: gradient(nodes)),  # noqa: B023
+                "100 calls, ms": 1e3 * each,
+                "100 masks, ms": 1e3 * together,
+                "ratio": together / each,
+            }
+        )
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def search(graphs: Graphs, params: Any, count: int = 10) -> dict:
+    """The most relevant walks of a graph: their time, and how many were opened."""
+    bonds, label = jnp.asarray(graphs.bonds[0]), int(graphs.labels[0])
+    found = {}
+    for by in ("nodes", "neurons"):
+        best = walks.top(
+            from_nodes,
+            gammas(3),
+            sites=["nodes", "h*"],
+            target=label,
+            k=count,
+            by=by,
+        )
+        start = time.perf_counter()
+        top = best(params, bonds, embedded(params))
+        found[by] = {
+            "seconds": time.perf_counter() - start,
+            "opened": top.opened,
+            "first": top.walks[0].tolist(),
+            "relevance": float(top.relevances[0]),
+        }
+    return found
+
+
+# ---- the picture -------------------------------------------------------------------
+
+
+def picture(graphs: Graphs, params: Any) -> Figure:
+    """Two graphs with the walks that matter most, and the order of their nodes."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9, 4.2), layout="constrained")
+        axes = figure.subplots(1, 2)
+        right = [
+            i
+            for i in range(40)
+            if network(params, jnp.asarray(graphs.bonds[i])).argmax()
+            == graphs.labels[i]
+        ]
+        for axis, label, name in zip(axes, (0, 1), ("house", "cycle"), strict=True):
+            number = next(i for i in right if graphs.labels[i] == label)
+            _draw(axis, graphs.bonds[number], label, name, params)
+        figure.suptitle(
+            "BA-2motif: the 40 most relevant walks of a GIN of three layers, and the "
+            "first five nodes by sub-graphs"
+        )
+    return figure
+
+
+def _draw(axis: Axes, bonds: np.ndarray, label: int, name: str, params: Any) -> None:
+    best = walks.top(from_nodes, gammas(3), sites=["nodes", "h*"], target=label, k=40)
+    top = best(params, jnp.asarray(bonds), embedded(params))
+    order = np.asarray(
+        jax.jit(by_subgraphs)(params, jnp.asarray(bonds), jnp.asarray(label))
+    )
+    places = _layout(bonds)
+    for a, b in zip(*np.nonzero(np.triu(bonds)), strict=True):
+        axis.plot(*places[[a, b]].T, color="0.75", linewidth=1, zorder=1)
+    size = np.abs(top.relevances).max()
+    for walk, value in zip(top.walks, top.relevances, strict=True):
+        path = places[walk] + np.linspace(-0.02, 0.02, len(walk))[:, None]
+        axis.plot(
+            *path.T,
+            color="tab:red" if value > 0 else "tab:blue",
+            alpha=0.35 * abs(value) / size,
+            linewidth=5,
+            solid_capstyle="round",
+            zorder=2,
+        )
+    first = np.isin(np.arange(NODES), order[:MOTIF])
+    axis.scatter(*places[~first].T, s=40, color="0.6", zorder=3)
+    axis.scatter(*places[first].T, s=70, color="tab:red", zorder=3)
+    for node in np.flatnonzero(TRUTH):
+        axis.annotate("m", places[node], ha="center", va="center", size=7, zorder=4)
+    axis.set_title(f"{name}: {int((first & TRUTH).sum())} of 5 nodes of the motif (m)")
+    axis.set_axis_off()
+    axis.set_aspect("equal")
+
+
+def _layout(bonds: np.ndarray, steps: int = 400) -> np.ndarray:
+    """Places of nodes: springs along edges, and all nodes repel each other."""
+    places = np.random.default_rng(1).normal(size=(NODES, 2))
+    for step in range(steps):
+        apart = places[:, None] - places[None]
+        distance = np.linalg.norm(apart, axis=-1) + 1e-3
+        push = (apart / distance[..., None] ** 3).sum(1) * 0.06
+        pull = -(bonds[..., None] * apart * distance[..., None]).sum(1)
+        move = push + 0.5 * pull
+        limit = 0.1 * (1 - step / steps)
+        length = np.linalg.norm(move, axis=-1, keepdims=True) + 1e-9
+        places += move / length * np.minimum(length, limit)
+    return places - places.mean(0)
+
+
+# ---- words -------------------------------------------------------------------------
+
+SENTENCE = "The film was not good, but the music was great."
+ASKED = "A bad movie."
+QUESTIONS = {
+    "film": "film",
+    "good": "good",
+    "not and good": "'not' and good",
+    "good and not not": "good and not 'not'",
+    "film and not and good": "film and 'not' and good",
+    "music and great": "music and great",
+    "great and not music": "great and not music",
+}
+
+
+def words() -> tuple[list[str], walks.Dividends, dict[str, float], float]:
+    """A pretrained transformer's words: dividends of pairs, and questions."""
+    from examples import sentences_model
+
+    model = sentences_model.load(sentences_model.pretrained())
+    ids, tokens = model.ids(SENTENCE)
+    other, _ = model.ids(ASKED)
+    apply: Any = model.network.apply
+    wanted = apply(model.params, other)
+    mask = jnp.ones(len(ids), bool)
+
+    def similarity(params: Any, embedded: Array) -> Array:
+        h = checkpoint_name(embedded, "words")
+        return apply(params, h, mask, method="encode") @ wanted
+
+    embedded = apply(model.params, ids, method="look_up")
+    composite = composites.AttnLRP()
+    options = {"sites": ["words", "*/blocks_?"], "target": "all"}
+    names = walks.levels(similarity, composite, **options)(model.params, embedded)
+    print("levels:", ", ".join(names))
+    nodes = {token: i for i, token in enumerate(tokens)}  # of equal ones the last
+    pairs = jax.jit(walks.harsanyi(similarity, composite, order=2, **options))
+    asked = jax.jit(
+        walks.query(
+            similarity, composite, ask=list(QUESTIONS.values()), nodes=nodes, **options
+        )
+    )
+    found = pairs(model.params, embedded)
+    answers = np.asarray(asked(model.params, embedded))
+    whole = float(similarity(model.params, embedded))
+    return tokens, found, dict(zip(QUESTIONS, answers.tolist(), strict=True)), whole
+
+
+def picture_of_words() -> Figure:
+    """Words and pairs of them, and what was asked."""
+    tokens, found, answers, whole = words()
+    print(json.dumps({"similarity": whole, **answers}, indent=1))
+    count = len(tokens)
+    table = np.zeros((count, count))
+    for nodes, value in zip(found.sets, np.asarray(found.relevances), strict=True):
+        if nodes:
+            table[nodes[0], nodes[-1]] = table[nodes[-1], nodes[0]] = value
+    with rc_context(STYLE):
+        figure = Figure(figsize=(10, 4.6), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+        size = np.abs(table).max()
+        shown = left.imshow(table, cmap="RdBu_r", vmin=-size, vmax=size)
+        figure.colorbar(shown, ax=left, shrink=0.8)
+        left.set_xticks(range(count), tokens, rotation=90)
+        left.set_yticks(range(count), tokens)
+        left.set_title("walks that pass these two words and no other")
+        places = np.arange(len(answers))[::-1]
+        values = np.array(list(answers.values()))
+        right.barh(places, values, color=np.where(values > 0, "tab:red", "tab:blue"))
+        right.axvline(0, color="0.3", linewidth=0.8)
+        right.set_yticks(places, list(answers))
+        right.set_title("walks for which a formula holds")
+        figure.suptitle(
+            f"“{SENTENCE}” is similar to “{ASKED}”: {whole:.2f} (MiniLM, six blocks)"
+        )
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--parts", nargs="*", default=["motif", "words", "cost"])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    options = parser.parse_args()
+    if "motif" in options.parts:
+        _, (graphs, params) = motif(options.seeds)
+        print(f"sum of all walks, off by {check_sum(graphs, params):.1e}")
+        print(json.dumps(search(graphs, params), indent=1))
+    if "words" in options.parts:
+        _files.write(IMAGES / "walks_words.png", png(picture_of_words()))
+    if "cost" in options.parts:
+        cost()
+
+
+if __name__ == "__main__":
+    main()
