@@ -49,7 +49,7 @@ def no_past(config: Config, params: Params) -> Past:
 def _attend(
     config: Config, weights: Params, x: Array, past: Past
 ) -> tuple[Array, Past]:
-    """What each token's heads read, `(tokens, heads, width)`, and its keys and values."""
+    """What each token's heads read, `(tokens, heads, width)`; all keys and values."""
     tokens, start = len(x), len(past["keys"])
 
     def heads(name: str, count: int) -> Array:
@@ -60,56 +60,66 @@ def _attend(
     queries = checkpoint_name(queries, "queries")
     keys = checkpoint_name(keys, "keys")
     values = checkpoint_name(heads("attn_v", config.key_heads), "values")
-    own = {"keys": keys, "values": values}
     keys = jnp.concatenate([past["keys"], keys])
     values = jnp.concatenate([past["values"], values])
+    both = {"keys": keys, "values": values}
     queries = queries.reshape(tokens, config.key_heads, -1, queries.shape[-1])
     queries = queries / np.sqrt(queries.shape[-1])
     scores = jnp.einsum("qhgd,khd->hgqk", queries, keys)
     seen = np.tri(tokens, start + tokens, start, dtype=bool)
     shares = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf))
     read = jnp.einsum("hgqk,khd->qhgd", shares, values)
-    return read.reshape(tokens, config.heads, -1), own
+    return read.reshape(tokens, config.heads, -1), both
 
 
 def run(
-    config: Config, params: Params, ids: Array, past: Past | None = None
+    config: Config, params: Params, ids: Array, past: Past
 ) -> tuple[Array, Past]:
-    """The logits of the next token, and the keys and values of those given.
+    """The state of the last token, and the keys and values of those given.
 
-    Tags: `embedding`; in each layer `residual` (what attention reads), `z` (what each
-    head gives), `attention_out`, `middle` (what the MLP reads), `mlp_out`; `final`.
+    Tags: `embedding`; in each layer `residual` and `attention_in` (what attention
+    reads, with the skip connection and without), `z` (what each head gives),
+    `attention_out`, `middle` and `mlp_in`, `mlp_out`; `final`.
 
     Args:
       config: of the network.
       params: its weights.
       ids: the tokens, `Int[Array, "tokens"]`.
       past: of the tokens in front of them.
+
+    Returns:
+      The state behind the last norm, `(width,)`, which times `embed` gives the logits,
+      and a `Past` of the tokens in front and of those given.
     """
-    past = no_past(config, params) if past is None else past
 
     def layer(x: Array, given: Any) -> tuple[Array, Past]:
         weights, before = given
         x = checkpoint_name(x, "residual")
-        y = _norm(x, weights["attn_norm"], config.epsilon)
-        z, own = _attend(config, weights, y, before)
+        y = _norm(
+            checkpoint_name(x, "attention_in"), weights["attn_norm"], config.epsilon
+        )
+        z, both = _attend(config, weights, y, before)
         z = checkpoint_name(z, "z")
         read = z.reshape(len(z), -1) @ weights["attn_output"].T
         x = x + checkpoint_name(read, "attention_out")
         x = checkpoint_name(x, "middle")
-        y = _norm(x, weights["ffn_norm"], config.epsilon)
+        y = _norm(checkpoint_name(x, "mlp_in"), weights["ffn_norm"], config.epsilon)
         gates = jax.nn.silu(y @ weights["ffn_gate"].T)
         hidden = gates * (y @ weights["ffn_up"].T)
         written = checkpoint_name(hidden @ weights["ffn_down"].T, "mlp_out")
-        return x + written, own
+        return x + written, both
 
     x = checkpoint_name(params["embed"][ids], "embedding")
     x, own = lax.scan(layer, x, (params["layers"], past))
     x = checkpoint_name(x, "final")
-    last = _norm(x[-1], params["norm"], config.epsilon)
-    return params["embed"] @ last, own
+    return _norm(x[-1], params["norm"], config.epsilon), own
 
 
-def logits(config: Config, params: Params, ids: Array) -> Array:
-    """The logits of the next token; `params` may hold `past`."""
-    return run(config, params, ids, params.get("past"))[0]
+def state(config: Config, params: Params, x: Mapping[str, Any]) -> Array:
+    """The state of the last token; `x` has its `ids` and the `past` in front."""
+    return run(config, params, x["ids"], x["past"])[0]
+
+
+def difference(state: Array, embed: Array, answers: Array) -> Array:
+    """The logit of the first answer less that of the second."""
+    return state @ (embed[answers[0]] - embed[answers[1]])
