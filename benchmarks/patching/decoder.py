@@ -43,7 +43,9 @@ def no_past(config: Config, params: Params) -> Past:
     """That of a prompt from its first token on."""
     layers, rows, _ = params["layers"]["attn_k"].shape
     shape = (layers, 0, config.key_heads, rows // config.key_heads)
-    return {name: jnp.zeros(shape, params["embed"].dtype) for name in ("keys", "values")}
+    return {
+        name: jnp.zeros(shape, params["embed"].dtype) for name in ("keys", "values")
+    }
 
 
 def _attend(
@@ -72,9 +74,7 @@ def _attend(
     return read.reshape(tokens, config.heads, -1), both
 
 
-def run(
-    config: Config, params: Params, ids: Array, past: Past
-) -> tuple[Array, Past]:
+def run(config: Config, params: Params, ids: Array, past: Past) -> tuple[Array, Past]:
     """The state of the last token, and the keys and values of those given.
 
     Tags: `embedding`; in each layer `residual` and `attention_in` (what attention

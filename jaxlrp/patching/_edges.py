@@ -130,9 +130,7 @@ def crossing(source: Group, target: Group, paired: Sequence[str]) -> Crossing:
     return Crossing(common, (one, two), keep)
 
 
-def existing(
-    reading: Any, source: Group, target: Group, way: Crossing
-) -> np.ndarray:
+def existing(reading: Any, source: Group, target: Group, way: Crossing) -> np.ndarray:
     """Which edges there are, of the shape of the scores."""
     for group in (source, target):
         if group.site.only:

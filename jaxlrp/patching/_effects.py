@@ -222,9 +222,7 @@ def effects(
     score = _checked_metric(metric)
 
     @own_settings()
-    def estimated(
-        params: Any, clean: Any, corrupt: Any, *aux: Any
-    ) -> dict[str, Array]:
+    def estimated(params: Any, clean: Any, corrupt: Any, *aux: Any) -> dict[str, Array]:
         pair = read_pair(f, params, clean, corrupt, rules)
         of_out = with_aux(score, aux)
         change, slopes, (groups, _) = differences_and_slopes(
@@ -247,7 +245,9 @@ def with_aux(metric: Any, aux: tuple[Any, ...]) -> Any:
     """
     if metric is None:
         if aux:
-            raise TypeError(f"aux: got {len(aux)} more arguments, but there is no metric")
+            raise TypeError(
+                f"aux: got {len(aux)} more arguments, but there is no metric"
+            )
         return None
     return lambda out: metric(out, *aux)
 

@@ -135,9 +135,7 @@ def evaluate(
         return edit(names[number], x, given, memory)
 
     reading, inputs = program.traced.reading, program.traced.inputs
-    outs, records, memory = forward(
-        reading, inputs, Edits(here, numbers, own), memory
-    )
+    outs, records, memory = forward(reading, inputs, Edits(here, numbers, own), memory)
     joined = {}
     for group in groups:
         parts = [records[numbers[part.address]] for part in group.parts]
@@ -147,9 +145,7 @@ def evaluate(
     return program.out(outs), joined, memory
 
 
-def values(
-    program: Program, groups: Sequence[Group]
-) -> tuple[Any, dict[str, Array]]:
+def values(program: Program, groups: Sequence[Group]) -> tuple[Any, dict[str, Array]]:
     """The output, and the values of groups."""
 
     def record(name: str, x: Array, given: Any, memory: Any) -> Any:
@@ -159,9 +155,7 @@ def values(
     return out, found
 
 
-def patched(
-    program: Program, groups: Sequence[Group], given: Mapping[str, Any]
-) -> Any:
+def patched(program: Program, groups: Sequence[Group], given: Mapping[str, Any]) -> Any:
     """The output where `given` is an array, or a pair (mask, array), for each group."""
 
     def replace(name: str, x: Array, new: Any, memory: Any) -> Any:

@@ -102,7 +102,9 @@ class Taylor(Rule):
         check_number(self, "root", optional=True)
         check_number(self, "temperature", least=0, optional=True)
         if isinstance(self.temperature, int | float) and self.temperature == 0:
-            raise ValueError("temperature: got 0 for Taylor, expected a positive number")
+            raise ValueError(
+                "temperature: got 0 for Taylor, expected a positive number"
+            )
         if self.temperature is not None and self.root is not None:
             raise ValueError(
                 f"temperature: got {self.temperature!r} and a root, expected one of them"
