@@ -18,7 +18,7 @@ from jax import Array
 from benchmarks.patching import decoder
 from benchmarks.patching.tasks import Pairs
 from examples.smollm import Loaded
-from jaxlrp import _files, patching
+from jaxlrp import _files, composites, patching
 
 KINDS = {"residual": "residual", "attention": "attention_out", "mlp": "mlp_out"}
 """The sites that are patched at each layer and position, by what tables call them."""
@@ -107,7 +107,7 @@ def exact(model: Loaded, runs: Runs, folder: Path) -> dict[str, np.ndarray]:
     @functools.partial(jax.jit, static_argnums=0)
     def of_position(position: int, params: Any, runs: Any) -> Any:
         clean, corrupt, answers = runs
-        start = clean["past"]["keys"].shape[1]
+        start = clean["past"]["keys"].shape[2]  # behind pairs and layers
 
         def from_here(x: Any) -> Any:
             _, past = decoder.run(model.config, params, x["ids"], x["past"])
@@ -150,3 +150,142 @@ def exact(model: Loaded, runs: Runs, folder: Path) -> dict[str, np.ndarray]:
             for name in kept.files:
                 found.setdefault(name, []).append(kept[name])
     return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+# ---- estimates ---------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to estimate effects.
+
+    Attributes:
+      name: what tables call it.
+      options: of `patching.effects` and `patching.edges`.
+      passes: forward and reverse passes.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    passes: str = "2 + 1"
+
+
+METHODS = (
+    Method("gradient", {}),
+    Method("RelP", {"composite": composites.RelP()}),
+    Method("CP-LRP", {"composite": composites.CPLRP()}),
+    Method("AttnLRP", {"composite": composites.AttnLRP()}),
+    Method("GIM", {"composite": composites.GIM()}),
+    Method("ResLRP", {"composite": composites.ResLRP()}),
+    Method("gradient, both ends", {"at": "both"}, "2 + 2"),
+    Method("RelP, both ends", {"composite": composites.RelP(), "at": "both"}, "2 + 2"),
+    Method("gradient, 5 steps", {"at": 5, "along": "embedding"}, "7 + 5"),
+)
+
+
+def estimated(model: Loaded, runs: Runs, find: Callable[..., Any]) -> Any:
+    """What a function `(params, clean, corrupt, answers)` gives, stacked over pairs."""
+
+    @jax.jit
+    def every(params: Any, parts: Any) -> Any:
+        return jax.lax.map(lambda each: find(params, *each), parts)
+
+    found = every(model.params, (runs.clean, runs.corrupt, runs.answers))
+    return jax.tree.map(np.asarray, found)
+
+
+def of_nodes(model: Loaded, runs: Runs, method: Method) -> dict[str, np.ndarray]:
+    """Estimated effects, as `exact` returns them."""
+    f = functools.partial(decoder.state, model.config)
+
+    def find(params: Any, clean: Any, corrupt: Any, answers: Any) -> Any:
+        effects = patching.effects(f, nodes(), metric=score(params), **method.options)
+        return effects(params, clean, corrupt, answers)
+
+    found = estimated(model, runs, find)
+    return found | {"heads": found["heads"][:, :, 0]}
+
+
+def pearson(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Of each pair, over its nodes."""
+    a, b = (x.reshape(len(x), -1).astype(float) for x in (one, two))
+    a, b = (x - x.mean(1, keepdims=True) for x in (a, b))
+    return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
+
+
+def spearman(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """The same of ranks."""
+    ranks = (x.reshape(len(x), -1).argsort(1).argsort(1) for x in (one, two))
+    return pearson(*ranks)
+
+
+# ---- circuits ----------------------------------------------------------------------
+
+FRACTIONS = (0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1)
+"""Of nodes or edges that a circuit keeps."""
+
+SOURCES = {
+    "embedding": patching.site("embedding", AXES[1:]),
+    "attention": patching.site("attention_out", AXES),
+    "mlp": patching.site("mlp_out", AXES),
+}
+TARGETS = {
+    "attention": patching.site("attention_in", AXES),
+    "mlp": patching.site("mlp_in", AXES),
+    "final": patching.site("final", AXES[1:]),
+}
+
+
+def circuit_scores(
+    model: Loaded, runs: Runs, method: Method, of_edges: bool
+) -> dict[Any, np.ndarray]:
+    """Mean effects over pairs, of nodes or of edges."""
+    f = functools.partial(decoder.state, model.config)
+
+    def find(params: Any, clean: Any, corrupt: Any, answers: Any) -> Any:
+        options = {"metric": score(params), **method.options}
+        if of_edges:
+            make = patching.edges(f, SOURCES, TARGETS, **options)
+        else:
+            make = patching.effects(f, SOURCES, **options)
+        found = make(params, clean, corrupt, answers)
+        if not of_edges:
+            return found
+        there = found.exists
+        # What does not exist comes last.
+        return {k: jnp.where(there[k], v, -jnp.inf) for k, v in found.scores.items()}
+
+    return jax.tree.map(lambda a: a.mean(0), estimated(model, runs, find))
+
+
+def curves(
+    model: Loaded, runs: Runs, scores: Mapping[Any, np.ndarray], of_edges: bool
+) -> np.ndarray:
+    """The faithfulness of circuits, `(fractions,)`: ratios of means over pairs."""
+    f = functools.partial(decoder.state, model.config)
+    places = patching.order(dict(scores))
+    count = sum(int(np.isfinite(v).sum()) for v in scores.values())
+    sizes = jnp.asarray([round(share * count) for share in FRACTIONS])
+    if of_edges:
+        run = patching.circuit(f, edges=(SOURCES, TARGETS))
+    else:
+        run = patching.circuit(f, SOURCES)
+
+    def find(params: Any, clean: Any, corrupt: Any, answers: Any) -> Any:
+        def of_size(size: Array) -> Array:
+            keep = jax.tree.map(lambda p: p < size, places)
+            return score(params)(run(keep, params, clean, corrupt), answers)
+
+        return jax.vmap(of_size)(sizes)
+
+    found = estimated(model, runs, find).mean(0)
+    return (found - found[0]) / (found[-1] - found[0])
+
+
+def random_scores(scores: Mapping[Any, np.ndarray], seed: int) -> dict[Any, np.ndarray]:
+    """A random order of what exists."""
+    rng = np.random.default_rng(seed)
+    return {
+        k: np.where(np.isfinite(v), rng.normal(size=v.shape), -np.inf)
+        for k, v in scores.items()
+    }

@@ -24,7 +24,8 @@ def claim_softmax(
 ) -> dict[int, Step]:
     """Arithmetic of exponentials, and what meets a mix of values by them.
 
-    A rule for the whole softmax (`Pass`, `Taylor` at a temperature) makes it one step, by its last equation.
+    A rule for the whole softmax (`Pass`, or `Taylor` at a temperature) makes it one
+    step, by its last equation.
     """
     steps: dict[int, Step] = {}
     for i, equation in enumerate(claims.program.equations):

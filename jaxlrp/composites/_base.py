@@ -282,7 +282,8 @@ def _check_temperature(role: str, rule: Rule) -> None:
     if isinstance(rule, rules.Taylor) and rule.temperature is not None:
         if role != "softmax":
             raise ValueError(
-                f"rule: got {rule!r} for role {role!r}: only a softmax has a temperature"
+                f"rule: got {rule!r} for role {role!r}: only a softmax has a "
+                f"temperature"
             )
 
 

@@ -54,7 +54,8 @@ def circuit(
       ValueError: for both or none of nodes and edges, a site or a shape of `keep` that
         does not fit, and as `effects`.
 
-    Source: Wang et al. 2022, "Interpretability in the wild"; Mueller et al. 2025, "MIB".
+    Source: Wang et al. 2022, "Interpretability in the wild"; Mueller et al. 2025,
+    "MIB".
 
     Examples:
       >>> import jax.numpy as jnp
@@ -191,7 +192,7 @@ def _of_edges(
     memory = {u: jnp.zeros_like(off[u]) for u in sources}
     numbers = {n: _numbers(g) for n, g in (sources | targets).items()}
     given: dict[str, Any] = {}
-    for u, group in sources.items():
+    for u in sources:
         given[_source(u)] = {"off": off[u], "number": numbers[u]}
     letters: dict[tuple[str, str], Any] = {}
     for v, group in targets.items():
@@ -331,8 +332,8 @@ def faithfulness(
     found = jnp.asarray(scores, float)
     if found.shape[-1:] != places.shape:
         raise ValueError(
-            f"scores: got shape {found.shape} for {len(places)} fractions, expected one "
-            f"score for each along the last axis"
+            f"scores: got shape {found.shape} for {len(places)} fractions, expected "
+            f"one score for each along the last axis"
         )
     full, none = (jnp.asarray(m, float)[..., None] for m in (full, none))
     ratio = (found - none) / (full - none)

@@ -109,8 +109,8 @@ def crossing(source: Group, target: Group, paired: Sequence[str]) -> Crossing:
                 raise ValueError(
                     f"targets: {target.name!r} has shape {target.shape} with axes "
                     f"{target.axes}, which does not meet {source.name!r} of shape "
-                    f"{source.shape} with axes {source.axes}: an edge is between values "
-                    f"that are added to each other"
+                    f"{source.shape} with axes {source.axes}: an edge is between "
+                    f"values that are added to each other"
                 )
     alone = [set(one) - set(two), set(two) - set(one)]
     summed = {letters[k] for k in letters if k[0] == "summed"}
@@ -121,8 +121,8 @@ def crossing(source: Group, target: Group, paired: Sequence[str]) -> Crossing:
     ]
     if unmatched:
         raise ValueError(
-            f"axes: {unmatched[0]!r} has an axis called None more than the other end of "
-            f"an edge, {source.name!r} {source.axes} to {target.name!r} {target.axes}"
+            f"axes: {unmatched[0]!r} has an axis called None more than the other end "
+            f"of an edge, {source.name!r} {source.axes} to {target.name!r} {target.axes}"
         )
     keep = "".join(letters["both", n] for n in common)
     keep += "".join(c for c in one if c not in keep and c not in summed)
@@ -138,7 +138,7 @@ def existing(reading: Any, source: Group, target: Group, way: Crossing) -> np.nd
     found = reaches(reading, source, target)
     one, two = way.letters
     letters = ""
-    for group, own, axis in ((source, one, 0), (target, two, 1)):
+    for group, own in ((source, one), (target, two)):
         if group.order is None:
             found = found.take(0, axis=len(letters))
         elif group.axes[0] is None or group.axes[0] in way.paired:

@@ -117,9 +117,10 @@ def _on_the_way(
     groups = [*targets.values()]
     if along is not None:
         ends = []
-        for run, named in zip((pair.clean, program), pair.groups({"": along}, "along")):
+        places_of = pair.groups({"": along}, "along")
+        for run, named in zip((pair.clean, program), places_of, strict=True):
             ends.append(_program.values(run, [named[""]])[1][""])
-        place = pair.groups({"": along}, "along")[1][""]
+        place = places_of[1][""]
 
         def one(share: Array) -> dict[str, Array]:
             value = ends[1] + share.astype(ends[1].dtype) * (ends[0] - ends[1])
@@ -349,7 +350,7 @@ def exact(
     *,
     batch: int = 64,
 ) -> Callable[..., dict[str, Array]]:
-    """What patching each node changes, found by running it: what estimates are judged by.
+    """What patching each node changes, found by running it: the judge of estimates.
 
     `metric(f with the node's clean value in the corrupt run) - metric(corrupt run)`,
     one forward pass for each node, `batch` of them at a time.
@@ -639,7 +640,8 @@ def _as_value(new: Any, group: Group) -> Array:
     kinds = jnp.result_type(value), group.value.dtype
     if is_array(new) and not all(jnp.issubdtype(k, jnp.inexact) for k in kinds):
         raise TypeError(
-            f"new[{group.name!r}]: got dtype {value.dtype}, expected {group.value.dtype}"
+            f"new[{group.name!r}]: got dtype {value.dtype}, expected "
+            f"{group.value.dtype}"
         )
     return value.astype(group.value.dtype)
 
@@ -649,13 +651,13 @@ def _as_array(new: Any, group: Group, what: str) -> Array:
         found = jnp.asarray(new)
     except (TypeError, ValueError):
         raise TypeError(
-            f"new[{group.name!r}]: got {new!r}, expected a value, a pair (mask, value), "
-            f"or a function of the value"
+            f"new[{group.name!r}]: got {new!r}, expected a value, a pair (mask, "
+            f"value), or a function of the value"
         ) from None
     try:
         return jnp.broadcast_to(found, group.shape)
     except ValueError:
         raise ValueError(
-            f"new[{group.name!r}]: got {what} of shape {found.shape}, expected one that "
-            f"broadcasts to {group.shape}"
+            f"new[{group.name!r}]: got {what} of shape {found.shape}, expected one "
+            f"that broadcasts to {group.shape}"
         ) from None

@@ -262,8 +262,8 @@ def _ruled(
         if shadow is not None and zeros is not None:
             raise ValueError(
                 f"composite: {composite.name} has a rule behind {names[number]!r} that "
-                f"gives relevances, not multiples of the value: there is no multiplier. "
-                f"Give such layers another rule, as rules.LRP0()"
+                f"gives relevances, not multiples of the value: there is no "
+                f"multiplier. Give such layers another rule, as rules.LRP0()"
             )
         if new is not None:
             x = new.astype(x.dtype)

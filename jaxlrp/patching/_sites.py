@@ -225,7 +225,9 @@ class Group:
         """The inverse of `split`."""
         if self.order is None:
             return parts[0]
-        rest = [a.shape[len(p.lengths) :] for a, p in zip(parts, self.parts)]
+        rest = [
+            a.shape[len(p.lengths) :] for a, p in zip(parts, self.parts, strict=True)
+        ]
         flat = [a.reshape(-1, *r) for a, r in zip(parts, rest, strict=True)]
         whole = jnp.concatenate(flat) if len(flat) > 1 else flat[0]
         return whole[np.argsort(self.order)] if self._permuted else whole
@@ -284,8 +286,8 @@ def _group(
     if len(axes) != len(whole):
         stack = ", the first of the stack" if stacked else ""
         raise ValueError(
-            f"axes: got {axes} for {site.pattern!r}, expected {len(whole)} names{stack}: "
-            f"its shape is {whole}"
+            f"axes: got {axes} for {site.pattern!r}, expected {len(whole)} "
+            f"names{stack}: its shape is {whole}"
         )
     group = Group(name, site, tuple(parts), order, axes)
     for axis, indices in site.only:

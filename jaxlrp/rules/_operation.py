@@ -107,7 +107,8 @@ class Taylor(Rule):
             )
         if self.temperature is not None and self.root is not None:
             raise ValueError(
-                f"temperature: got {self.temperature!r} and a root, expected one of them"
+                f"temperature: got {self.temperature!r} and a root, expected one of "
+                f"them"
             )
 
     @property

@@ -27,9 +27,7 @@ def weights(seed=0):
     return {
         "embed": 2 * draw(WORDS, WIDTH),
         "out": draw(WIDTH, WORDS),
-        "layers": {
-            name: draw(LAYERS, WIDTH, WIDTH) for name in ("q", "k", "v", "o")
-        }
+        "layers": {name: draw(LAYERS, WIDTH, WIDTH) for name in ("q", "k", "v", "o")}
         | {
             "gate": draw(LAYERS, WIDTH, HIDDEN),
             "up": draw(LAYERS, WIDTH, HIDDEN),

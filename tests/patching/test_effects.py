@@ -127,9 +127,7 @@ def test_heads_are_patched_alone():
 
 
 def test_only_some_nodes_are_asked_about():
-    some = patching.site(
-        "mlp_out", net.AXES, only={"position": [-1, 1], "layer": 0}
-    )
+    some = patching.site("mlp_out", net.AXES, only={"position": [-1, 1], "layer": 0})
     for transform in (
         patching.exact(net.scanned, some, net.metric),
         patching.effects(net.scanned, some, composites.RelP(), net.metric),
@@ -138,9 +136,7 @@ def test_only_some_nodes_are_asked_about():
         if transform.__qualname__.startswith("exact"):
             every = patching.exact(net.scanned, whole, net.metric)
         else:
-            every = patching.effects(
-                net.scanned, whole, composites.RelP(), net.metric
-            )
+            every = patching.effects(net.scanned, whole, composites.RelP(), net.metric)
         found, all_ = transform(*ARGS)["mlp_out"], every(*ARGS)["mlp_out"]
         assert_close(found, all_[:1][:, [-1, 1]])
 
@@ -162,9 +158,7 @@ def test_both_ends_are_the_mean_of_either():
     find = functools.partial(
         patching.effects, net.scanned, SITES, composites.CPLRP(), net.metric
     )
-    both, clean, corrupt = (
-        find(at=at)(*ARGS) for at in ("both", "clean", "corrupt")
-    )
+    both, clean, corrupt = (find(at=at)(*ARGS) for at in ("both", "clean", "corrupt"))
     assert_close(both, jax.tree.map(lambda a, b: (a + b) / 2, clean, corrupt))
 
 
@@ -269,9 +263,7 @@ def test_pairs_can_lie_on_eight_devices(kind):
     find = {
         "exact": patching.exact(net.scanned, SITES, net.metric, batch=4),
         "RelP": patching.effects(net.scanned, SITES, composites.RelP(), net.metric),
-        "gradient": patching.effects(
-            net.scanned, SITES, None, net.metric, at="both"
-        ),
+        "gradient": patching.effects(net.scanned, SITES, None, net.metric, at="both"),
     }[kind]
     mapped = jax.vmap(find, (None, 0, 0, 0))
     rng = np.random.default_rng(1)
@@ -426,7 +418,7 @@ BAD = {
         r"corrupt: got shape \(3, 2\).*clean has there, shape \(2,\)",
     ),
     "structures": (
-        lambda: patching.effects(simple, "h")(FLOATS[0], jnp.ones(2), {"x": jnp.ones(2)}),
+        lambda: patching.effects(simple, "h")(*FLOATS[:2], {"x": jnp.ones(2)}),
         ValueError,
         "corrupt: got the structure",
     ),
