@@ -24,7 +24,7 @@ PICTURE = ROOT / "docs" / "images" / "floors.svg"
 FLOORS = {
     "transformations": (
         *("_lrp", "_each", "_beside", "_parameters", "_prepare", "_plan", "_audit"),
-        *("_check", "concepts", "similarity", "deep_taylor"),
+        *("_check", "concepts", "similarity", "deep_taylor", "patching"),
     ),
     "beginning": ("_trace", "_traps"),
     "rewriting": ("_rewriting", "_bounds"),

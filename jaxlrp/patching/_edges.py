@@ -122,7 +122,8 @@ def crossing(source: Group, target: Group, paired: Sequence[str]) -> Crossing:
     if unmatched:
         raise ValueError(
             f"axes: {unmatched[0]!r} has an axis called None more than the other end "
-            f"of an edge, {source.name!r} {source.axes} to {target.name!r} {target.axes}"
+            f"of an edge, {source.name!r} {source.axes} to {target.name!r} "
+            f"{target.axes}"
         )
     keep = "".join(letters["both", n] for n in common)
     keep += "".join(c for c in one if c not in keep and c not in summed)

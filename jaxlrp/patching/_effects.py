@@ -14,6 +14,7 @@ from jax import Array, lax
 
 from jaxlrp._arguments import function
 from jaxlrp._operations import own_settings
+from jaxlrp._reading.sites import find_sites
 from jaxlrp._trace import as_composite, is_array, positive
 from jaxlrp.composites import Composite
 from jaxlrp.patching import _program
@@ -441,8 +442,6 @@ def sites(f: Callable[..., Any]) -> Callable[..., dict[str, jax.ShapeDtypeStruct
     function("f", f)
 
     def named(*args: Any) -> dict[str, jax.ShapeDtypeStruct]:
-        from jaxlrp._reading.sites import find_sites
-
         reading = _program.read(f, args, None).traced.reading
         return {
             s.name: jax.ShapeDtypeStruct(s.shape, s.value.aval.dtype)

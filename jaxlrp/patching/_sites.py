@@ -27,6 +27,11 @@ class Site:
         None where every element is a node.
       only: by name of an axis, the indices that are asked about; all others are left
         out of scores.
+
+    Examples:
+      >>> from jaxlrp import patching
+      >>> patching.site("mlp_out", ("layer", None)).axes
+      ('layer', None)
     """
 
     pattern: str

@@ -88,7 +88,9 @@ def test_correlations_are_those_of_numpy():
     rng = np.random.default_rng(1)
     one, two = rng.normal(size=(2, 3, 4, 5))
     found = measure.pearson(one, two)
-    wanted = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(one, two)]
+    wanted = [
+        np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(one, two, strict=True)
+    ]
     np.testing.assert_allclose(found, wanted)
     assert measure.spearman(one, np.exp(one)).tolist() == pytest.approx([1, 1, 1])
 
