@@ -49,9 +49,9 @@ class Edges:
       ...     h = x + checkpoint_name(x @ w, "a")
       ...     return jnp.sum(checkpoint_name(h, "b") ** 2)
       >>> args = jnp.eye(2), jnp.ones(2), jnp.zeros(2)
-      >>> found = patching.edges(f, patching.site("a", (None,)), "b")(*args)
-      >>> found.exists["a", "b"].tolist()
-      [True, True]
+      >>> a, b = (patching.site(name, (None,)) for name in "ab")
+      >>> bool(patching.edges(f, a, b)(*args).exists["a", "b"])
+      True
     """
 
     scores: dict[tuple[str, str], Array]
