@@ -11,6 +11,7 @@
 # make faithfulness  trains small networks, compares explanations: docs/faithfulness.md
 # make real     pretrained networks of images, letters, words, sentences:
 #               docs/real-networks.md
+# make patching  exact against estimated patching: docs/patching-results.md
 # make sentences  why two sentences are similar, with a pretrained model
 # make interactions  pixels, words and pairs of them: docs/taylor.md
 # make hub      the examples of the Hugging Face hub, with tiny models
@@ -40,7 +41,7 @@ PART ?= 1/8
 
 .PHONY: test test-slow test-all mutate fuzz demo examples real sentences interactions hub multiprocess bench bench-peers faithfulness
 .PHONY: gallery notebooks peers peers-venv zoo docs lint format types build clean
-.PHONY: kills artefact bench-device bench-runs
+.PHONY: patching kills artefact bench-device bench-runs
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --only quick --part $(PART) $(PYTEST_ARGS)
@@ -84,6 +85,10 @@ interactions: $(VENV)/.sentences $(VENV)/.weights
 # More arguments, e.g. REAL_ARGS="--parts prompts" or --all.
 real: $(VENV)/.real $(VENV)/.weights
 	$(BIN)/python -m benchmarks.real $(REAL_ARGS)
+
+# More arguments, e.g. PATCHING_ARGS="--pairs 10".
+patching: $(VENV)/.real $(VENV)/.weights
+	$(BIN)/python -m benchmarks.patching $(PATCHING_ARGS)
 
 multiprocess: $(VENV)/.demo
 	$(BIN)/python -m examples.multiprocess

@@ -24,7 +24,8 @@ PICTURE = ROOT / "docs" / "images" / "floors.svg"
 FLOORS = {
     "transformations": (
         *("_lrp", "_each", "_beside", "_parameters", "_prepare", "_plan", "_audit"),
-        *("_check", "concepts", "similarity", "deep_taylor", "walks"),
+        *("_check", "concepts", "similarity", "deep_taylor", "patching"),
+        "walks",
     ),
     "beginning": ("_trace", "_traps"),
     "rewriting": ("_rewriting", "_bounds"),

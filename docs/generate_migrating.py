@@ -195,6 +195,66 @@ parameters, relevance = explain(params, x)""",
 )
 
 
+PATCHING = """\
+## TransformerLens, nnsight, RelP
+
+These have hooks on torch models; RelP is a fork of the first. [Patching](patching.md)
+works on any function that JAX can trace, layers in a scan included.
+
+"""
+
+PATCHING_ROWS = (
+    (
+        "`model.run_with_cache(tokens)`",
+        "a trace with `.output.save()`",
+        "`run_with_cache`",
+        "`patching.values(f, sites)(params, ids)`",
+    ),
+    (
+        "names as `blocks.3.attn.hook_z`",
+        "modules",
+        "as TransformerLens",
+        "a tag or scope, all layers stacked: `patching.site('z', axes)`",
+    ),
+    (
+        "`run_with_hooks(..., fwd_hooks=[...])`",
+        "assignment to `.output`",
+        "`run_with_hooks`",
+        "`patching.patch(f, sites)(new, params, ids)`",
+    ),
+    (
+        "`patching.get_act_patch_resid_pre` and its kin",
+        "a loop of traces",
+        "as TransformerLens",
+        "`patching.exact(f, sites, metric)`",
+    ),
+    (
+        "gradients by `bwd_hooks`",
+        "`.grad`",
+        "`bwd_hooks` with `cfg.use_lrp`",
+        "`patching.multipliers(f, sites, composite, metric)`",
+    ),
+    (
+        "clean less corrupt, times the gradient",
+        "the same",
+        "times LRP's coefficient",
+        "`patching.effects(f, sites, None, metric)`, or with `composites.RelP()`",
+    ),
+    (
+        "",
+        "",
+        "rules LN, Identity, Half",
+        "`composites.RelP()`; others by `Composite.on`",
+    ),
+    (
+        "ablation by hooks",
+        "by assignment",
+        "by hooks",
+        "`patching.circuit(f, sites, ablate=)`",
+    ),
+)
+
+
 def page() -> str:
     """The whole page."""
     parts = [HEAD]
@@ -205,6 +265,8 @@ def page() -> str:
         parts.append(f"```python\n{section.ours}\n```")
         parts.append(section.remarks)
         parts.append(names(section.module, module.TABLE))
+    header = ("TransformerLens", "nnsight", "RelP", "here")
+    parts.append(PATCHING + table(header, PATCHING_ROWS))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

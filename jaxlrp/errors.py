@@ -6,6 +6,7 @@ __all__ = [
     "ArgumentWarning",
     "BoundsWarning",
     "BusyError",
+    "ConstantsWarning",
     "IndependentArgumentWarning",
     "JaxlrpError",
     "OtherRunError",
@@ -213,4 +214,20 @@ class RelevanceWarning(UserWarning):
       ...     _ = jaxlrp.lrp(f)(jnp.array([1.0, 1.001]))
       >>> [w.category.__name__ for w in seen]
       ['RelevanceWarning']
+    """
+
+
+class ConstantsWarning(UserWarning):
+    """A function closes over large arrays, which are compiled into each program.
+
+    Given as arguments they are not.
+
+    Examples:
+      >>> import warnings, jax.numpy as jnp, jaxlrp
+      >>> w = jnp.ones((4096, 4096))
+      >>> with warnings.catch_warnings(record=True) as seen:
+      ...     warnings.simplefilter("always")
+      ...     _ = jaxlrp.patching.sites(lambda x: x @ w)(jnp.ones(4096))
+      >>> [w.category.__name__ for w in seen]
+      ['ConstantsWarning']
     """

@@ -24,6 +24,7 @@ MODULES = (
     "jaxlrp.compat.relevancepropagation_jl",
     "jaxlrp.compat.zennit",
     "jaxlrp.clusters",
+    "jaxlrp.patching",
     "jaxlrp.composites",
     "jaxlrp.concepts",
     "jaxlrp.deep_taylor",

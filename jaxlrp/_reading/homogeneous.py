@@ -240,6 +240,8 @@ def _typed(
             rooted = _Rooted(anchors, types)
             results = [_of_equation(equation, operands, facts, rooted, sheet)]
             results *= len(equation.outputs)
+            if _begins(equation, facts):
+                results = [PLAIN] * len(equation.outputs)
         for v, result in zip(equation.outputs, results, strict=True):
             still = result.kind == "plain" and not facts[v].active
             result = result if is_real(v.aval) and not still else CONSTANT
@@ -249,6 +251,14 @@ def _typed(
             if result.origins:
                 sheet.groups.add(result.origins)
     return [of(v) for v in program.outputs]
+
+
+def _begins(equation: Equation, facts: Mapping[Value, Facts]) -> bool:
+    """Is it active though nothing that it reads is, as what token ids look up?"""
+    known = [facts_of(v, facts) for v in equation.inputs]
+    return any(facts[v].active for v in equation.outputs) and not any(
+        f.active or f.cut for f in known
+    )
 
 
 def _set_anchor(

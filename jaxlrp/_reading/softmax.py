@@ -16,7 +16,7 @@ from jaxlrp._reading.facts import facts_of
 from jaxlrp._reading.steps import Held, Step, Unit
 from jaxlrp.composites import Composite
 from jaxlrp.primitives import Kind
-from jaxlrp.rules import Pass
+from jaxlrp.rules import Pass, Taylor
 
 
 def claim_softmax(
@@ -24,7 +24,8 @@ def claim_softmax(
 ) -> dict[int, Step]:
     """Arithmetic of exponentials, and what meets a mix of values by them.
 
-    A rule for the whole softmax (`Pass`) makes it one step, by its last equation.
+    A rule for the whole softmax (`Pass`, or `Taylor` at a temperature) makes it one
+    step, by its last equation.
     """
     steps: dict[int, Step] = {}
     for i, equation in enumerate(claims.program.equations):
@@ -64,7 +65,9 @@ def _whole(index: int, claims: Claims, composite: Composite) -> dict[int, Step]:
     """The softmax of an exponential as one step, if its rule asks for that."""
     equations = claims.program.equations
     equation = equations[index]
-    if not isinstance(composite.rule(claims.place(equation, "softmax")), Pass):
+    rule = composite.rule(claims.place(equation, "softmax"))
+    tempered = isinstance(rule, Taylor) and rule.temperature is not None
+    if not tempered and not isinstance(rule, Pass):
         return {}
     members = _members(index, claims)
     root = equation.inputs[0]

@@ -39,6 +39,7 @@ from jaxlrp._rewriting.plain import custom, gradient, plain
 from jaxlrp._rewriting.products import held, homogeneous, product
 from jaxlrp._rewriting.redistributed import redistributed
 from jaxlrp._rewriting.segments import Segment, segments
+from jaxlrp._rewriting.softmax import softmax
 from jaxlrp._rewriting.sums import total
 from jaxlrp._rewriting.symbols import looked_up
 
@@ -219,7 +220,7 @@ _HANDLERS: Mapping[str, Callable[[Step, Any, Environment, Run], Any]] = {
     "activation": activation,
     "normaliser": held,
     "quotient": held,
-    "softmax": plain,
+    "softmax": softmax,
     "bilinear": product,
     "product": product,
     "selection": plain,

@@ -60,11 +60,13 @@ from jaxlrp.composites._presets import (
 )
 from jaxlrp.composites._transformers import (
     CPLRP,
+    GIM,
     AttnLRP,
     AttnLRPGamma,
     CPLRPGamma,
     DynamicLRP,
     MambaLRP,
+    RelP,
     ResLRP,
 )
 
@@ -92,11 +94,13 @@ __all__ = [
     "EpsilonPlus",
     "EpsilonPlusFlat",
     "ExcitationBackprop",
+    "GIM",
     "GROUPS",
     "GuidedBackprop",
     "MambaLRP",
     "Place",
     "Proportional",
+    "RelP",
     "ResLRP",
     "Role",
     "SequentialPresetA",

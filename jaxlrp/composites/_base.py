@@ -277,6 +277,16 @@ def _suits(rule: Rule, role: str) -> bool:
     return theirs or isinstance(rule, ALLOWED[role])
 
 
+def _check_temperature(role: str, rule: Rule) -> None:
+    """Raises for a temperature where there is no softmax."""
+    if isinstance(rule, rules.Taylor) and rule.temperature is not None:
+        if role != "softmax":
+            raise ValueError(
+                f"rule: got {rule!r} for role {role!r}: only a softmax has a "
+                f"temperature"
+            )
+
+
 def _is_count(n: Any) -> bool:
     return isinstance(n, int) and not isinstance(n, bool) and n >= 0
 
@@ -390,6 +400,7 @@ class Composite:
                 )
         for one in (rule, inner):
             as_pytree(one)
+        _check_temperature(role, inner)
         return dataclasses.replace(self, assignments=(*self.assignments, line))
 
     def hold(self, scope: str) -> Composite:

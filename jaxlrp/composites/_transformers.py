@@ -28,6 +28,52 @@ def AttnLRP() -> Composite:  # noqa: N802
     return Composite("AttnLRP").on("layer", rules.LRP0())
 
 
+def RelP() -> Composite:  # noqa: N802
+    """`AttnLRP` whose attention has JAX's derivative, for patching.
+
+    Normalisers are constants, activations pass relevance unchanged, the factors of an
+    elementwise product get half each; softmax and the products of attention keep their
+    derivative, `R_v = v (dy/dv)^T (R / y)` for each factor. It does not conserve at
+    these. `jaxlrp.patching` multiplies its multipliers with differences of values.
+
+    Source: Rezaei Jafari et al. 2025, "RelP: faithful and efficient circuit discovery
+    via relevance patching".
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> composites.RelP().rule(composites.Place("bilinear"))
+      Taylor()
+    """
+    return AttnLRP().named("RelP").on("bilinear", rules.Taylor())
+
+
+def GIM(temperature: Any = 2.0) -> Composite:  # noqa: N802
+    """`AttnLRP` with the derivative of a softer softmax, and that of activations.
+
+    Attention weights that are nearly zero or one have next to no derivative, since each
+    score is changed alone. That of the softmax at a higher temperature takes its place:
+    `c_x = s (c_y - sum(s c_y))` with `s = softmax(x / temperature)`. Products share
+    evenly, normalisers are constants, activations have their own derivative.
+
+    Args:
+      temperature: of the softmax in the reverse pass alone, a positive number.
+
+    Source: Edin et al. 2025, "GIM: improved interpretability for large language
+    models" (gradient interaction modifications).
+
+    Examples:
+      >>> from jaxlrp import composites
+      >>> composites.GIM(3.0).rule(composites.Place("softmax")).temperature
+      3.0
+    """
+    return (
+        AttnLRP()
+        .named("GIM")
+        .on("softmax", rules.Taylor(temperature=temperature))
+        .on("activation", rules.Taylor())
+    )
+
+
 def ResLRP(gamma: Any = 1.0) -> Composite:  # noqa: N802
     """`AttnLRP` with residual sums that do not amplify.
 

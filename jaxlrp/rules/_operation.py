@@ -76,6 +76,9 @@ class Taylor(Rule):
       epsilon: the stabiliser, a number that is not negative. Without a root there is
         none.
       stabiliser: its form, one of `STABILISERS`: `s(z)`.
+      temperature: of a softmax, in the reverse pass alone: the derivative is that of
+        `softmax(x / temperature)`, as if its argument had not been divided,
+        `s (c - sum(s c))`. A positive number, or None for the softmax's own.
 
     Examples:
       >>> import jax.numpy as jnp, jaxlrp
@@ -90,12 +93,23 @@ class Taylor(Rule):
     root: Any = None
     epsilon: Any = option(default=1e-6)
     stabiliser: str = static(default="sign")
+    temperature: Any = option(default=None)
     exactness: ClassVar[Exactness] = "Taylor"
 
     def __post_init__(self) -> None:
         check_option(self, "stabiliser", STABILISERS)
         check_number(self, "epsilon", least=0)
         check_number(self, "root", optional=True)
+        check_number(self, "temperature", least=0, optional=True)
+        if isinstance(self.temperature, int | float) and self.temperature == 0:
+            raise ValueError(
+                "temperature: got 0 for Taylor, expected a positive number"
+            )
+        if self.temperature is not None and self.root is not None:
+            raise ValueError(
+                f"temperature: got {self.temperature!r} and a root, expected one of "
+                f"them"
+            )
 
     @property
     def needs_shadow(self) -> bool:

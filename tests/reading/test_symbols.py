@@ -380,3 +380,28 @@ def test_complex_arguments_have_a_real_relevance():
     found = jaxlrp.lrp(f, Uniform(Epsilon(0.0)), target=1)(x)
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, jnp.real(x * w[:, 1]), rtol=1e-5)
+
+
+def test_softmax_of_what_token_ids_look_up_is_one_in_a_loop_too():
+    table = jnp.asarray(np.random.default_rng(5).normal(size=(7, 4)), jnp.float32)
+    weights = jnp.asarray(np.random.default_rng(6).normal(size=(2, 4, 4)), jnp.float32)
+
+    def layer(x, w):
+        return x + jax.nn.softmax(x @ w @ x.T) @ x, None
+
+    def scanned(ids):
+        return jax.lax.scan(layer, table[ids], weights)[0].sum()
+
+    def written_out(ids):
+        x = table[ids]
+        for w in weights:
+            x, _ = layer(x, w)
+        return x.sum()
+
+    ids = jnp.array([1, 4, 2])
+    composite = jaxlrp.composites.CPLRP()
+    found = jaxlrp.lrp(scanned, composite, target="all")(ids)
+    wanted = jaxlrp.lrp(written_out, composite, target="all")(ids)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+    roles = str(jaxlrp.plan(scanned, composite)(ids))
+    assert "softmax" in roles

@@ -1,0 +1,1 @@
+"""Exact and estimated patching of a pretrained language model: `docs/patching.md`."""

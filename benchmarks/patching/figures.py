@@ -1,0 +1,54 @@
+"""Pictures of exact against estimated effects, and of circuits' faithfulness."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxlrp import _files
+
+SHOWN = ("gradient", "RelP", "CP-LRP", "gradient, both ends", "gradient, 5 steps")
+KINDS = ("residual", "attention", "mlp", "heads")
+
+
+def draw(
+    task: str, found: Mapping[str, Any], arrays: Mapping[str, Any], folder: Path
+) -> None:
+    """Writes `{task}-effects.png` and `{task}-circuits.png`."""
+    from matplotlib.figure import Figure
+
+    true = arrays["exact"]
+    shown = [name for name in SHOWN if name in arrays]
+    figure = Figure(figsize=(2.2 * len(KINDS), 2.0 * len(shown)), layout="tight")
+    axes = figure.subplots(len(shown), len(KINDS), squeeze=False)
+    for row, name in zip(axes, shown, strict=True):
+        for axis, kind in zip(row, KINDS, strict=True):
+            x, y = np.ravel(true[kind]), np.ravel(arrays[name][kind])
+            axis.plot(x, y, ".", markersize=2, alpha=0.3)
+            axis.axline((0, 0), slope=1, linewidth=0.5, color="gray")
+            axis.set_title(f"{name}: {kind}", fontsize=7)
+            axis.tick_params(labelsize=6)
+    _save(figure, folder / f"{task}-effects.png")
+
+    figure = Figure(figsize=(9, 3.4), layout="tight")
+    for axis, kind in zip(figure.subplots(1, 2), ("nodes", "edges"), strict=True):
+        for name, line in found["circuits"][kind].items():
+            style = "--" if name == "random" else "-"
+            axis.plot(found["fractions"], line, style, label=name, linewidth=1)
+        axis.axhline(1, linewidth=0.5, color="gray")
+        axis.set_xscale("symlog", linthresh=0.005)
+        axis.set_title(f"circuits of {kind}", fontsize=8)
+        axis.set_xlabel("fraction kept", fontsize=7)
+        axis.tick_params(labelsize=6)
+    axis.legend(fontsize=6)
+    _save(figure, folder / f"{task}-circuits.png")
+
+
+def _save(figure: Any, path: Path) -> None:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110)
+    _files.write(path, stream.getvalue(), folders=True)

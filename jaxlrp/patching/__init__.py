@@ -1,0 +1,43 @@
+"""Patching: which values of a program matter, by experiment and by estimate.
+
+A value of a clean run is put into a corrupt one. `exact` runs the program for each
+node; `effects` estimates all of them by one reverse pass, from the gradient or from
+LRP's multipliers. `edges` and `exact_edges` do so for what one value hands on to
+another, and `circuit` runs the program with only some of them.
+
+Source: Rezaei Jafari et al. 2025, "RelP: faithful and efficient circuit discovery via
+relevance patching"; Mueller et al. 2025, "MIB".
+"""
+
+from jaxlrp.patching._circuits import circuit, faithfulness, order
+from jaxlrp.patching._edges import Edges, edges, exact_edges
+from jaxlrp.patching._effects import (
+    Cost,
+    cost,
+    effects,
+    exact,
+    multipliers,
+    patch,
+    sites,
+    values,
+)
+from jaxlrp.patching._sites import Site, site
+
+__all__ = [
+    "Cost",
+    "Edges",
+    "Site",
+    "circuit",
+    "cost",
+    "edges",
+    "effects",
+    "exact",
+    "exact_edges",
+    "faithfulness",
+    "multipliers",
+    "order",
+    "patch",
+    "site",
+    "sites",
+    "values",
+]
