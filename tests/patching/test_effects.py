@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxlrp import composites, patching, rules
 from tests.patching import networks as net
@@ -269,7 +269,7 @@ def test_pairs_can_lie_on_eight_devices(kind):
     rng = np.random.default_rng(1)
     clean, corrupt = rng.integers(0, net.WORDS, (2, 8, net.TOKENS))
     answers = jnp.tile(net.ANSWERS, (8, 1))
-    mesh = jax.make_mesh((8,), ("pairs",))
+    mesh = Mesh(np.array(jax.devices()), ("pairs",))
     spread = NamedSharding(mesh, PartitionSpec("pairs"))
     on_many = [jax.device_put(a, spread) for a in (clean, corrupt, answers)]
     found = jax.jit(mapped)(net.PARAMS, *on_many)
@@ -288,11 +288,12 @@ def test_values_in_branches_are_those_of_the_branch_that_is_taken():
         return lax.cond(x[0] > 0, one, other, x).sum()
 
     w, x = jnp.eye(2), jnp.array([1.0, 2.0])
-    # Each branch has a value of its own; that of the other is zero.
+    # Each branch has a value of its own, the one for False first, as in JAX's program;
+    # that of the branch that is not taken is zero.
     _, found = patching.values(f, "h")(w, x)
-    assert_close(found["h"], [[2.0, 4.0], [0.0, 0.0]])
+    assert_close(found["h"], [[0.0, 0.0], [2.0, 4.0]])
     effects = patching.effects(f, patching.site("h", ("branch", None)))
-    assert_close(effects(w, x, x / 2)["h"], [3.0, 0.0])
+    assert_close(effects(w, x, x / 2)["h"], [0.0, 3.0])
 
 
 @pytest.mark.parametrize("composite", [None, composites.RelP()], ids=["none", "RelP"])
