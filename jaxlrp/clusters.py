@@ -23,7 +23,7 @@ import numpy as np
 from jaxlrp import _files
 from jaxlrp.runs import _pictures
 
-__all__ = ["Clusters", "by_class", "find", "page", "prepared", "save"]
+__all__ = ["Clusters", "affinity", "by_class", "find", "page", "prepared", "save"]
 
 DENSE = 1000
 """Graphs of so many rows at most are decomposed as a whole."""
@@ -47,6 +47,15 @@ class Clusters:
       separation: how far the clusters are from each other compared to their own size,
         the mean silhouette in [-1, 1]; 0 for a single one. Classes in which it is
         high are to be looked at first.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxlrp import clusters
+      >>> made = clusters.Clusters(
+      ...     rows=np.arange(3), eigenvalues=np.zeros(2), embedding=np.eye(3, 2),
+      ...     labels=np.array([0, 1, 0]), separation=0.5)
+      >>> made.sizes.tolist()
+      [2, 1]
     """
 
     rows: np.ndarray
@@ -73,6 +82,11 @@ def prepared(
 
     Returns:
       float64 (rows, features): each row divided by the sum of its absolute values.
+
+    Examples:
+      >>> from jaxlrp import clusters
+      >>> clusters.prepared([[3.0, -1.0], [0.0, 0.0]]).tolist()
+      [[0.75, -0.25], [0.0, 0.0]]
     """
     values = np.asarray(relevance, np.float64)
     if channels is not None:
@@ -163,6 +177,17 @@ def by_class(features: Any, classes: Any, **options: Any) -> dict[int, Clusters]
 
     Returns:
       By class the clusters, whose rows are numbers in the whole dataset.
+
+    Raises:
+      ValueError: if there is not one class for each row, or an option does not fit.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxlrp import clusters
+      >>> x = np.random.default_rng(0).normal(size=(12, 3))
+      >>> found = clusters.by_class(x, np.arange(12) % 2, neighbours=2, dimensions=2)
+      >>> sorted(found), found[1].rows.tolist()
+      ([0, 1], [1, 3, 5, 7, 9, 11])
     """
     features, classes = np.asarray(features), np.asarray(classes)
     if classes.shape != (len(features),):
@@ -176,7 +201,22 @@ def by_class(features: Any, classes: Any, **options: Any) -> dict[int, Clusters]
 
 
 def affinity(features: np.ndarray, neighbours: int) -> Any:
-    """The graph of nearest neighbours, the mean of both directions: sparse."""
+    """The graph of nearest neighbours, the mean of both directions: `(A + A^T) / 2`.
+
+    Args:
+      features: (rows, features).
+      neighbours: each row is joined to so many others.
+
+    Returns:
+      A sparse matrix of SciPy, float64 (rows, rows): 1 where two rows are neighbours of
+      each other, a half where one is the other's.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxlrp import clusters
+      >>> clusters.affinity(np.array([[0.0], [1.0], [3.0]]), 1).toarray().tolist()
+      [[0.0, 1.0, 0.0], [1.0, 0.0, 0.5], [0.0, 0.5, 0.0]]
+    """
     from sklearn import neighbors
 
     count = min(neighbours, len(features) - 1)
@@ -271,6 +311,14 @@ def page(
 
     Raises:
       ModuleNotFoundError: where Pillow is not installed.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxlrp import clusters
+      >>> maps = np.random.default_rng(0).normal(size=(12, 4, 4))
+      >>> found = clusters.by_class(clusters.prepared(maps), np.arange(12) % 2)
+      >>> clusters.page(found, maps, names=["cat", "dog"]).count("<h2>")
+      2
     """
     import PIL  # noqa: F401  the error is named
 
@@ -294,6 +342,14 @@ def save(path: str | os.PathLike[str], content: str) -> None:
     Args:
       path: the file.
       content: what `page` returned.
+
+    Examples:
+      >>> import pathlib, tempfile
+      >>> from jaxlrp import clusters
+      >>> path = pathlib.Path(tempfile.mkdtemp()) / "clusters.html"
+      >>> clusters.save(path, "<h1>Clusters</h1>")
+      >>> path.read_text()
+      '<h1>Clusters</h1>'
     """
     _files.write(path, content.encode())
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 __all__ = [
     "ArgumentWarning",
     "BoundsWarning",
+    "BusyError",
     "IndependentArgumentWarning",
     "JaxlrpError",
+    "OtherRunError",
     "RelevanceWarning",
     "RuleError",
+    "RunError",
+    "StoreError",
     "TargetWarning",
     "TrainingWarning",
     "UnexplainedPrimitiveError",
@@ -56,19 +60,51 @@ class RuleError(JaxlrpError, TypeError):
 
 
 class RunError(JaxlrpError):
-    """A run over a dataset cannot begin, go on, or be read."""
+    """A run over a dataset cannot begin, go on, or be read.
+
+    Examples:
+      >>> import tempfile, jaxlrp
+      >>> try:
+      ...     jaxlrp.runs.Attributions(tempfile.mkdtemp())
+      ... except jaxlrp.errors.RunError:
+      ...     print("no run there")
+      no run there
+    """
 
 
 class OtherRunError(RunError, ValueError):
-    """The folder holds another run: other weights, rules, data, versions or options."""
+    """The folder holds another run: other weights, rules, data, versions or options.
+
+    Examples:
+      >>> import tempfile, numpy as np, jax, jaxlrp
+      >>> data, out = np.ones((4, 3), np.float32), tempfile.mkdtemp()
+      >>> _ = jaxlrp.runs.attribute(jax.jit(lambda x: 2 * x), data, out)
+      >>> try:
+      ...     jaxlrp.runs.attribute(jax.jit(lambda x: 3 * x), data, out)
+      ... except jaxlrp.errors.OtherRunError:
+      ...     print("another function's run")
+      another function's run
+    """
 
 
 class BusyError(RunError):
-    """Another process works on the same part of a run."""
+    """Another process works on the same part of a run.
+
+    Examples:
+      >>> import jaxlrp
+      >>> issubclass(jaxlrp.errors.BusyError, jaxlrp.errors.RunError)
+      True
+    """
 
 
 class StoreError(RunError, OSError):
-    """A run's file cannot be written, or is broken."""
+    """A run's file cannot be written, or is broken.
+
+    Examples:
+      >>> import jaxlrp
+      >>> issubclass(jaxlrp.errors.StoreError, OSError)
+      True
+    """
 
 
 class IndependentArgumentWarning(UserWarning):

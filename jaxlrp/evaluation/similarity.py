@@ -33,6 +33,10 @@ def cosine(a: Any, b: Any) -> Array:
     Returns:
       A number in [-1, 1]; NaN if one of them is zero.
 
+    Raises:
+      TypeError: if `a` or `b` is no array of real numbers.
+      ValueError: if `b` has another shape.
+
     Examples:
       >>> import jax.numpy as jnp
       >>> from jaxlrp import evaluation
@@ -60,6 +64,10 @@ def spearman(a: Any, b: Any) -> Array:
 
     Returns:
       A number in [-1, 1]; NaN if one of them is constant.
+
+    Raises:
+      TypeError: if `a` or `b` is no array of real numbers.
+      ValueError: if `b` has another shape.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -103,6 +111,11 @@ def ssim(
 
     Returns:
       A number; NaN if both are the same constant.
+
+    Raises:
+      TypeError: if `a` or `b` is no array of real numbers, or `window` is no int.
+      ValueError: if `a` is a scalar, `b` has another shape, `window` is not odd or does
+        not fit, or `axes` are no axes of `a`.
 
     Source: Wang et al. 2004, "Image quality assessment: from error visibility to
     structural similarity".

@@ -64,6 +64,17 @@ def export_virelay(
     Raises:
       RunError: if the run is not complete.
       ValueError: if an array has another number of rows, or pixels another range.
+
+    Examples:
+      >>> import pathlib, tempfile, numpy as np, jax, jaxlrp
+      >>> folder = pathlib.Path(tempfile.mkdtemp())
+      >>> images = np.random.default_rng(0).random((4, 8, 8, 3), np.float32)
+      >>> run = jaxlrp.runs.attribute(jax.jit(lambda x: x), images, folder / "run")
+      >>> project = jaxlrp.runs.export_virelay(
+      ...     run, folder / "virelay", images=images, labels=np.zeros(4, int),
+      ...     predictions=np.ones((4, 2)), names=["cat", "dog"])
+      >>> sorted(path.name for path in project.parent.iterdir())
+      ['attribution.h5', 'input.h5', 'label-map.json', 'project.yaml']
     """
     if not run.complete:
         raise errors.RunError(f"run: got {run!r}, expected a complete one")
@@ -229,6 +240,17 @@ def export_crp(
     Raises:
       RunError: if the run is not complete, or a channel has fewer rows than k.
       ValueError: if a reduction is no `Top`.
+
+    Examples:
+      >>> import pathlib, tempfile, numpy as np, jax, jaxlrp
+      >>> folder = pathlib.Path(tempfile.mkdtemp())
+      >>> data = np.random.default_rng(0).random((4, 2), np.float32)
+      >>> run = jaxlrp.runs.attribute(
+      ...     jax.jit(lambda x: x), data, folder / "run",
+      ...     reduce={"best": jaxlrp.runs.Top("relevance", k=3)})
+      >>> files = jaxlrp.runs.export_crp(run, folder / "crp", {"conv1": "best"})
+      >>> [path.name for path in files]
+      ['conv1_data.npy', 'conv1_rel.npy']
     """
     written = []
     for layer, name in reductions.items():

@@ -73,6 +73,14 @@ def restored(values: Any, scale: Any) -> np.ndarray:
     Args:
       values: float16 (rows, ...).
       scale: float32 (rows,).
+
+    Returns:
+      float32 (rows, ...).
+
+    Examples:
+      >>> from jaxlrp import runs
+      >>> runs.restored([[1.0, -0.5]], [4.0]).tolist()
+      [[4.0, -2.0]]
     """
     values, scale = np.asarray(values, np.float32), np.asarray(scale)
     return values * scale.reshape(-1, *[1] * (values.ndim - 1))

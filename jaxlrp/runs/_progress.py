@@ -20,6 +20,15 @@ class Progress:
       rate: rows a second since this start.
       left: seconds that remain at this rate, None for a stream.
       bytes: written since this start.
+
+    Examples:
+      >>> import tempfile, numpy as np, jax, jaxlrp
+      >>> told = []
+      >>> explain, data = jax.jit(lambda x: 2 * x), np.ones((6, 3), np.float32)
+      >>> out = tempfile.mkdtemp()
+      >>> _ = jaxlrp.runs.attribute(explain, data, out, progress=told.append)
+      >>> told[-1].rows, told[-1].total, told[-1].left
+      (6, 6, 0.0)
     """
 
     rows: int

@@ -23,6 +23,24 @@ class Reduction(Protocol):
     """What `attribute` asks of a reduction: a frozen dataclass with these methods.
 
     Its `repr` is part of the run's identity.
+
+    Examples:
+      >>> import dataclasses, numpy as np
+      >>> from jaxlrp import runs
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Largest:
+      ...     name: str
+      ...     def of(self, arrays, rows):
+      ...         return {"largest": arrays[self.name].max(0)}
+      ...     def merge(self, first, second):
+      ...         return {"largest": np.maximum(first["largest"], second["largest"])}
+      ...     def result(self, state):
+      ...         return state
+      >>> largest: runs.Reduction = Largest("relevance")
+      >>> one, two = ({"relevance": np.array([[1.0, n]])} for n in (2.0, 5.0))
+      >>> state = largest.merge(*(largest.of(a, np.arange(1)) for a in (one, two)))
+      >>> largest.result(state)["largest"].tolist()
+      [1.0, 5.0]
     """
 
     def of(self, arrays: Mapping[str, np.ndarray], rows: np.ndarray) -> State:
@@ -104,6 +122,14 @@ class Moments:
 
     Attributes:
       of_array: the name of the array.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxlrp import runs
+      >>> moments = runs.Moments("relevance")
+      >>> state = moments.of({"relevance": np.array([1.0, 3.0])}, np.arange(2))
+      >>> float(moments.result(state)["mean"]), float(moments.result(state)["variance"])
+      (2.0, 1.0)
     """
 
     of_array: str
@@ -147,6 +173,15 @@ class Histogram:
     Attributes:
       of_array: the name of the array.
       edges: in ascending order.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxlrp import runs
+      >>> histogram = runs.Histogram("relevance", edges=(-1.0, 0.0, 1.0))
+      >>> relevance = np.array([-0.5, 0.25, 0.5, 7.0])
+      >>> state = histogram.of({"relevance": relevance}, np.arange(4))
+      >>> state["counts"].tolist(), state["outside"].tolist()
+      ([1, 2], [0, 1, 0])
     """
 
     of_array: str
@@ -188,6 +223,14 @@ class Top:
       places: the name of an array of integers (rows, channels) that is kept beside the
         scores, such as the place in the row where the channel was highest; the result
         then has `"places"`.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxlrp import runs
+      >>> top = runs.Top("channels", k=2)
+      >>> channels = np.array([[1.0, 9.0], [5.0, 2.0], [3.0, 4.0]])
+      >>> top.of({"channels": channels}, np.arange(3))["indices"].tolist()
+      [[1, 2], [0, 2]]
     """
 
     of_array: str
