@@ -180,6 +180,9 @@ format: $(VENV)/.lint
 
 types: $(VENV)/.lint
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	# Of what users see, every name has a type.
+	PYTHONPATH=. $(BIN)/pyright --pythonpath $(BIN)/python \
+	    --verifytypes jaxlrp --ignoreexternal
 
 build: $(VENV)/.dev
 	$(BIN)/python -m build

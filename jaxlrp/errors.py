@@ -63,12 +63,9 @@ class RunError(JaxlrpError):
     """A run over a dataset cannot begin, go on, or be read.
 
     Examples:
-      >>> import tempfile, jaxlrp
-      >>> try:
-      ...     jaxlrp.runs.Attributions(tempfile.mkdtemp())
-      ... except jaxlrp.errors.RunError:
-      ...     print("no run there")
-      no run there
+      >>> import jaxlrp
+      >>> issubclass(jaxlrp.errors.OtherRunError, jaxlrp.errors.RunError)
+      True
     """
 
 

@@ -29,7 +29,7 @@ __all__ = [
     "randomise",
 ]
 
-Measure = Callable[[Array, Array], Array]
+Measure = Callable[[jax.Array, jax.Array], jax.Array]
 Init = str | Measure
 
 ORDERS = ("cascading", "independent", "bottom_up")

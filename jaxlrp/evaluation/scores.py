@@ -13,7 +13,7 @@ from jaxlrp.evaluation import _checks
 
 __all__ = ["KINDS", "Score", "accuracy", "logit", "probability"]
 
-Score = Callable[[Array], Array]
+Score = Callable[[jax.Array], jax.Array]
 """From one example to the number that is measured."""
 
 
@@ -103,7 +103,11 @@ def accuracy(f: Callable[[Any], Array], target: Any) -> Score:
     return score
 
 
-KINDS = {"logit": logit, "probability": probability, "accuracy": accuracy}
+KINDS: dict[str, Callable[[Callable[[Any], jax.Array], Any], Score]] = {
+    "logit": logit,
+    "probability": probability,
+    "accuracy": accuracy,
+}
 """Scores by name."""
 
 

@@ -6,7 +6,7 @@ them of many pairs. Undefined results, such as the correlation with a constant, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -155,7 +155,11 @@ def ssim(
     return jnp.mean(top / ((mx * mx + my * my + c1) * (var_x + var_y + c2)))
 
 
-MEASURES = {"spearman": spearman, "ssim": ssim, "cosine": cosine}
+MEASURES: dict[str, Callable[[Array, Array], Array]] = {
+    "spearman": spearman,
+    "ssim": ssim,
+    "cosine": cosine,
+}
 """The similarities that the sanity checks report, by name."""
 
 
