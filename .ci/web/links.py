@@ -2,8 +2,8 @@
 
     python .ci/web/links.py site
 
-Each `href` and `src` of each page, and each `url()` of its style sheets, has to be a file
-of the site; a fragment has to be an `id` there. What a page loads (scripts, styles,
+Each `href` and `src` of each page, and each `url()` of its style sheets, has to be a
+file of the site; a fragment has to be an `id` there. What a page loads (scripts, styles,
 pictures, fonts) must not come from elsewhere; links to other sites are not followed.
 """
 
@@ -92,7 +92,9 @@ def fault(
 def main() -> int:
     site = pathlib.Path(sys.argv[1]).resolve()
     found = faults(site)
-    print("\n".join(found) or f"the links of {len(list(site.rglob('*.html')))} pages hold")
+    print(
+        "\n".join(found) or f"the links of {len(list(site.rglob('*.html')))} pages hold"
+    )
     return bool(found)
 
 
