@@ -149,6 +149,7 @@ zoo: $(VENV)/.test $(ZOO_VENV)/.zoo $(KERAS_VENV)/.zoo
 	$(KERAS_VENV)/bin/python -m benchmarks.zoo keras_models $(ZOO_ARGS) || failed=1; \
 	for venv in $(ZOO_VENV) $(KERAS_VENV); do \
 	    $$venv/bin/python -m examples.frameworks || failed=1; \
+	    $$venv/bin/python -m examples.heads || failed=1; \
 	    $$venv/bin/python -m examples.models || failed=1; \
 	done; \
 	$(BIN)/python -m benchmarks.coverage --page && exit $$failed

@@ -3,8 +3,8 @@
     python .ci/web/links.py site
 
 Each `href` and `src` of each page, and each `url()` of its style sheets, has to be a
-file of the site; a fragment has to be an `id` there. What a page loads (scripts, styles,
-pictures, fonts) must not come from elsewhere; links to other sites are not followed.
+file of the site; a fragment has to be an `id` there. What a page loads (scripts,
+styles, fonts) must not come from elsewhere; links to other sites are not followed.
 """
 
 from __future__ import annotations

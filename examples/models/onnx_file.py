@@ -1,12 +1,9 @@
+import jax
+import numpy as np
 import onnx
-import torch
 import torchax
 from onnx import helper, numpy_helper
 from onnx2torch import convert
-
-import jax
-import jax.numpy as jnp
-import numpy as np
 
 import jaxlrp
 from jaxlrp import composites

@@ -181,13 +181,13 @@ def _named(relevance: Any) -> Mapping[Any, Any]:
 
 def _maps(name: str, given: Any, channel: int | None) -> np.ndarray:
     """Relevances (examples, height, width)."""
-    values = _checks.array(name, given, (2, 3, 4), _FORM, nan=True)
-    values, of_channels = _channels_last(name, values, channel)
+    found = _checks.array(name, given, (2, 3, 4), _FORM, nan=True)
+    values, of_channels = _channels_last(name, found, channel)
     if of_channels:
         values = values.sum(-1)
     values = values if values.ndim == 3 else values[None]
     left_out = np.isnan(values).all((1, 2), keepdims=True)
-    _checks.finite(name, np.where(left_out, 0.0, values))
+    _checks.finite(name, np.where(left_out, 0.0, values) if left_out.any() else found)
     return values
 
 
