@@ -83,7 +83,7 @@ def picture() -> bytes:
     names = list(RULES)
     blocks = [names[i : i + WIDTH] for i in range(0, len(names), WIDTH)]
     nothing = np.full_like(image, np.nan)
-    figure = Figure(figsize=(8.4, 9.0), layout="constrained")
+    figure = Figure(figsize=(8.4, 11.0), layout="constrained")
     figure.suptitle(f"a {DIGIT}, logit {logit:.1f}", fontsize=9)
     parts: Any = figure.subfigures(len(blocks), 1)
     for part, block in zip(parts, blocks, strict=True):
