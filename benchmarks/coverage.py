@@ -395,15 +395,19 @@ weights. `make zoo` makes the tables again.
   does not depend on the input. Above 100 % and below 0 % is possible, since relevance
   has a sign.
 - *accounted*: these add up to the output, to 1e-4 of it, and there is no NaN.
+- *read*: seconds of processor time to trace and read the program that is counted.
+"""
+
+TIME = """\
 - *time*: of `value_and_lrp` over `jax.value_and_grad`, compiled, on a CPU, in that
   small size; of token models with embeddings as the input.
-- *read*: seconds of processor time to trace and read the program that is counted.
 """
 
 
 def render(rows: Sequence[Row]) -> str:
-    """The page."""
-    parts = [INTRODUCTION, _summary(rows)]
+    """The page; without times where none was measured."""
+    timed = any(row.ratio is not None for row in rows)
+    parts = [INTRODUCTION + (TIME if timed else ""), _summary(rows)]
     libraries = list(dict.fromkeys(row.library for row in rows))
     for library in libraries:
         mine = [row for row in rows if row.library == library]
@@ -416,7 +420,8 @@ def render(rows: Sequence[Row]) -> str:
                     models[row.name].append(row)
             if family:
                 parts.append(f"### {family}\n")
-            parts.append(_table([cells(_by_version(m)) for m in models.values()]))
+            lines = [cells(_by_version(m)) for m in models.values()]
+            parts.append(_table(lines, timed))
             notes = {m[-1].note: None for m in models.values() if m[-1].note}
             for note in notes:
                 names = [n for n, m in models.items() if m[-1].note == note]
@@ -446,9 +451,10 @@ def _summary(rows: Sequence[Row]) -> str:
     )
 
 
-def _table(lines: Sequence[Sequence[str]]) -> str:
+def _table(lines: Sequence[Sequence[str]], timed: bool) -> str:
     right = ["---"] + ["---"] + ["---:"] * (len(HEADER) - 2)
-    table = [HEADER, right, *lines]
+    columns = [i for i, name in enumerate(HEADER) if timed or name != "time"]
+    table = [[line[i] for i in columns] for line in (HEADER, right, *lines)]
     return "\n".join(f"| {' | '.join(line)} |" for line in table) + "\n"
 
 

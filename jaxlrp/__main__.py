@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -191,12 +192,13 @@ def _add_export(commands: Any) -> None:
     )
     add = command.add_argument
     add("run_folder", metavar="run", help="the folder")
-    add("--format", choices=("virelay", "crp"), required=True)
-    add("--out", required=True, help="the folder")
+    add("--format", choices=("virelay", "crp", "inseq"), required=True)
+    add("--out", required=True, help="the folder; inseq: the file")
     add("--images", help="virelay: path.npz:name or path.npy")
     add("--labels", help="virelay: path.npz:name or path.npy, or an array of the run")
     add("--predictions", help="virelay: as --labels")
-    add("--relevance", default="relevance", help="virelay: the run's array (relevance)")
+    add("--relevance", default="relevance", help="the run's array (relevance)")
+    add("--tokens", help='inseq: JSON, {"target": [[token, ...], ...], "source": ...}')
     add("--top", nargs="+", metavar="LAYER=REDUCTION", help="crp: the layers")
 
 
@@ -208,6 +210,16 @@ def _export(options: argparse.Namespace) -> None:
             raise ValueError(f"top: got {options.top}, expected layer=reduction")
         layers = {layer: name for layer, _, name in pairs}
         print(*runs.export_crp(run, options.out, layers), sep="\n")
+        return
+    if options.format == "inseq":
+        if options.tokens is None:
+            raise ValueError("tokens: got none, expected a file for inseq")
+        with open(options.tokens, encoding="utf-8") as file:
+            tokens = json.load(file)
+        if not isinstance(tokens, dict) or "target" not in tokens:
+            raise ValueError(f'tokens: {options.tokens} has no "target"')
+        texts = {name: tokens.get(name) for name in ("target", "source")}
+        print(runs.export_inseq(run, options.out, relevance=options.relevance, **texts))
         return
     given = {n: getattr(options, n) for n in ("images", "labels", "predictions")}
     if missing := [name for name, value in given.items() if value is None]:

@@ -23,7 +23,7 @@ import numpy as np
 from jaxlrp import _files
 from jaxlrp.runs import _pictures
 
-__all__ = ["Clusters", "affinity", "by_class", "find", "page", "prepared", "save"]
+__all__ = ["Clusters", "by_class", "find", "page", "prepared", "save"]
 
 DENSE = 1000
 """Graphs of so many rows at most are decomposed as a whole."""
@@ -51,11 +51,10 @@ class Clusters:
     Examples:
       >>> import numpy as np
       >>> from jaxlrp import clusters
-      >>> made = clusters.Clusters(
-      ...     rows=np.arange(3), eigenvalues=np.zeros(2), embedding=np.eye(3, 2),
-      ...     labels=np.array([0, 1, 0]), separation=0.5)
-      >>> made.sizes.tolist()
-      [2, 1]
+      >>> corners = np.array([[0, 0], [0, 1], [9, 9], [9, 8], [8, 9]])
+      >>> found = clusters.find(corners, neighbours=1, dimensions=2)
+      >>> found.rows[found.labels == 0].tolist()
+      [2, 3, 4]
     """
 
     rows: np.ndarray
@@ -85,7 +84,7 @@ def prepared(
 
     Examples:
       >>> from jaxlrp import clusters
-      >>> clusters.prepared([[3.0, -1.0], [0.0, 0.0]]).tolist()
+      >>> clusters.prepared([[3, -1], [0, 0]]).tolist()
       [[0.75, -0.25], [0.0, 0.0]]
     """
     values = np.asarray(relevance, np.float64)
@@ -179,15 +178,15 @@ def by_class(features: Any, classes: Any, **options: Any) -> dict[int, Clusters]
       By class the clusters, whose rows are numbers in the whole dataset.
 
     Raises:
-      ValueError: if there is not one class for each row, or an option does not fit.
+      ValueError: if `classes` is not one for each row, and as `find`.
 
     Examples:
       >>> import numpy as np
       >>> from jaxlrp import clusters
-      >>> x = np.random.default_rng(0).normal(size=(12, 3))
-      >>> found = clusters.by_class(x, np.arange(12) % 2, neighbours=2, dimensions=2)
-      >>> sorted(found), found[1].rows.tolist()
-      ([0, 1], [1, 3, 5, 7, 9, 11])
+      >>> x = np.random.default_rng(0).normal(size=(20, 3))
+      >>> found = clusters.by_class(x, [0, 1] * 10, neighbours=3, dimensions=3)
+      >>> found[1].rows.tolist()
+      [1, 3, 5, 7, 9, 11, 13, 15, 17, 19]
     """
     features, classes = np.asarray(features), np.asarray(classes)
     if classes.shape != (len(features),):
@@ -200,23 +199,8 @@ def by_class(features: Any, classes: Any, **options: Any) -> dict[int, Clusters]
     return dict(sorted(found.items(), key=lambda item: -item[1].separation))
 
 
-def affinity(features: np.ndarray, neighbours: int) -> Any:
-    """The graph of nearest neighbours, the mean of both directions: `(A + A^T) / 2`.
-
-    Args:
-      features: (rows, features).
-      neighbours: each row is joined to so many others.
-
-    Returns:
-      A sparse matrix of SciPy, float64 (rows, rows): 1 where two rows are neighbours of
-      each other, a half where one is the other's.
-
-    Examples:
-      >>> import numpy as np
-      >>> from jaxlrp import clusters
-      >>> clusters.affinity(np.array([[0.0], [1.0], [3.0]]), 1).toarray().tolist()
-      [[0.0, 1.0, 0.0], [1.0, 0.0, 0.5], [0.0, 0.5, 0.0]]
-    """
+def _affinity(features: np.ndarray, neighbours: int) -> Any:
+    """The graph of nearest neighbours, the mean of both directions: sparse."""
     from sklearn import neighbors
 
     count = min(neighbours, len(features) - 1)
@@ -232,7 +216,7 @@ def _spectral(
     import scipy.sparse
     import scipy.sparse.linalg
 
-    graph = affinity(features, neighbours)
+    graph = _affinity(features, neighbours)
     scale = scipy.sparse.diags(np.asarray(graph.sum(1)).ravel() ** -0.5)
     walk = scale @ graph @ scale
     rows, count = len(features), min(dimensions, len(features) - 2)
@@ -315,10 +299,11 @@ def page(
     Examples:
       >>> import numpy as np
       >>> from jaxlrp import clusters
-      >>> maps = np.random.default_rng(0).normal(size=(12, 4, 4))
-      >>> found = clusters.by_class(clusters.prepared(maps), np.arange(12) % 2)
-      >>> clusters.page(found, maps, names=["cat", "dog"]).count("<h2>")
-      2
+      >>> relevance = np.random.default_rng(0).normal(size=(8, 4, 4))
+      >>> features = clusters.prepared(relevance)
+      >>> found = clusters.by_class(features, [0] * 8, neighbours=3, dimensions=3)
+      >>> "class 0" in clusters.page(found, relevance)
+      True
     """
     import PIL  # noqa: F401  the error is named
 
@@ -346,10 +331,11 @@ def save(path: str | os.PathLike[str], content: str) -> None:
     Examples:
       >>> import pathlib, tempfile
       >>> from jaxlrp import clusters
-      >>> path = pathlib.Path(tempfile.mkdtemp()) / "clusters.html"
-      >>> clusters.save(path, "<h1>Clusters</h1>")
-      >>> path.read_text()
-      '<h1>Clusters</h1>'
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder, "clusters.html")
+      ...     clusters.save(path, "<!doctype html>")
+      ...     path.read_text()
+      '<!doctype html>'
     """
     _files.write(path, content.encode())
 

@@ -63,9 +63,12 @@ class RunError(JaxlrpError):
     """A run over a dataset cannot begin, go on, or be read.
 
     Examples:
-      >>> import jaxlrp
-      >>> issubclass(jaxlrp.errors.OtherRunError, jaxlrp.errors.RunError)
-      True
+      >>> from jaxlrp import errors, runs
+      >>> try:
+      ...     runs.Attributions("nowhere")
+      ... except errors.RunError as error:
+      ...     print(error)
+      path: got 'nowhere', which holds no run
     """
 
 
@@ -73,14 +76,16 @@ class OtherRunError(RunError, ValueError):
     """The folder holds another run: other weights, rules, data, versions or options.
 
     Examples:
-      >>> import tempfile, numpy as np, jax, jaxlrp
-      >>> data, out = np.ones((4, 3), np.float32), tempfile.mkdtemp()
-      >>> _ = jaxlrp.runs.attribute(jax.jit(lambda x: 2 * x), data, out)
-      >>> try:
-      ...     jaxlrp.runs.attribute(jax.jit(lambda x: 3 * x), data, out)
-      ... except jaxlrp.errors.OtherRunError:
-      ...     print("another function's run")
-      another function's run
+      >>> import tempfile, numpy as np
+      >>> from jaxlrp import errors, runs
+      >>> x = np.ones((4, 2), np.float32)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     _ = runs.attribute(lambda b: {"r": b}, x, folder, batch_size=2)
+      ...     try:
+      ...         runs.attribute(lambda b: {"r": 2 * b}, x, folder, batch_size=2)
+      ...     except errors.OtherRunError as error:
+      ...         print("explain" in str(error))
+      True
     """
 
 
@@ -88,8 +93,8 @@ class BusyError(RunError):
     """Another process works on the same part of a run.
 
     Examples:
-      >>> import jaxlrp
-      >>> issubclass(jaxlrp.errors.BusyError, jaxlrp.errors.RunError)
+      >>> from jaxlrp import errors
+      >>> issubclass(errors.BusyError, errors.RunError)
       True
     """
 
@@ -98,8 +103,8 @@ class StoreError(RunError, OSError):
     """A run's file cannot be written, or is broken.
 
     Examples:
-      >>> import jaxlrp
-      >>> issubclass(jaxlrp.errors.StoreError, OSError)
+      >>> from jaxlrp import errors
+      >>> issubclass(errors.StoreError, OSError)
       True
     """
 

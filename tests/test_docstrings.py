@@ -14,6 +14,7 @@ import pytest
 
 import jaxlrp
 
+pytestmark = pytest.mark.whole
 MODULES = (
     "jaxlrp",
     "jaxlrp.attribution",

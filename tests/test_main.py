@@ -1,5 +1,6 @@
 """The command line does what the functions do, and says what is wrong."""
 
+import json
 import re
 
 import jax
@@ -84,6 +85,17 @@ def test_a_run_is_exported(folder, capsys):
     )
     assert command.main(arguments.split()) == 0
     assert (folder / "project" / "project.yaml").exists()
+
+
+def test_texts_are_exported(folder, capsys):
+    command.main(ATTRIBUTE)
+    tokens = {"target": [["a"]] * small.ROWS, "source": [["b"]] * small.ROWS}
+    (folder / "tokens.json").write_text(json.dumps(tokens))
+    arguments = "export run --format inseq --relevance scores --tokens tokens.json"
+    assert command.main([*arguments.split(), "--out", "texts.json"]) == 0
+    assert capsys.readouterr().out.endswith("texts.json\n")
+    written = json.loads((folder / "texts.json").read_text())["attributes"]
+    assert len(written["sequence_attributions"]) == small.ROWS
 
 
 @pytest.mark.parametrize(

@@ -295,10 +295,10 @@ Errors are those of a mean over photographs, since crops of one are much alike.
 """
 
 PICTURES = """![A photograph of a motorcycle, and maps of two classes under three
-methods](images/real_images.png)
+methods](images/real_images.webp)
 
 ![Two photographs in one, and maps of their classes under three
-methods](images/real_images_montage.png)
+methods](images/real_images_montage.webp)
 
 *Red speaks for the class, blue against it. Each map is on its own scale.*
 """

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -16,15 +17,19 @@ LIBRARY = "PyTorch, by torchax"
 Build = Callable[[], Model]
 
 
-def _declare_operators() -> None:
-    """Declares what torchvision's import looks for.
+def _torchvision() -> Any:
+    """torchvision, with operators declared that its import looks for.
 
-    Its compiled operators do not load with a PyTorch that was built for the CPU.
+    Where its compiled operators do not load, as with some builds for the CPU, nothing
+    declares these. Where they load, declaring them twice would end the process.
     """
+    with contextlib.suppress(RuntimeError):
+        return importlib.import_module("torchvision")
     boxes = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
     for name in ("nms", "qnms"):
         with contextlib.suppress(RuntimeError):
             torch.library.define(f"torchvision::{name}", boxes)
+    return importlib.import_module("torchvision")
 
 
 _PACKET = torch._ops.OpOverloadPacket
@@ -85,10 +90,7 @@ def _cnn() -> torch.nn.Module:
 
 def _vision(name: str, size: int = 32, **options: Any) -> Build:
     def build() -> Model:
-        _declare_operators()
-        import torchvision
-
-        make = getattr(torchvision.models, name)
+        make = getattr(_torchvision().models, name)
         return extracted(make(num_classes=5, **options), normal(1, 3, size, size))
 
     return build

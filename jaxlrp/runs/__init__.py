@@ -8,6 +8,7 @@ the same command.
 from jaxlrp.runs._attribute import attribute
 from jaxlrp.runs._attributions import Attributions
 from jaxlrp.runs._export import export_crp, export_virelay
+from jaxlrp.runs._inseq import export_inseq
 from jaxlrp.runs._parts import restored, scaled_half, summed, targets
 from jaxlrp.runs._progress import Progress
 from jaxlrp.runs._reductions import ClassMeans, Histogram, Moments, Reduction, Top
@@ -24,6 +25,7 @@ __all__ = [
     "Top",
     "attribute",
     "export_crp",
+    "export_inseq",
     "export_virelay",
     "restored",
     "scaled_half",

@@ -66,15 +66,21 @@ def export_virelay(
       ValueError: if an array has another number of rows, or pixels another range.
 
     Examples:
-      >>> import pathlib, tempfile, numpy as np, jax, jaxlrp
-      >>> folder = pathlib.Path(tempfile.mkdtemp())
-      >>> images = np.random.default_rng(0).random((4, 8, 8, 3), np.float32)
-      >>> run = jaxlrp.runs.attribute(jax.jit(lambda x: x), images, folder / "run")
-      >>> project = jaxlrp.runs.export_virelay(
-      ...     run, folder / "virelay", images=images, labels=np.zeros(4, int),
-      ...     predictions=np.ones((4, 2)), names=["cat", "dog"])
-      >>> sorted(path.name for path in project.parent.iterdir())
-      ['attribution.h5', 'input.h5', 'label-map.json', 'project.yaml']
+      >>> import tempfile, numpy as np
+      >>> from jaxlrp import runs
+      >>> images, scores = np.zeros((4, 8, 8, 3), np.float32), np.eye(4)[:, :2]
+      >>> rows = {"relevance": images, "scores": np.float32(scores)}
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     run = runs.attribute(dict, rows, folder + "/run", batch_size=2)
+      ...     runs.export_virelay(
+      ...         run,
+      ...         folder + "/project",
+      ...         images=images,
+      ...         labels=[0, 1, 0, 1],
+      ...         predictions=run["scores"],
+      ...         names=["cat", "dog"],
+      ...     ).name
+      'project.yaml'
     """
     if not run.complete:
         raise errors.RunError(f"run: got {run!r}, expected a complete one")
@@ -242,14 +248,16 @@ def export_crp(
       ValueError: if a reduction is no `Top`.
 
     Examples:
-      >>> import pathlib, tempfile, numpy as np, jax, jaxlrp
-      >>> folder = pathlib.Path(tempfile.mkdtemp())
-      >>> data = np.random.default_rng(0).random((4, 2), np.float32)
-      >>> run = jaxlrp.runs.attribute(
-      ...     jax.jit(lambda x: x), data, folder / "run",
-      ...     reduce={"best": jaxlrp.runs.Top("relevance", k=3)})
-      >>> files = jaxlrp.runs.export_crp(run, folder / "crp", {"conv1": "best"})
-      >>> [path.name for path in files]
+      >>> import tempfile, numpy as np
+      >>> from jaxlrp import runs
+      >>> channels = {"conv1": np.array([[1.0, 9.0], [5.0, 2.0], [3.0, 4.0]])}
+      >>> top = {"conv1": runs.Top("conv1", k=2)}
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     run = runs.attribute(
+      ...         dict, channels, folder + "/run", batch_size=3, reduce=top
+      ...     )
+      ...     files = runs.export_crp(run, folder + "/crp", {"conv1": "conv1"})
+      ...     [path.name for path in files]
       ['conv1_data.npy', 'conv1_rel.npy']
     """
     written = []

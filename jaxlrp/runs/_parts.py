@@ -78,9 +78,10 @@ def restored(values: Any, scale: Any) -> np.ndarray:
       float32 (rows, ...).
 
     Examples:
+      >>> import numpy as np
       >>> from jaxlrp import runs
-      >>> runs.restored([[1.0, -0.5]], [4.0]).tolist()
-      [[4.0, -2.0]]
+      >>> runs.restored(np.float16([[1.5, -2]]), np.float32([8])).tolist()
+      [[12.0, -16.0]]
     """
     values, scale = np.asarray(values, np.float32), np.asarray(scale)
     return values * scale.reshape(-1, *[1] * (values.ndim - 1))

@@ -22,13 +22,10 @@ class Progress:
       bytes: written since this start.
 
     Examples:
-      >>> import tempfile, numpy as np, jax, jaxlrp
-      >>> told = []
-      >>> explain, data = jax.jit(lambda x: 2 * x), np.ones((6, 3), np.float32)
-      >>> out = tempfile.mkdtemp()
-      >>> _ = jaxlrp.runs.attribute(explain, data, out, progress=told.append)
-      >>> told[-1].rows, told[-1].total, told[-1].left
-      (6, 6, 0.0)
+      >>> from jaxlrp import runs
+      >>> told = lambda p: print(f"{p.rows} of {p.total} rows")
+      >>> told(runs.Progress(rows=50, total=200, rate=10.0, left=15.0, bytes=4000))
+      50 of 200 rows
     """
 
     rows: int

@@ -108,6 +108,14 @@ def test_lines_have_the_header_s_columns():
     assert len(coverage.cells([row()])) == len(coverage.HEADER)
 
 
+def test_a_page_without_times_has_no_column_for_them():
+    assert "| time |" in coverage.render([row(ratio=1.5), row(name="b", ratio=None)])
+    page = coverage.render([row(ratio=None)])
+    (line,) = (line for line in page.splitlines() if line.startswith("| layer |"))
+    assert "| time |" not in page and "*time*" not in page
+    assert line.count("|") == len(coverage.HEADER)
+
+
 def test_unknown_models_are_refused(capsys):
     with pytest.raises(SystemExit):
         coverage.main(["--models", "none"])

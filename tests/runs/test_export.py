@@ -1,10 +1,13 @@
 """Other packages open what is written for them."""
 
+import base64
 import json
+import pathlib
 
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from jaxlrp import clusters, errors, runs
 from tests.runs import small
@@ -137,3 +140,75 @@ def test_a_run_that_is_not_complete_is_refused(tmp_path):
         runs.export_virelay(
             part, tmp_path, images=[], labels=[], predictions=[], names=[]
         )
+
+
+GENERATED = np.float32([[[1, 0.5, 0, 0], [2, -1, 4, 0]], [[3, 7, 7, 7], [7, 7, 7, 7]]])
+TEXTS = [[("a", 1), ("b", 2), ("c", 3), "d"], [("a", 1), ("c", 3)]]
+
+
+def texts(folder, relevance, **others):
+    rows = {"relevance": relevance, **others}
+    return runs.attribute(lambda batch: batch, rows, folder, batch_size=1)
+
+
+def golden(name):
+    path = pathlib.Path(__file__).parents[1] / "golden" / name
+    return json.loads(path.read_text("utf-8"))["attributes"]
+
+
+def test_a_text_that_explains_itself_is_what_inseq_writes(tmp_path):
+    run = texts(tmp_path / "run", GENERATED[:1], logits=np.float32([[3, 4]]))
+    path = runs.export_inseq(
+        run, tmp_path / "out.json", target=TEXTS[:1], scores={"logit": "logits"}
+    )
+    found, expected = json.loads(path.read_text()), golden("inseq_decoder.json")
+    assert found["attributes"] == expected
+
+
+def test_a_label_explained_by_a_text_is_what_inseq_writes(tmp_path):
+    run = texts(tmp_path / "run", np.float32([[1, -2, 0]]))
+    path = runs.export_inseq(
+        run, tmp_path / "out.json", source=[TEXTS[0][:2]], target=[[("c", 3)]]
+    )
+    found, expected = json.loads(path.read_text()), golden("inseq_encoder.json")
+    assert found["attributes"] == expected
+
+
+def test_padding_is_left_out(tmp_path):
+    run = texts(tmp_path / "run", np.float32([[[5, 0, 0], [9, 9, 9]]]))
+    path = runs.export_inseq(
+        run, tmp_path / "out.json", source=[["x"]], target=[["y"]], info={"model": "m"}
+    )
+    found = json.loads(path.read_text())["attributes"]
+    (one,) = found["sequence_attributions"]
+    array = safetensors.numpy.load(
+        base64.b64decode(one["attributes"]["source_attributions"])
+    )
+    assert array["attribution"].tolist() == [[5]]
+    assert found["info"]["model"] == "m"
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"target": TEXTS[:1]}, "target: got 1 rows, expected 2"),
+        ({"target": [TEXTS[0], ["a"] * 5]}, "target: row 1 has 5 tokens, 2 explained"),
+        ({"target": [TEXTS[0], []]}, "target: row 1 has 0 tokens"),
+        ({"target": [TEXTS[0], TEXTS[0]]}, "in row 1 a token has relevance for one"),
+        ({"source": TEXTS, "target": [["a"] * 3] * 2}, "source: row 0 has 4 tokens, 3"),
+        ({"relevance": "flat"}, "relevance: got 'flat' with 1 axes"),
+        (
+            {
+                "scores": {"p": "flat"},
+                "source": TEXTS,
+                "target": [["a"] * 2] * 2,
+            },
+            "scores: 'p' has 1, expected 2",
+        ),
+    ],
+)
+def test_tokens_and_relevances_have_to_fit(change, match, tmp_path):
+    run = texts(tmp_path / "run", GENERATED, flat=np.float32([1, 2]))
+    with pytest.raises(ValueError, match=match):
+        runs.export_inseq(run, tmp_path / "out.json", **({"target": TEXTS} | change))
+    assert not (tmp_path / "out.json").exists()
