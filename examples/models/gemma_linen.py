@@ -8,7 +8,8 @@ import jaxlrp
 from jaxlrp import composites
 
 # A small one with random weights. With the published ones:
-# model, params = gm.nn.Gemma3_270M(), gm.ckpts.load_params(gm.ckpts.CheckpointPath....)
+# model = gm.nn.Gemma3_270M()
+# params = gm.ckpts.load_params(gm.ckpts.CheckpointPath.GEMMA3_270M_IT)
 config = dataclasses.replace(
     gm.nn.Gemma3_270M.config,
     num_embed=64,
