@@ -33,13 +33,15 @@ PIP_ARGS ?=
 PEERS_VENV ?= .venv-peers
 ZOO_VENV ?= .venv-zoo
 KERAS_VENV ?= .venv-zoo-keras
+# More arguments for the look at pages, e.g. PAGES_ARGS="--only rules --pictures out".
+PAGES_ARGS ?=
 # More arguments for pytest, e.g. PYTEST_ARGS="-k conservation".
 PYTEST_ARGS ?= -n 2 --dist worksteal
 # Of each test function the first of eight parts of its cases; tests/parts.py.
 PART ?= 1/8
 
 .PHONY: test test-slow test-all mutate fuzz demo examples real sentences hub multiprocess bench bench-peers faithfulness
-.PHONY: gallery notebooks peers peers-venv zoo docs docs-check lint format types build clean
+.PHONY: gallery notebooks peers peers-venv zoo docs docs-check docs-links docs-pages lint format types build clean
 .PHONY: kills artefact bench-device bench-runs
 
 test: $(VENV)/.test
@@ -186,9 +188,13 @@ docs/npm: .ci/web/node_modules
 
 # Do the links hold, without network? Can people with other senses and keyboards use the
 # pages, on a desktop and on a phone, in the light and in the dark?
-docs-check: docs
+docs-check: docs-links docs-pages
+
+docs-links: docs
 	$(BIN)/python .ci/web/links.py site
-	$(NODE) .ci/web/pages.mjs site
+
+docs-pages: .ci/web/node_modules
+	$(NODE) .ci/web/pages.mjs site $(PAGES_ARGS)
 
 docs: $(VENV)/.docs docs/npm
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
