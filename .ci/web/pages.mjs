@@ -14,6 +14,7 @@ import { pathToFileURL } from "node:url";
 import puppeteer from "puppeteer-core";
 
 const NAMES = ["chromium", "chromium-browser", "google-chrome", "chrome"];
+const PATIENCE = 300_000; // milliseconds: machines of CI do other things beside
 const SCREENS = {
   desktop: { width: 1280, height: 900 },
   phone: { width: 390, height: 844, isMobile: true, hasTouch: true },
@@ -106,12 +107,15 @@ async function look(tab, name, screen, scheme) {
 const browser = await puppeteer.launch({
   executablePath: browserPath,
   args: ["--no-sandbox", "--allow-file-access-from-files"],
+  timeout: PATIENCE,
+  protocolTimeout: PATIENCE,
 });
 const start = Date.now();
 try {
   for (const [screen, viewport] of Object.entries(SCREENS)) {
     const tab = await browser.newPage();
     await tab.setViewport(viewport);
+    tab.setDefaultTimeout(PATIENCE);
     tab.on("pageerror", (error) => report(`a script fails: ${error.message}`, tab.url()));
     for (const name of pages) {
       for (const scheme of Object.keys(SCHEMES)) {
