@@ -97,7 +97,7 @@ def statistics(
         panel.set(ylim=(-0.6, len(order) - 0.4), xlabel="relevance, mean ± spread")
         panel.set_title(_canvas.plain(title))
         if any(called):
-            panel.legend(loc="best")
+            panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return _canvas.root(panel)
 
 
