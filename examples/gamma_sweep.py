@@ -36,7 +36,7 @@ from matplotlib.figure import Figure
 
 import jaxlrp
 from examples import digits, digits_figures
-from jaxlrp import _files, composites, rules
+from jaxlrp import _files, composites, plot, rules
 
 GAMMAS = np.geomspace(1e-3, 1e2, 24)
 FLIPS = np.arange(0, digits.PIXELS + 1, 4)
@@ -101,13 +101,18 @@ def picture(results: Results) -> bytes:
         figure = Figure(figsize=(8.4, 7.4), layout="constrained")
         halves: Any = figure.subfigures(2, 1, height_ratios=[ROWS * 1.17, 3.0])
         above, below = halves
-        axes = above.subplots(ROWS, columns)
-        for one, gamma, relevance in zip(
-            axes.ravel(), GAMMAS, results.relevance, strict=True
-        ):
-            scale = float(np.abs(relevance).max())
-            digits_figures.show_relevance(one, relevance, results.image, scale)
-            one.set_title(f"γ = {gamma:.3g}", fontsize=8, pad=3)
+        plot.images(
+            results.relevance,
+            results.image,
+            labels=[f"γ = {gamma:.3g}" for gamma in GAMMAS],
+            beside=False,
+            overlay="outline",
+            invert=True,
+            percentile=100,
+            columns=columns,
+            bar=None,
+            into=above,
+        )
         left, right = below.subplots(1, 2)
         for panel, values, at_zero, label in (
             (left, results.faithfulness, results.at_zero[0], FAITHFUL),

@@ -34,13 +34,11 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 from PIL import Image
 
 import jaxlrp
-from examples.digits_figures import DIVERGING, STYLE, png
-from jaxlrp import _files, composites, text
+from examples.digits_figures import png
+from jaxlrp import _files, composites, plot, text
 
 NAMES = {
     "vit": "google/vit-base-patch16-224",
@@ -345,20 +343,8 @@ def show(kind: str, task: Task, scores: np.ndarray, relevance: np.ndarray) -> by
     if task.tokens:
         picture = text.heatmap(task.tokens, relevance[0], title=title)
         return text.page(picture, title=title).encode("utf-8", "xmlcharrefreplace")
-    pixels = np.moveaxis(np.asarray(task.inputs[0]), 0, -1)
-    shown = (pixels - pixels.min()) / max(float(np.ptp(pixels)), 1e-6)
-    of_pixels = relevance[0].sum(0)
-    scale = float(np.abs(of_pixels).max()) or 1.0
-    with rc_context(STYLE):
-        figure = Figure(figsize=(7, 3.4), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        left.imshow(shown)
-        drawn = right.imshow(of_pixels, cmap=DIVERGING, vmin=-scale, vmax=scale)
-        figure.colorbar(drawn, ax=right, label="relevance of a pixel")
-        for axes in (left, right):
-            axes.set_axis_off()
-        figure.suptitle(title)
-        return png(figure)
+    figure = plot.images(relevance[0], task.inputs[0], labels=title, cell=3.4)
+    return png(figure)
 
 
 def run(kind: str, name: str, options: Options) -> float:

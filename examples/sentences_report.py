@@ -11,8 +11,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from examples.digits_figures import DIVERGING, STYLE, png
-from jaxlrp import similarity, text
+from examples.digits_figures import STYLE, png
+from jaxlrp import plot, similarity, text
 
 SPECIAL = ("[CLS]", "[SEP]", "[PAD]")
 COLUMNS = ("deletion", "agreement", "kept", "special")
@@ -120,11 +120,11 @@ def picture(explained: Methods, pair: Sentences) -> bytes:
             above.subplots(2, 1), pair, pair[::-1], strict=True
         ):
             show_tokens(axes, explained, own, other)
-        every = below.subplots(1, len(SHOWN), sharey=True)
+        every = below.subplots(1, len(SHOWN))
         for name, axes in zip(SHOWN, every, strict=True):
             one, two = (explained[name][s] for s in pair)
-            show_matrix(axes, one, two)
-            axes.set_title(f"{name}, sum {one.with_(two).sum():+.2f}".replace("-", "−"))
+            total = f"{name}, sum {one.with_(two).sum():+.2f}".replace("-", "−")
+            show_matrix(axes, one, two, total)
         value = _value(explained, pair)
         above.suptitle(f"“{pair[0]}” and “{pair[1]}”, similarity {value}", fontsize=10)
         return png(figure)
@@ -132,18 +132,9 @@ def picture(explained: Methods, pair: Sentences) -> bytes:
 
 def show_tokens(axes: Axes, explained: Methods, own: str, other: str) -> None:
     """A row for each method, on its own scale."""
-    rows = np.stack([explained[name][own].to(explained[name][other]) for name in SHOWN])
-    scales = np.abs(rows).max(1, keepdims=True)
-    rows = rows / np.where(scales == 0, 1, scales)
-    axes.imshow(rows, cmap=DIVERGING, vmin=-1, vmax=1, aspect="auto")
-    for i, row in enumerate(rows):
-        for j, token in enumerate(explained[SHOWN[0]][own].tokens):
-            ink = "white" if abs(row[j]) > 0.6 else "black"
-            axes.text(j, i, token, ha="center", va="center", fontsize=8, color=ink)
-    axes.set_xticks([])
-    axes.set_yticks(range(len(SHOWN)), SHOWN)
-    axes.tick_params(length=0)
-    axes.spines[:].set(visible=True, color="0.75", linewidth=0.6)
+    rows = [explained[name][own].to(explained[name][other]) for name in SHOWN]
+    tokens = explained[SHOWN[0]][own].tokens
+    plot.tokens(tokens, rows, labels=SHOWN, scale="each", bar=None, into=axes)
 
 
 def _value(explained: Methods, pair: Sentences) -> str:
@@ -152,19 +143,8 @@ def _value(explained: Methods, pair: Sentences) -> str:
     return f"{first @ second:.2f}".replace("-", "−")
 
 
-def show_matrix(axes: Axes, one: Explained, two: Explained) -> None:
-    matrix = one.with_(two)
-    scale = float(np.abs(matrix).max()) or 1.0
-    drawn = axes.imshow(matrix, cmap=DIVERGING, vmin=-scale, vmax=scale)
-    axes.set_xticks(range(len(two.tokens)), two.tokens, rotation=90)
-    axes.set_yticks(range(len(one.tokens)), one.tokens)
-    axes.tick_params(length=0)
-    axes.spines[:].set(visible=True, color="0.75", linewidth=0.6)
-    figure: Any = axes.figure
-    bar = figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.8, aspect=25)
-    bar.set_ticks([-scale, 0, scale])
-    bar.ax.set_xticklabels([f"−{scale:.2g}", "0", f"+{scale:.2g}"])
-    bar.outline.set_visible(False)
+def show_matrix(axes: Axes, one: Explained, two: Explained, title: str) -> None:
+    plot.matrix(one.with_(two), one.tokens, two.tokens, title=title, into=axes)
 
 
 def page(

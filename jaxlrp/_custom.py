@@ -238,14 +238,14 @@ class custom_lrp:  # noqa: N801 - a decorator, in the shape of jax.custom_vjp
     """
 
     def __init__(self, fun: Callable[..., Any]):
-        self.fun = function("fun", fun)
-        self.rule: tuple[Callable, Callable] | None = None
+        self.fun: Callable[..., Any] = function("fun", fun)
+        self.rule: tuple[Callable[..., Any], Callable[..., Any]] | None = None
         functools.update_wrapper(self, fun)
 
     def deflrp(
         self,
         forward: Callable[..., tuple[Any, Any]],
-        relprop: Callable[[Any, Any], tuple],
+        relprop: Callable[[Any, Any], tuple[Any, ...]],
     ) -> None:
         """Sets the rule.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec
 
@@ -33,6 +34,12 @@ EXACTNESS = {
 }
 """How exact the roles are that leave no choice of rule."""
 
+_COLUMNS = ("role", "rule", "from", "exact?", "layer", "line")
+"""Of the printed table, after the equations and their shapes under their dtype."""
+
+_DTYPE = re.compile(r"\b(bfloat|float|complex|uint|int|bool)\d*(?=\[)")
+_BRIEF = {"bfloat": "bf", "float": "f", "complex": "c", "uint": "u", "int": "i"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -51,6 +58,7 @@ class Row:
       amplifies: why relevance may grow in it, in words, or nothing.
       unread: does it divide an exponential by something made of it, and is no softmax?
       parameter: the path of its kernel, or other parameter, in the arguments of `f`.
+      brief: the rule without what it has by default, as the printed table shows it.
     """
 
     primitives: tuple[str, ...]
@@ -65,6 +73,7 @@ class Row:
     amplifies: str = ""
     unread: bool = False
     parameter: str = ""
+    brief: str = ""
 
     def kin(self) -> object:
         """Neighbouring rows with the same kin are shown as one; a layer never is."""
@@ -78,17 +87,21 @@ class Row:
         return self.scope or self.parameter
 
     def cells(self) -> tuple[str, ...]:
-        """The row as it is printed."""
-        counts = collections.Counter(self.primitives)
-        names = [f"{n} x{k}" if k > 1 else n for n, k in counts.items()]
-        shown = " ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+        """The row as it is printed: without what goes without saying.
+
+        Of several primitives the first is named. A composite's line for the row's very
+        role is told by its conditions, a default by nothing.
+        """
+        shown = self.primitives[0] + (" …" if len(set(self.primitives)) > 1 else "")
+        won = "" if self.won in ("-", "default") else self.won
+        won = "its role" if won == self.role else won.removeprefix(f"{self.role} ")
         return (
             "  " * self.depth + shown,
             self.shape,
             self.role,
-            self.rule,
-            self.won,
-            self.exactness,
+            "" if self.rule == "-" else self.brief or self.rule,
+            won,
+            "prop." if self.exactness == "proportional" else self.exactness,
             self.layer,
             self.line,
         )
@@ -139,24 +152,19 @@ class Plan:
         return tuple(r for r in self.rows if r.amplifies)
 
     def __str__(self) -> str:
-        header = (
-            "equations",
-            "result",
-            "role",
-            "rule",
-            "from",
-            "exactness",
-            "layer",
-            "line",
-        )
         short = _tables.places(r.line for r in self.rows)
-        cells = [(*r.cells()[:-1], short[r.line]) for r in self.rows]
+        dtype = _usual_dtype(self.rows)
+        cells = [
+            (name, _brief_shape(shape, dtype), *more, short[row.line])
+            for row in self.rows
+            for name, shape, *more, _ in [row.cells()]
+        ]
         lines = _tables.table(
-            header,
+            ("equations", dtype, *_COLUMNS),
             cells,
-            whole=("role", "exactness"),
+            whole=("role", "exact?"),
             ends=("layer", "line"),
-            wide=("rule", "layer", "line"),
+            least={"equations": 12, dtype: 10, "rule": 15, "from": 10, "layer": 13},
         )
         by = collections.Counter(r.exactness for r in self.rows)
         summary = ", ".join(f"{n} {name}" for name, n in by.most_common())
@@ -274,6 +282,7 @@ def _single_rows(
             reason(step, rule, reading, id(step) in recurrent),
             step.unread and bool(step.signals),
             next((n[0] for n in step.names(reading.facts)), ""),
+            _brief(rule),
         )
 
 
@@ -298,6 +307,34 @@ def _name_of(rule: Any, step: Step) -> str:
         return str(rule)
     own = {"custom": "its own", "gradient": "Taylor()", "homogeneous": "by degree"}
     return own.get(step.role, "-")
+
+
+def _usual_dtype(rows: tuple[Row, ...]) -> str:
+    """The dtype that most results have."""
+    found = collections.Counter(m[0] for r in rows for m in _DTYPE.finditer(r.shape))
+    return found.most_common(1)[0][0] if found else "shape"
+
+
+def _brief_shape(shape: str, usual: str) -> str:
+    """A shape without the usual dtype; others are named as in jaxprs."""
+    return _DTYPE.sub(
+        lambda m: "" if m[0] == usual else m[0].replace(m[1], _BRIEF.get(m[1], m[1])),
+        shape,
+    )
+
+
+def _brief(rule: Any) -> str:
+    """A rule's name and the options that do not have their default; or nothing."""
+    if not dataclasses.is_dataclass(rule):
+        return ""
+    default = {f.name: f.default for f in dataclasses.fields(rule)}
+    shown = []
+    for position, (name, usual) in enumerate(default.items()):
+        value = getattr(rule, name)
+        if repr(value) != repr(usual):
+            shown.append(repr(value) if position == 0 else f"{name}={value!r}")
+    name = type(rule).__name__
+    return f"{name}({', '.join(shown)})" if shown else name
 
 
 def _on_the_way(equation: Equation, reading: Reading) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 WIDTH = 100
 """Columns of a printed table."""
@@ -51,7 +51,7 @@ def table(
     rows: Sequence[Sequence[str]],
     whole: Sequence[str] = (),
     ends: Sequence[str] = (),
-    wide: Sequence[str] = (),
+    least: Mapping[str, int] | None = None,
     width: int = WIDTH,
 ) -> list[str]:
     """Lines of a table that is as wide as asked at most, with a rule below its head.
@@ -61,27 +61,28 @@ def table(
       rows: their cells.
       whole: the columns that are never cut.
       ends: those of which the end says more than the beginning.
-      wide: those that are cut later than others. One without any text is left out.
-      width: in characters. Too long cells are cut, where `…` stands, those of the
-        widest columns first.
+      least: the characters that a column needs to be understood: 8 without an entry.
+      width: in characters. Too long cells are cut, where `…` stands: those first that
+        have most beyond what they need. A column without any text is left out.
     """
     kept = [i for i in range(len(head)) if not rows or any(row[i] for row in rows)]
     head = [head[i] for i in kept]
     cells = [head, *([row[i] for i in kept] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    weight = [0.7 if name in wide else 1.0 for name in head]
+    need = [(least or {}).get(name, 8) for name in head]
     free = [i for i, name in enumerate(head) if name not in whole]
-    while sum(widths) + 2 * (len(head) - 1) > width:
+    between = " " * (2 if sum(widths) + 2 * (len(head) - 1) <= width else 1)
+    while sum(widths) + len(between) * (len(head) - 1) > width:
         free = [i for i in free if widths[i] > len(head[i])]
         if not free:
             break
-        widths[max(free, key=lambda i: widths[i] * weight[i])] -= 1
+        widths[max(free, key=lambda i: widths[i] / need[i])] -= 1
     cut = [
         [_cut(c, w, h in ends) for c, w, h in zip(row, widths, head, strict=True)]
         for row in cells
     ]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cut]
-    return [lines[0], "  ".join("-" * w for w in widths), *lines[1:]]
+    lines = [between.join(map(str.ljust, row, widths)).rstrip() for row in cut]
+    return [lines[0], between.join("-" * w for w in widths), *lines[1:]]
 
 
 def wrapped(note: str, width: int = WIDTH) -> list[str]:
@@ -99,4 +100,7 @@ def wrapped(note: str, width: int = WIDTH) -> list[str]:
 def _cut(text: str, width: int, end: bool) -> str:
     if len(text) <= width:
         return text
+    name = text.rsplit("/", 1)[-1]
+    if end and len(name) <= width and _LINE.fullmatch(text):
+        return name  # a file's folder says least
     return "…" + text[len(text) - width + 1 :] if end else text[: width - 1] + "…"

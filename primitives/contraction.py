@@ -30,7 +30,9 @@ def _gives(params: Params, dtype: Any) -> Params:
     return {"preferred_element_type": dtype}
 
 
-def dot_kernel_axes(params: Params, kernel: int, ndims: tuple[int, int]) -> dict:
+def dot_kernel_axes(
+    params: Params, kernel: int, ndims: tuple[int, int]
+) -> dict[int, int]:
     """`{axis of the result: axis of operand kernel}`, batch axes included.
 
     >>> numbers = (((1,), (0,)), ((), ()))
@@ -48,7 +50,9 @@ def dot_kernel_axes(params: Params, kernel: int, ndims: tuple[int, int]) -> dict
     }
 
 
-def dot_input_axes(params: Params, kernel: int, ndims: tuple[int, int]) -> dict:
+def dot_input_axes(
+    params: Params, kernel: int, ndims: tuple[int, int]
+) -> dict[int, int]:
     """`{axis of the signal: axis of the kernel}` of the axes that meet.
 
     >>> numbers = (((1,), (0,)), ((), ()))
@@ -61,7 +65,9 @@ def dot_input_axes(params: Params, kernel: int, ndims: tuple[int, int]) -> dict:
     return {x: w for xs, ws in pairs for x, w in zip(xs, ws, strict=True)}
 
 
-def conv_input_axes(params: Params, kernel: int, ndims: tuple[int, int]) -> dict:
+def conv_input_axes(
+    params: Params, kernel: int, ndims: tuple[int, int]
+) -> dict[int, int]:
     """`{feature axis of the image: input feature axis of the kernel}`; no groups."""
     if kernel == 0 or not _is_plain(params):
         return {}
@@ -185,7 +191,9 @@ def _meets_itself(params: Params) -> bool:
     return contracting[0] == contracting[1] and batch[0] == batch[1]
 
 
-def conv_kernel_axes(params: Params, kernel: int, ndims: tuple[int, int]) -> dict:
+def conv_kernel_axes(
+    params: Params, kernel: int, ndims: tuple[int, int]
+) -> dict[int, int]:
     """`{feature axis of the result: output feature axis of the kernel}`."""
     numbers = params["dimension_numbers"]
     if kernel == 0:  # an active kernel: the image's batch axis plays the part

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -120,7 +121,7 @@ def _only_the_padding(params: Params, active: Active) -> str:
     return why if active[1] and not active[0] else ""
 
 
-def structural(**traits) -> Entry:
+def structural(**traits: Any) -> Entry:
     """An entry of what copies all its operands, changed by `traits`."""
     return Entry(Kind.STRUCTURAL, linear=jointly, nonnegative=all_nonnegative, **traits)
 

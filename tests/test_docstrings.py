@@ -1,10 +1,14 @@
 """Every public name says what it takes, and shows how it is used."""
 
+import ast
 import dataclasses
 import enum
+import functools
 import importlib
 import inspect
 import re
+import textwrap
+import types
 
 import pytest
 
@@ -82,7 +86,7 @@ def taken(value):
     """The parameters of a function, or of what makes an instance of a class."""
     if inspect.isclass(value) and issubclass(value, enum.Enum | Exception):
         return []
-    if getattr(value, "_is_protocol", False):
+    if getattr(value, "_is_protocol", False):  # nobody makes one
         return []
     if inspect.isclass(value) and "__init__" not in vars(value):
         made = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
@@ -160,3 +164,85 @@ def test_methods_of_composites_are_described(name):
     method = getattr(jaxlrp.composites.Composite, name)
     missing = [one for one in taken(method) if one not in described(method.__doc__)]
     assert not missing
+
+
+# ---- errors --------------------------------------------------------------------------
+
+MEASURES = ("evaluation", "evaluation.baselines", "evaluation.protocols")
+CHECKING = ("jaxlrp.evaluation", "jaxlrp.attribution._checks")
+OTHERS = {("dynamiclrp", "TypeError", "score")}
+"""`score` is the name of a measure there, and a function where its measure is made."""
+
+
+@functools.cache
+def tree(function):
+    return ast.parse(textwrap.dedent(inspect.getsource(function)))
+
+
+def called(node, function):
+    """The function that a call is of, where it is one of a module."""
+    name = node.func
+    if isinstance(name, ast.Name):
+        return function.__globals__.get(name.id)
+    if isinstance(name, ast.Attribute) and isinstance(name.value, ast.Name):
+        return getattr(function.__globals__.get(name.value.id), name.attr, None)
+    return None
+
+
+def argument(nodes):
+    """The argument that a message begins with, or that a check is told of."""
+    for node in nodes:
+        text = node.values[0] if isinstance(node, ast.JoinedStr) else node
+        if isinstance(text, ast.Constant) and isinstance(text.value, str):
+            named = re.match(r"(\w+)(?:$|:)", text.value)
+            return named[1] if named else None
+    return None
+
+
+def raised(function, seen=()):
+    """Errors that a function and its helpers raise: their kind, and the argument."""
+    if function in seen:
+        return set()
+    found = set()
+    for node in ast.walk(tree(function)):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            found.add((node.exc.func.id, argument(node.exc.args)))
+        inner = called(node, function) if isinstance(node, ast.Call) else None
+        if isinstance(inner, types.FunctionType):
+            if inner.__module__.startswith(CHECKING):
+                name = argument(node.args)
+                below = raised(inner, (*seen, function))
+                found |= {(kind, own or name) for kind, own in below}
+    return found
+
+
+def said_of_errors(text):
+    """What the section on errors says of each kind."""
+    entries = re.split(
+        r"^  (?=\w+Error: )", "\n".join(section(text, "Raises")), flags=re.M
+    )
+    return dict(entry.split(": ", 1) for entry in entries if entry.strip())
+
+
+@pytest.mark.parametrize("module", MEASURES)
+def test_errors_of_measures_are_described_with_the_argument(module):
+    missing = []
+    for name, value in public(f"jaxlrp.{module}").items():
+        if not inspect.isfunction(value):
+            continue
+        said = said_of_errors(value.__doc__)
+        missing += [
+            (name, kind, own)
+            for kind, own in raised(value)
+            if own in taken(value)
+            and f"`{own}`" not in said.get(kind, "")
+            and (name, kind, own) not in OTHERS
+        ]
+    assert not missing
+
+
+def test_errors_are_found_through_helpers():
+    """Else the test above would pass for nothing."""
+    found = raised(jaxlrp.evaluation.flipping)
+    assert {("ValueError", "order"), ("TypeError", "score")} <= found
+    assert ("ValueError", "where") in found

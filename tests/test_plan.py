@@ -50,7 +50,7 @@ def test_plan_prints_as_a_table():
     steps = len(plan.rows)
     assert title.startswith(f"Plan (Default): {steps} steps, coverage 100.0% (")
     assert header.split() == [
-        *"equations result role rule from exactness layer line".split()
+        *"equations float32 role rule from exact? layer line".split()
     ]
     assert set(line) == {"-", " "}
     rows = rows[:steps]  # and notes of what may amplify
@@ -309,5 +309,33 @@ def test_a_printed_plan_fits_100_columns():
     assert any("…" in line for line in lines)
     table = "\n".join(lines[: len(plan.rows) + 3])
     assert "side/it " in table and "_plan.py:" in table
+    assert "dot_general …" in table and " [2,6] " in table
     assert str(__file__) not in table
     assert all(str(__file__) in row.line for row in plan.rows)
+
+
+def test_a_printed_row_leaves_out_what_goes_without_saying():
+    """A default's origin, options with their defaults, the dtype that most have."""
+    composite = (
+        composites.Composite("mine")
+        .on("layer", rules.Epsilon(0.5))
+        .on("activation", rules.Pass())
+    )
+
+    def f(w, x):
+        half = jnp.sin(jnp.cos(x.astype(jnp.bfloat16)))
+        return jnp.tanh(x @ w) + half.astype(jnp.float32)
+
+    plan = jaxlrp.plan(f, composite)(W, X)
+    _, head, _, *rows = str(plan).splitlines()[: len(plan.rows) + 3]
+    columns = {name: head.index(name) for name in head.split()}
+    said = {row.role: line for row, line in zip(plan.rows, rows, strict=True)}
+
+    def cell(role, column):
+        return said[role][columns[column] :].split("  ")[0].strip()
+
+    assert cell("dense", "rule") == "Epsilon(0.5)"
+    assert (cell("dense", "from"), cell("activation", "from")) == ("layer", "its role")
+    assert cell("sum", "from") == ""
+    assert cell("sum", "float32") == "[2,6]"
+    assert any("bf16[2,6]" in row for row in rows)

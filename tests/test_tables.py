@@ -11,17 +11,35 @@ def test_a_table_that_fits_is_not_cut():
 
 
 def test_the_widest_cells_are_cut_where_they_say_least():
-    row = ("n" * 50, "k" * 9, "folder/" * 9 + "f.py:1")
+    row = ("n" * 50, "k" * 9, "scope/" * 9 + "last")
     head, rule, line = _tables.table(HEAD, [row], ("kind",), ("line",), width=50)
     assert len(rule) == len(line) == 50
     name, kind, where = line.split()
-    assert name.endswith("…") and where.startswith("…") and where.endswith("f.py:1")
+    assert name.endswith("…") and where.startswith("…") and where.endswith("e/last")
     assert kind == "k" * 9
+
+
+def test_a_column_keeps_what_it_needs():
+    row = ("n" * 30, "k" * 30, "l" * 30)
+    least = {"name": 20, "kind": 5, "line": 5}
+    *_, line = _tables.table(HEAD, [row], least=least, width=32)
+    assert [len(cell) for cell in line.split()] == [20, 5, 5]
+
+
+def test_of_a_file_the_folder_goes_first():
+    row = ("n", "k", "folder/" * 9 + "f.py:1")
+    *_, line = _tables.table(HEAD, [row], ends=("line",), width=30)
+    assert line.split()[-1] == "f.py:1"
+
+
+def test_columns_stand_closer_before_any_cell_is_cut():
+    *_, line = _tables.table(HEAD, [("n" * 9, "k" * 9, "l" * 9)], width=29)
+    assert line == " ".join(["n" * 9, "k" * 9, "l" * 9])
 
 
 def test_columns_are_never_narrower_than_their_heads():
     head, *_ = _tables.table(HEAD, [("n" * 9, "k" * 9, "l" * 9)], width=5)
-    assert head == "name  kind  line"
+    assert head == "name kind line"
 
 
 def test_a_column_without_text_is_left_out():

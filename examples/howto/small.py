@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen, nnx
+from flax import nnx
 from sklearn.datasets import load_digits
 
 cross_entropy = optax.softmax_cross_entropy_with_integer_labels
@@ -64,16 +64,6 @@ def digits(train_on: int = 600) -> tuple[Classifier, np.ndarray, np.ndarray]:
     model = Classifier(nnx.Rngs(0))
     model = train(model, error, images[:train_on], bunch.target[:train_on])
     return model, images[train_on:], bunch.target[train_on:]
-
-
-class Named(linen.Module):
-    """A classifier whose layers have names."""
-
-    @linen.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
-        x = linen.relu(linen.Conv(8, (3, 3), name="early")(images))
-        x = linen.relu(linen.Conv(8, (3, 3), name="late")(x))
-        return linen.Dense(10, name="scores")(x.reshape(len(x), -1))
 
 
 class Finder(nnx.Module):

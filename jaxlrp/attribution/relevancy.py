@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -23,7 +24,7 @@ P = ParamSpec("P")
 Pair = tuple[str, str]
 """The streams of a map's queries and keys."""
 
-Layer = tuple[str, Pair, Array]
+Layer = tuple[str, Pair, jax.Array]
 
 
 def attention_relevancy(

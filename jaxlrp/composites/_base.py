@@ -105,7 +105,10 @@ Role = Literal[
 ]
 """The names of roles, and of groups of them."""
 
-GROUPS = {"layer": ("dense", "convolution"), "any": tuple(ALLOWED)}
+GROUPS: dict[str, tuple[str, ...]] = {
+    "layer": ("dense", "convolution"),
+    "any": tuple(ALLOWED),
+}
 """Names that stand for several roles."""
 
 Depths = tuple[int | None, int | None]

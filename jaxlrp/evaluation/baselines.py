@@ -47,6 +47,10 @@ def mean(x: Any, axes: Sequence[int] = IMAGE) -> Array:
     Returns:
       An array of `x`'s shape and dtype.
 
+    Raises:
+      TypeError: if `x` is no array of real numbers.
+      ValueError: if `axes` are no axes of `x`.
+
     Examples:
       >>> import jax.numpy as jnp
       >>> from jaxlrp.evaluation import baselines
@@ -81,6 +85,11 @@ def blur(
 
     Returns:
       An array of `x`'s shape and dtype, computed in at least float32.
+
+    Raises:
+      TypeError: if `x` is no array of real numbers, or `kernel` is no int.
+      ValueError: if `kernel` is not an odd number above 0, `sigma` is not above 0,
+        `axes` are not two axes of `x`, or `padding` is none of its names.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -120,6 +129,9 @@ def noise(key: Array, x: Any, sigma: Any = 1.0, location: Any = 0.0) -> Array:
 
     Returns:
       An array of `x`'s shape and dtype.
+
+    Raises:
+      TypeError: if `key` is no PRNG key, or `x` is no array of real numbers.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -167,6 +179,12 @@ def inpaint(
 
     Returns:
       An array of `x`'s shape and dtype.
+
+    Raises:
+      TypeError: if `x` is no array of real numbers, `removed` is not of booleans,
+        `iterations` is no int, or `key` is no PRNG key.
+      ValueError: if `removed` has another shape, `axes` are not two axes of `x`, or
+        `iterations` is below 1.
 
     Source: Rong et al. 2022, "A consistent and efficient evaluation strategy for
     attribution methods" (ROAD), noisy linear imputation.

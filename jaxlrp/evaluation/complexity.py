@@ -30,6 +30,10 @@ def sparseness(relevance: Any) -> Array:
     Returns:
       A number in [0, 1).
 
+    Raises:
+      TypeError: if `relevance` is no array of real numbers.
+      ValueError: if `relevance` is empty.
+
     Source: Chalasani et al. 2020, "Concise explanations of neural networks using
     adversarial training".
 
@@ -55,6 +59,10 @@ def entropy(relevance: Any) -> Array:
 
     Returns:
       A number in [0, log n].
+
+    Raises:
+      TypeError: if `relevance` is no array of real numbers.
+      ValueError: if `relevance` is empty.
 
     Source: Bhatt et al. 2020, "Evaluating and aggregating feature-based model
     explanations".

@@ -118,7 +118,12 @@ def flipping(
       The curve. Its fractions are those that were removed, `floor(fraction n) / n`.
 
     Raises:
-      ValueError: for a relevance, baseline or mask that does not fit `x`.
+      TypeError: if `score` is no function, `x`, `relevance` or `baseline` is no array
+        of real numbers, `steps` is neither an int nor fractions, `where` is not of
+        booleans, or `chunk` is no int.
+      ValueError: if `relevance` or `baseline` does not fit `x`, `order` is none of its
+        names, `steps` is below 1 or no ascending fractions in [0, 1], `where` has
+        another shape, or `chunk` is below 1.
 
     Source: Bach et al. 2015, "On pixel-wise explanations for non-linear classifier
     decisions by layer-wise relevance propagation"; Samek et al. 2017, "Evaluating the
@@ -159,6 +164,14 @@ def deletion(
 
     Returns:
       The curve; `area` is the paper's number.
+
+    Raises:
+      TypeError: if `score` is no function, `x`, `relevance` or `baseline` is no array
+        of real numbers, `steps` is neither an int nor fractions, `where` is not of
+        booleans, or `chunk` is no int.
+      ValueError: if `relevance` or `baseline` does not fit `x`, `steps` is below 1 or
+        no ascending fractions in [0, 1], `where` has another shape, or `chunk` is below
+        1.
 
     Source: Petsiuk et al. 2018, "RISE: randomized input sampling for explanation of
     black-box models".
@@ -203,6 +216,14 @@ def insertion(
     Returns:
       The curve, of the fractions that are inserted; `area` is the paper's number.
 
+    Raises:
+      TypeError: if `score` is no function, `x`, `relevance` or `baseline` is no array
+        of real numbers, `steps` is neither an int nor fractions, `where` is not of
+        booleans, or `chunk` is no int.
+      ValueError: if `relevance` or `baseline` does not fit `x`, `steps` is below 1 or
+        no ascending fractions in [0, 1], `where` has another shape, or `chunk` is below
+        1.
+
     Source: as for `deletion`.
 
     Examples:
@@ -230,7 +251,8 @@ def area(curve: Curve) -> Array:
       One number for each example; NaN where the curve has no width.
 
     Raises:
-      ValueError: for a curve with a single point.
+      TypeError: if `curve` is no `Curve`.
+      ValueError: if `curve` has one point, or not one score for each fraction.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -264,6 +286,10 @@ def abpc(morf: Curve, lerf: Curve) -> Array:
     Returns:
       One number for each example.
 
+    Raises:
+      TypeError: if `morf` or `lerf` is no `Curve`.
+      ValueError: if `morf` or `lerf` has one point, or not one score for each fraction.
+
     Examples:
       >>> import jax.numpy as jnp
       >>> from jaxlrp import evaluation
@@ -291,6 +317,10 @@ def drop(curve: Curve) -> Array:
 
     Returns:
       One number for each example.
+
+    Raises:
+      TypeError: if `curve` is no `Curve`.
+      ValueError: if `curve` has one point, or not one score for each fraction.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -328,6 +358,13 @@ def comprehensiveness(
 
     Returns:
       A number.
+
+    Raises:
+      TypeError: if `score` is no function, `x`, `relevance` or `baseline` is no array
+        of real numbers, `bins` has no fractions, `chunk` is no int, or `where` is not
+        of booleans.
+      ValueError: if `relevance` or `baseline` does not fit `x`, `bins` is not of
+        ascending fractions in [0, 1], `where` has another shape, or `chunk` is below 1.
 
     Source: DeYoung et al. 2020, "ERASER: a benchmark to evaluate rationalized NLP
     models".
@@ -370,6 +407,13 @@ def sufficiency(
 
     Returns:
       A number.
+
+    Raises:
+      TypeError: if `score` is no function, `x`, `relevance` or `baseline` is no array
+        of real numbers, `bins` has no fractions, `chunk` is no int, or `where` is not
+        of booleans.
+      ValueError: if `relevance` or `baseline` does not fit `x`, `bins` is not of
+        ascending fractions in [0, 1], `where` has another shape, or `chunk` is below 1.
 
     Source: as for `comprehensiveness`.
 

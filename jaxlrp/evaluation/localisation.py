@@ -42,6 +42,11 @@ def pointing_game(relevance: Any, mask: Any, *, tolerance: float = 0.0) -> Array
     Returns:
       0.0 or 1.0; NaN for an empty mask.
 
+    Raises:
+      TypeError: if `relevance` is no array of real numbers, or `mask` is not of
+        booleans.
+      ValueError: if `relevance` is empty, or `mask` has another shape.
+
     Source: Zhang et al. 2018, "Top-down neural attention by excitation backprop".
 
     Examples:
@@ -80,6 +85,11 @@ def relevance_mass(relevance: Any, mask: Any) -> Array:
     Returns:
       A number; NaN for an empty mask or no relevance.
 
+    Raises:
+      TypeError: if `relevance` is no array of real numbers, or `mask` is not of
+        booleans.
+      ValueError: if `relevance` is empty, or `mask` has another shape.
+
     Source: Arras et al. 2022, "CLEVR-XAI: a benchmark dataset for the ground truth
     evaluation of neural network explanations".
 
@@ -109,6 +119,11 @@ def relevance_rank(relevance: Any, mask: Any) -> Array:
     Returns:
       A number in [0, 1]; NaN for an empty mask.
 
+    Raises:
+      TypeError: if `relevance` is no array of real numbers, or `mask` is not of
+        booleans.
+      ValueError: if `relevance` is empty, or `mask` has another shape.
+
     Source: as for `relevance_mass`.
 
     Examples:
@@ -137,6 +152,9 @@ def segment(relevance: Any) -> Array:
     Returns:
       Booleans of its shape.
 
+    Raises:
+      TypeError: if `relevance` is no array of real numbers.
+
     Source: Chefer et al. 2021, "Transformer interpretability beyond attention
     visualization".
 
@@ -164,6 +182,10 @@ def confusion(predicted: Any, mask: Any, *, where: Any = None) -> Array:
 
     Returns:
       Integers of shape `(2, 2)`.
+
+    Raises:
+      TypeError: if `predicted`, `mask` or `where` is not of booleans.
+      ValueError: if `predicted`, `mask` or `where` has another shape.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -197,6 +219,10 @@ def pixel_accuracy(confusion: Any) -> Array:
     Returns:
       A number in [0, 1].
 
+    Raises:
+      TypeError: if `confusion` is no array of real numbers.
+      ValueError: if `confusion` is not 2 x 2.
+
     Source: as for `segment`.
 
     Examples:
@@ -219,6 +245,10 @@ def mean_iou(confusion: Any) -> Array:
 
     Returns:
       A number in [0, 1]; a class that occurs in neither has 0, as in the source.
+
+    Raises:
+      TypeError: if `confusion` is no array of real numbers.
+      ValueError: if `confusion` is not 2 x 2.
 
     Source: as for `segment`.
 
@@ -250,6 +280,11 @@ def average_precision(relevance: Any, mask: Any, *, both: bool = False) -> Array
 
     Returns:
       A number in [0, 1]; NaN for an empty mask.
+
+    Raises:
+      TypeError: if `relevance` is no array of real numbers, or `mask` is not of
+        booleans.
+      ValueError: if `relevance` is empty, or `mask` has another shape.
 
     Source: as for `segment`.
 

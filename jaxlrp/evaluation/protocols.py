@@ -80,6 +80,13 @@ def dynamiclrp(
     Returns:
       `morf` and `lerf`, curves, and `abpc`, `comprehensiveness`, `sufficiency`.
 
+    Raises:
+      TypeError: if `x` or `relevance` is no array of real numbers, or `step`, `kernel`
+        or `chunk` is no int.
+      ValueError: if `x` is no image, `relevance` does not fit `x`, `step` or `chunk` is
+        below 1, `kernel` is not an odd number above 0, `sigma` is not above 0, `score`
+        is none of its names, or `channel_axis` is no axis of `x`.
+
     Source: dynamicLRP, its published evaluation code, `src/experiments/util.py`.
 
     Examples:
@@ -150,6 +157,14 @@ def attnlrp(
     Returns:
       `morf` and `lerf`, curves, and `abpc`.
 
+    Raises:
+      TypeError: if `x`, `relevance` or `baseline` is no array of real numbers, `steps`
+        is neither an int nor fractions, `where` is not of booleans, or `chunk` is no
+        int.
+      ValueError: if `relevance` or `baseline` does not fit `x`, `steps` is below 1 or
+        no ascending fractions in [0, 1], `where` has another shape, or `chunk` is below
+        1.
+
     Source: Achtibat et al. 2024, "AttnLRP: attention-aware layer-wise relevance
     propagation for transformers".
 
@@ -194,6 +209,13 @@ def chefer(
 
     Returns:
       `morf` and `lerf`, curves, and `positive` and `negative`.
+
+    Raises:
+      TypeError: if `f` is no function, `x` or `relevance` is no array of real numbers,
+        `target` is no integer, or `chunk` is no int.
+      ValueError: if `f` has no classes, `x` is no image, `relevance` does not fit `x`,
+        `target` is no class of `f`, `channel_axis` is no axis of `x`, or `chunk` is
+        below 1.
 
     Source: Chefer et al. 2021, "Transformer interpretability beyond attention
     visualization".
@@ -245,6 +267,14 @@ def eraser(
 
     Returns:
       `comprehensiveness` and `sufficiency`.
+
+    Raises:
+      TypeError: if `f` is no function, `x`, `relevance` or `baseline` is no array of
+        real numbers, `target` is no integer, `bins` has no fractions, `chunk` is no
+        int, or `where` is not of booleans.
+      ValueError: if `f` has no classes, `relevance` or `baseline` does not fit `x`,
+        `target` is no class of `f`, `bins` is below 1 or no ascending fractions in [0,
+        1], `where` has another shape, or `chunk` is below 1.
 
     Source: DeYoung et al. 2020, "ERASER: a benchmark to evaluate rationalized NLP
     models".
@@ -303,6 +333,13 @@ def rise(
 
     Returns:
       `deletion` and `insertion`, curves, and `deletion_auc` and `insertion_auc`.
+
+    Raises:
+      TypeError: if `f` is no function, `x` or `relevance` is no array of real numbers,
+        `target` is no integer, or `step`, `kernel` or `chunk` is no int.
+      ValueError: if `f` has no classes, `x` is no image, `relevance` does not fit `x`,
+        `target` is no class of `f`, `step` or `chunk` is below 1, `kernel` is not an
+        odd number above 0, `sigma` is not above 0, or `channel_axis` is no axis of `x`.
 
     Source: Petsiuk et al. 2018, "RISE: randomized input sampling for explanation of
     black-box models".

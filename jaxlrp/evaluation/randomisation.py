@@ -29,7 +29,7 @@ __all__ = [
     "randomise",
 ]
 
-Measure = Callable[[Array, Array], Array]
+Measure = Callable[[jax.Array, jax.Array], jax.Array]
 Init = str | Measure
 
 ORDERS = ("cascading", "independent", "bottom_up")
@@ -78,6 +78,11 @@ def randomise(
 
     Returns:
       A pytree like `params`.
+
+    Raises:
+      TypeError: if `key` is no PRNG key, or `layers` has no names.
+      ValueError: if `layers` names no parameter, or one twice, or `init` is none of its
+        names.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -149,7 +154,10 @@ def parameter_randomisation(
       `(layers, *examples)`. Number `l` belongs to `layers[l]` in any order.
 
     Raises:
-      ValueError: for a name that no parameter has, or a parameter in two layers.
+      TypeError: if `explain` is no function, `key` is no PRNG key, `layers` has no
+        names, `measures` has no functions by name, or `batch_ndim` is no int.
+      ValueError: if `layers` names no parameter, or one twice, `order` or `init` is
+        none of its names, or `batch_ndim` is below 0.
 
     Source: Adebayo et al. 2018, "Sanity checks for saliency maps".
 
@@ -214,6 +222,13 @@ def random_logit(
     Returns:
       For each measure its values, in the form of the relevances, one for each example.
 
+    Raises:
+      TypeError: if `explain` is no function, `target` is no integer, `key` is no PRNG
+        key, `classes` or `batch_ndim` is no int, or `measures` has no functions by
+        name.
+      ValueError: if `target` is not below `classes`, `classes` is below 2, or
+        `batch_ndim` is below 0.
+
     Source: Sixt et al. 2020, "When explanations lie: why many modified BP attributions
     fail".
 
@@ -268,6 +283,13 @@ def logit_swap(
       For each measure its values, in the form of the relevances, of shape
       `(number, *examples)`.
 
+    Raises:
+      TypeError: if `explain` is no function, `target` is no integer, `others` has no
+        integers, `measures` has no functions by name, or `batch_ndim` or `chunk` is no
+        int.
+      ValueError: if `others` has another shape, `batch_ndim` is below 0, or `chunk` is
+        below 1.
+
     Examples:
       >>> import jax.numpy as jnp
       >>> from jaxlrp import evaluation
@@ -304,6 +326,10 @@ def compare(
 
     Returns:
       For each measure its values in the form of `a`, one for each example.
+
+    Raises:
+      TypeError: if `measures` has no functions by name, or `batch_ndim` is no int.
+      ValueError: if `batch_ndim` is below 0.
 
     Examples:
       >>> import jax.numpy as jnp

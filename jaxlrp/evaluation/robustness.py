@@ -55,6 +55,11 @@ def neighbours(
     Returns:
       An array of shape `(samples, *x.shape)`.
 
+    Raises:
+      TypeError: if `key` is no PRNG key, `x` is no array of real numbers, or `samples`
+        is no int.
+      ValueError: if `samples` is below 1, or `kind` is none of its names.
+
     Examples:
       >>> import jax, jax.numpy as jnp
       >>> from jaxlrp import evaluation
@@ -88,6 +93,10 @@ def translations(
 
     Returns:
       An array of shape `(number of shifts, *x.shape)`.
+
+    Raises:
+      TypeError: if `x` is no array of real numbers, or `shifts` is no sequence of ints.
+      ValueError: if `axis` is no axis of `x`.
 
     Source: Montavon et al. 2018, "Methods for interpreting and understanding deep
     neural networks".
@@ -129,6 +138,10 @@ def removals(x: Any, window: Sequence[int], baseline: Any = 0.0) -> Array:
     Returns:
       An array of shape `(number of blocks, *x.shape)`: perturbations for `infidelity`.
 
+    Raises:
+      TypeError: if `x` is no array of real numbers, or `window` is no int.
+      ValueError: if `window` does not divide the axes.
+
     Examples:
       >>> import jax.numpy as jnp
       >>> from jaxlrp import evaluation
@@ -160,6 +173,11 @@ def max_sensitivity(
 
     Returns:
       A number.
+
+    Raises:
+      TypeError: if `explain` is no function, `x` or `near` is no array of real numbers,
+        or `chunk` is no int.
+      ValueError: if `near` has another shape, or `chunk` is below 1.
 
     Source: Yeh et al. 2019, "On the (in)fidelity and sensitivity of explanations".
 
@@ -197,6 +215,11 @@ def local_lipschitz(explain: Explain, x: Any, near: Any, *, chunk: int = 8) -> A
     Returns:
       A number.
 
+    Raises:
+      TypeError: if `explain` is no function, `x` or `near` is no array of real numbers,
+        or `chunk` is no int.
+      ValueError: if `near` has another shape, or `chunk` is below 1.
+
     Source: Alvarez-Melis, Jaakkola 2018, "On the robustness of interpretability
     methods".
 
@@ -225,6 +248,11 @@ def continuity(explain: Explain, x: Any, near: Any, *, chunk: int = 8) -> Array:
 
     Returns:
       A number.
+
+    Raises:
+      TypeError: if `explain` is no function, `x` or `near` is no array of real numbers,
+        or `chunk` is no int.
+      ValueError: if `near` has another shape, or `chunk` is below 1.
 
     Source: Montavon et al. 2018, "Methods for interpreting and understanding deep
     neural networks".
@@ -269,6 +297,12 @@ def infidelity(
 
     Returns:
       A number.
+
+    Raises:
+      TypeError: if `score` is no function, `x`, `attribution` or `perturbations` is no
+        array of real numbers, or `chunk` is no int.
+      ValueError: if `attribution` or `perturbations` has another shape, or `chunk` is
+        below 1.
 
     Source: Yeh et al. 2019, "On the (in)fidelity and sensitivity of explanations".
 

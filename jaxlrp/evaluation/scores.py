@@ -13,7 +13,7 @@ from jaxlrp.evaluation import _checks
 
 __all__ = ["KINDS", "Score", "accuracy", "logit", "probability"]
 
-Score = Callable[[Array], Array]
+Score = Callable[[jax.Array], jax.Array]
 """From one example to the number that is measured."""
 
 
@@ -28,8 +28,9 @@ def logit(f: Callable[[Any], Array], target: Any) -> Score:
       A function of `x`.
 
     Raises:
-      TypeError: for a target that is no integer.
-      ValueError: when it is called, for a class that `f` does not have, if it is known.
+      TypeError: if `f` is no function, or `target` is no integer.
+      ValueError: when it is called, if `f` has no scores of classes, or `target` is no
+        class of `f`.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -51,6 +52,11 @@ def probability(f: Callable[[Any], Array], target: Any) -> Score:
 
     Returns:
       A function of `x`.
+
+    Raises:
+      TypeError: if `f` is no function, or `target` is no integer.
+      ValueError: when it is called, if `f` has no scores of classes, or `target` is no
+        class of `f`.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -75,6 +81,11 @@ def accuracy(f: Callable[[Any], Array], target: Any) -> Score:
     Returns:
       A function of `x`.
 
+    Raises:
+      TypeError: if `f` is no function, or `target` is no integer.
+      ValueError: when it is called, if `f` has no scores of classes, or `target` is no
+        class of `f`.
+
     Examples:
       >>> import jax.numpy as jnp
       >>> from jaxlrp import evaluation
@@ -92,7 +103,11 @@ def accuracy(f: Callable[[Any], Array], target: Any) -> Score:
     return score
 
 
-KINDS = {"logit": logit, "probability": probability, "accuracy": accuracy}
+KINDS: dict[str, Callable[[Callable[[Any], jax.Array], Any], Score]] = {
+    "logit": logit,
+    "probability": probability,
+    "accuracy": accuracy,
+}
 """Scores by name."""
 
 

@@ -6,7 +6,7 @@ them of many pairs. Undefined results, such as the correlation with a constant, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -32,6 +32,10 @@ def cosine(a: Any, b: Any) -> Array:
 
     Returns:
       A number in [-1, 1]; NaN if one of them is zero.
+
+    Raises:
+      TypeError: if `a` or `b` is no array of real numbers.
+      ValueError: if `b` has another shape.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -60,6 +64,10 @@ def spearman(a: Any, b: Any) -> Array:
 
     Returns:
       A number in [-1, 1]; NaN if one of them is constant.
+
+    Raises:
+      TypeError: if `a` or `b` is no array of real numbers.
+      ValueError: if `b` has another shape.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -104,6 +112,11 @@ def ssim(
     Returns:
       A number; NaN if both are the same constant.
 
+    Raises:
+      TypeError: if `a` or `b` is no array of real numbers, or `window` is no int.
+      ValueError: if `a` is a scalar, `b` has another shape, `window` is not odd or does
+        not fit, or `axes` are no axes of `a`.
+
     Source: Wang et al. 2004, "Image quality assessment: from error visibility to
     structural similarity".
 
@@ -142,7 +155,11 @@ def ssim(
     return jnp.mean(top / ((mx * mx + my * my + c1) * (var_x + var_y + c2)))
 
 
-MEASURES = {"spearman": spearman, "ssim": ssim, "cosine": cosine}
+MEASURES: dict[str, Callable[[Array, Array], Array]] = {
+    "spearman": spearman,
+    "ssim": ssim,
+    "cosine": cosine,
+}
 """The similarities that the sanity checks report, by name."""
 
 

@@ -37,6 +37,11 @@ def top_k_accuracy(
     Returns:
       A number in [0, 1].
 
+    Raises:
+      TypeError: if `relevance` is no array of real numbers, `answer` or `where` is not
+        of booleans, or `k` is no int.
+      ValueError: if `answer` or `where` has another shape.
+
     Source: Achtibat et al. 2024, "AttnLRP: attention-aware layer-wise relevance
     propagation for transformers".
 
@@ -71,6 +76,11 @@ def top_k_iou(
     Returns:
       A number in [0, 1].
 
+    Raises:
+      TypeError: if `relevance` is no array of real numbers, `answer` or `where` is not
+        of booleans, or `k` is no int.
+      ValueError: if `answer` or `where` has another shape.
+
     Examples:
       >>> import jax.numpy as jnp
       >>> from jaxlrp import evaluation
@@ -96,6 +106,11 @@ def top_k_f1(relevance: Any, answer: Any, k: Any = None, *, where: Any = None) -
 
     Returns:
       A number in [0, 1].
+
+    Raises:
+      TypeError: if `relevance` is no array of real numbers, `answer` or `where` is not
+        of booleans, or `k` is no int.
+      ValueError: if `answer` or `where` has another shape.
 
     Source: Chefer et al. 2021, "Transformer interpretability beyond attention
     visualization".

@@ -38,7 +38,8 @@ def pool(relevance: Any, window: Sequence[int], how: str = "sum") -> Array:
       An array with the same number of axes, one value for each block.
 
     Raises:
-      ValueError: for a window that does not divide the array.
+      TypeError: if `relevance` is no array of real numbers, or `window` is no int.
+      ValueError: if `window` does not divide the axes, or `how` is none of its names.
 
     Examples:
       >>> import jax.numpy as jnp

@@ -14,6 +14,7 @@ from jaxlrp.plot._features import features
 from jaxlrp.plot._images import images
 from jaxlrp.plot._series import series
 from jaxlrp.plot._shap import to_shap
+from jaxlrp.plot._statistics import statistics
 from jaxlrp.plot._text import matrix, tokens
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "images",
     "matrix",
     "series",
+    "statistics",
     "to_shap",
     "tokens",
 ]

@@ -11,7 +11,9 @@ import numpy as np
 from jaxlrp import _compat
 
 
-def array(name: str, given: Any, axes: Sequence[int], form: str) -> np.ndarray:
+def array(
+    name: str, given: Any, axes: Sequence[int], form: str, nan: bool = False
+) -> np.ndarray:
     """Finite real numbers with so many axes, as float64.
 
     Args:
@@ -19,6 +21,7 @@ def array(name: str, given: Any, axes: Sequence[int], form: str) -> np.ndarray:
       given: what it is.
       axes: the numbers of axes that it may have.
       form: its shape in words.
+      nan: whether the caller looks at what is not finite.
     """
     if isinstance(given, jax.Array) and not _compat.is_known(given):
         raise TypeError(
@@ -35,12 +38,18 @@ def array(name: str, given: Any, axes: Sequence[int], form: str) -> np.ndarray:
         raise TypeError(f"{name}: got {what}, expected real numbers, {form}") from None
     if values.ndim not in axes or not values.size:
         raise ValueError(f"{name}: got shape {values.shape}, expected {form}")
+    if not nan:
+        finite(name, values)
+    return values
+
+
+def finite(name: str, values: np.ndarray) -> None:
+    """No number is infinite or none."""
     if not np.isfinite(values).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
         raise ValueError(
             f"{name}: got {values[where]} at {list(where)}, expected finite numbers"
         )
-    return values
 
 
 def names(name: str, given: Any, count: int, each: str) -> list[str]:

@@ -29,6 +29,10 @@ class _Map:
     title: str
     heading: str
 
+    @property
+    def left_out(self) -> bool:
+        return bool(np.isnan(self.relevance).all())
+
 
 @dataclasses.dataclass(frozen=True)
 class _Look:
@@ -62,7 +66,8 @@ def images(
       relevance: of one image, (height, width) with or without a channel axis, or of a
         batch, with an axis more in front; relevance is summed over channels. A mapping
         of names to such arrays draws several methods, classes or targets next to each
-        other, under their names.
+        other, under their names. The place of a map that is NaN throughout stays
+        empty.
       photographs: of the same examples, in the same layout; their size may differ, as
         that of maps of patches. Those that leave 0 to 1 are drawn from their smallest
         value to their largest. Integers are from 0 to 255.
@@ -129,7 +134,7 @@ def images(
         )
     flag("beside", beside)
     shown = pictures if beside else None
-    flat = [one for given in methods.values() for one in given]
+    flat = [np.nan_to_num(one) for given in methods.values() for one in given]
     sizes = _checks.scales(flat, scale, percentile)
     titles = _titles(labels, scores, relevance, n)
     own_titles = isinstance(labels, Mapping) or isinstance(scores, Mapping)
@@ -176,11 +181,14 @@ def _named(relevance: Any) -> Mapping[Any, Any]:
 
 def _maps(name: str, given: Any, channel: int | None) -> np.ndarray:
     """Relevances (examples, height, width)."""
-    values = _checks.array(name, given, (2, 3, 4), _FORM)
-    values, of_channels = _channels_last(name, values, channel)
+    found = _checks.array(name, given, (2, 3, 4), _FORM, nan=True)
+    values, of_channels = _channels_last(name, found, channel)
     if of_channels:
         values = values.sum(-1)
-    return values if values.ndim == 3 else values[None]
+    values = values if values.ndim == 3 else values[None]
+    left_out = np.isnan(values).all((1, 2), keepdims=True)
+    _checks.finite(name, np.where(left_out, 0.0, values) if left_out.any() else found)
+    return values
 
 
 def _channels_last(
@@ -325,10 +333,13 @@ def _grid(
             panels.append(panel)
         for k, one in enumerate(row):
             panel = part.add_subplot(grid[at, left + beside + k])
-            drawn = _draw(panel, one, picture, look)
+            if one.left_out:
+                panel.set_axis_off()
+            else:
+                drawn = _draw(panel, one, picture, look)
             _head(panel, one.heading if top else "", one.title, titled)
             panels.append(panel)
-    if bar is not None:
+    if bar is not None and drawn is not None:
         sizes = [one.size for row in rows for one in row]
         _canvas.bar(part, drawn, panels, bar, sizes, clipped, "bottom")
     return _canvas.root(part)

@@ -23,7 +23,7 @@ from jaxlrp.rules._base import (
     unbroadcast,
 )
 
-Relevances = tuple[Array, ...]
+Relevances = tuple[jax.Array, ...]
 
 
 @rule

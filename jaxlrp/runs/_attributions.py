@@ -76,7 +76,7 @@ class Attributions:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = pathlib.Path(os.fspath(path))
+        self.path: pathlib.Path = pathlib.Path(os.fspath(path))
         self._manifest = _manifest.read(self.path)
         specs = [
             _store.Spec(**{**spec, "shape": tuple(spec["shape"])})
@@ -197,7 +197,11 @@ class Attributions:
         return batch, {name: self.read(name, wanted) for name in self.names}
 
     def reduced(
-        self, name: str, *, by: _reductions.Reduction | None = None, partial=False
+        self,
+        name: str,
+        *,
+        by: _reductions.Reduction | None = None,
+        partial: bool = False,
     ) -> dict[str, np.ndarray]:
         """What the dataset's results come to.
 

@@ -10,8 +10,15 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 # What these show is run from its sources: `tests/examples/test_notebooks.py`, and
-# `test_frameworks.py` there.
-ELSEWHERE = {ROOT / "docs/frameworks.md", *ROOT.glob("docs/notebooks/*.md")}
+# `test_frameworks.py`, `test_heads.py` and `test_models.py` there.
+ELSEWHERE = {
+    *(
+        ROOT / f"docs/{name}.md"
+        for name in ("frameworks", "language-models", "pytorch")
+    ),
+    ROOT / "docs/howto/heads.md",
+    *ROOT.glob("docs/notebooks/*.md"),
+}
 PAGES = sorted({ROOT / "README.md", *ROOT.glob("docs/**/*.md")} - ELSEWHERE)
 SOURCES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path

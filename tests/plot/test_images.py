@@ -199,3 +199,18 @@ def test_what_is_no_map_is_refused(relevance, error, message):
 def test_inside_jit_it_says_to_draw_outside():
     with pytest.raises(TypeError, match="relevance: got an array that is being traced"):
         jax.jit(plot.images)(jnp.ones((3, 3)))
+
+
+def test_a_map_that_is_nan_throughout_leaves_its_place_empty():
+    values = np.ones((2, 4, 4))
+    gone = values.copy()
+    gone[1] = np.nan
+    figure = plot.images({"ours": values, "theirs": gone}, columns=1, bar=None)
+    assert [len(panel.images) for panel in figure.axes] == [1, 1, 1, 0]
+
+
+def test_a_single_nan_is_an_error():
+    values = np.ones((2, 4, 4))
+    values[1, 2, 3] = np.nan
+    with pytest.raises(ValueError, match=r"relevance: got nan at \[1, 2, 3\]"):
+        plot.images(values)

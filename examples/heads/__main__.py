@@ -1,0 +1,53 @@
+"""Runs the code of *Relevance of each head*, as far as the frameworks are installed.
+
+python -m examples.heads
+"""
+
+import importlib.util
+import pathlib
+import runpy
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxlrp
+
+HERE = pathlib.Path(__file__).parent
+PACKAGES = {
+    "flax_nnx": "flax",
+    "flax_linen": "flax",
+    "equinox_nn": "equinox",
+    "keras_3": "keras",
+}
+"""By script, what it needs."""
+
+
+def check(name: str) -> None:
+    """Runs a script: what the heads pass adds up to what their map passes.
+
+    Raises:
+      AssertionError: if it does not, or if there is not one relevance for each head.
+    """
+    found: dict[str, Any] = runpy.run_path(str(HERE / f"{name}.py"))
+    relevance = np.asarray(found["relevance"])
+    assert relevance.shape == (3, 4), relevance.shape
+    f, x = found["scores"], found["x"]
+    state = next(found[k] for k in ("params", "weights", "attention") if k in found)
+    _, captured = jaxlrp.lrp(f, capture="*attention_map*")(state, x)
+    (whole,) = jax.tree.leaves(captured)
+    np.testing.assert_allclose(relevance.sum(), whole.sum(), rtol=1e-4, atol=1e-6)
+    assert len(np.unique(np.round(relevance, 6))) > 4
+
+
+def main() -> None:
+    for name, package in PACKAGES.items():
+        if importlib.util.find_spec(package) is None:
+            print(f"{name}: {package} is not installed")
+        else:
+            check(name)
+            print(f"{name}: one relevance for each head")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""The code of the pages on other libraries' models runs, where these are installed."""
+
+import pathlib
+
+import pytest
+
+from examples.models import __main__ as models
+
+ROOT = pathlib.Path(__file__).parents[2]
+PAGES = ("language-models", "pytorch")
+
+
+@pytest.mark.parametrize("name", models.PACKAGES)
+def test_each_input_has_a_relevance(name):
+    if absent := models.missing(name):
+        pytest.skip(f"{', '.join(absent)} is not installed: make zoo runs it")
+    models.check(name)
+
+
+def test_each_script_is_shown_on_a_page():
+    pages = "".join((ROOT / f"docs/{page}.md").read_text() for page in PAGES)
+    scripts = {p.stem for p in (ROOT / "examples/models").glob("[a-z]*.py")}
+    assert scripts == set(models.PACKAGES)
+    for name in scripts:
+        assert f'--8<-- "examples/models/{name}.py"' in pages
+
+
+def test_what_is_missing_is_told_of(capsys, monkeypatch):
+    monkeypatch.setattr(models, "missing", lambda name: ["nobody"])
+    models.main()
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == len(models.PACKAGES)
+    assert all("nobody is not installed" in line for line in told)
