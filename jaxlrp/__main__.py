@@ -218,8 +218,14 @@ def _export(options: argparse.Namespace) -> None:
             tokens = json.load(file)
         if not isinstance(tokens, dict) or "target" not in tokens:
             raise ValueError(f'tokens: {options.tokens} has no "target"')
-        texts = {name: tokens.get(name) for name in ("target", "source")}
-        print(runs.export_inseq(run, options.out, relevance=options.relevance, **texts))
+        path = runs.export_inseq(
+            run,
+            options.out,
+            target=tokens["target"],
+            source=tokens.get("source"),
+            relevance=options.relevance,
+        )
+        print(path)
         return
     given = {n: getattr(options, n) for n in ("images", "labels", "predictions")}
     if missing := [name for name, value in given.items() if value is None]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxlrp import _compat, rules
+from jaxlrp._program.program import aval_of
 from jaxlrp._reading.steps import Step
 from jaxlrp._rewriting.activations import Region, region_of
 from jaxlrp._rewriting.environment import Environment, Run
@@ -49,7 +50,7 @@ def _axes(region: Region) -> tuple[int, ...] | None:
     sums = [
         _compat.reduced_axes(e.params)
         for e in region.equations
-        if e.primitive.name == "reduce_sum" and e.inputs[0].aval.shape == shape
+        if e.primitive.name == "reduce_sum" and aval_of(e.inputs[0]).shape == shape
     ]
     return sums[0] if len(sums) == 1 else None
 

@@ -190,7 +190,7 @@ def _of_edges(
             share = 1 - kept.astype(off[u].dtype)
             lost.setdefault(v, {})[u] = jnp.where(there, share, 0)
     memory = {u: jnp.zeros_like(off[u]) for u in sources}
-    numbers = {n: _numbers(g) for n, g in (sources | targets).items()}
+    numbers = {n: _numbers(g) for n, g in {**sources, **targets}.items()}
     given: dict[str, Any] = {}
     for u in sources:
         given[_source(u)] = {"off": off[u], "number": numbers[u]}

@@ -85,10 +85,11 @@ def crossing(source: Group, target: Group, paired: Sequence[str]) -> Crossing:
     """
     names = iter("abcdefghijklmnopqrstuvwxyz")
     common = tuple(n for n in paired if n in source.axes and n in target.axes)
-    letters = {("both", n): next(names) for n in common}
+    letters: dict[tuple[str, Any], str] = {("both", n): next(names) for n in common}
 
     def of(group: Group, side: str) -> str:
         found, summed = "", 0
+        key: tuple[str, Any]
         for axis in group.axes:
             if axis in common:
                 key = ("both", axis)
@@ -249,7 +250,7 @@ def edges(
 class _Static(dict):
     """A dict of NumPy arrays that is equal to another by content, for JAX's caches."""
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return hash(tuple((k, v.shape, v.tobytes()) for k, v in self.items()))
 
     def __eq__(self, other: Any) -> bool:

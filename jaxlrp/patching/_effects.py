@@ -75,8 +75,9 @@ def differences_and_slopes(
         found["corrupt"] = _program.values(pair.corrupt, corrupt_groups)[1], {}
     change = {n: found["clean"][0][n] - found["corrupt"][0][n] for n in of_values}
     ends = [slopes for _, slopes in found.values() if slopes]
+    slopes: dict[str, Any] = {}
     if not ends:
-        slopes = _on_the_way(pair, targets[1], metric, at, along)
+        slopes = _on_the_way(pair, targets[1], metric, int(at), along)
     else:
         slopes = {n: sum(s[n] for s in ends) / len(ends) for n in of_slopes}
     return change, slopes, (sources[0], targets[0])

@@ -309,7 +309,7 @@ def scalar(metric: Metric | None, out: Any, aux: Sequence[Any] = ()) -> Array:
     shape = getattr(found, "shape", None) if not isinstance(found, int | float) else ()
     if shape != () or not jnp.issubdtype(jnp.result_type(found), jnp.floating):
         shown = (
-            f"shape {shape} and dtype {found.dtype}"
+            f"shape {shape} and dtype {jnp.result_type(found)}"
             if shape is not None
             else repr(jax.tree.structure(found))
         )
