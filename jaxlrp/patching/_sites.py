@@ -279,8 +279,8 @@ def _group(
             f"{argument}: got {site.pattern!r}, which names values of several shapes, "
             f"that cannot be stacked: {found}"
         )
-    shape = parts[0].value.aval.shape
     shape, _ = next(iter(shapes))
+    stacked = len(parts) > 1 or bool(parts[0].lengths)
     if site.axes is not None and not stacked:
         stacked = len(site.axes) == len(shape) + 1  # a network of one layer
     order = _order(parts) if stacked else None
