@@ -280,7 +280,7 @@ def _group(
             f"that cannot be stacked: {found}"
         )
     shape, _ = next(iter(shapes))
-    stacked = len(parts) > 1 or bool(parts[0].lengths)
+    stacked = bool(parts[0].lengths) or len(parts) > 1
     if site.axes is not None and not stacked:
         stacked = len(site.axes) == len(shape) + 1  # a network of one layer
     order = _order(parts) if stacked else None
