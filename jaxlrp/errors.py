@@ -204,7 +204,7 @@ class BoundsWarning(UserWarning):
 class RelevanceWarning(UserWarning):
     """The relevance is a hundred times as large as the score that it explains, or NaN.
 
-    `jaxlrp.check` says where it grows.
+    `jaxlrp.check` says where it grows. Interactions that do not add up are told of too.
 
     Examples:
       >>> import warnings, jax, jax.numpy as jnp, jaxlrp

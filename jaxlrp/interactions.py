@@ -25,15 +25,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxlrp import _arguments, _curvature, _trace, _units
+from jaxlrp import _arguments, _compat, _curvature, _trace, _units
 from jaxlrp._lrp import lrp
 from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
+from jaxlrp._warn import warn
 from jaxlrp.attribution import _call, _checks
 from jaxlrp.attribution._call import Call
 from jaxlrp.attribution._chunks import accumulator, sum_over
 from jaxlrp.attribution.paths import _background
 from jaxlrp.composites import Composite
+from jaxlrp.errors import RelevanceWarning
 from jaxlrp.similarity import branch
 
 P = ParamSpec("P")
@@ -50,6 +52,8 @@ __all__ = [
 ]
 
 _QUADRATURES = ("gauss", "gauss-legendre")
+GAP = 0.1
+"""Interactions that miss the score's gain by more than this part of it are told of."""
 
 
 # ---- second derivatives on a way ---------------------------------------------------
@@ -116,6 +120,11 @@ def integrated_hessians(
         units that do not fit, numbers out of range, a matrix that is larger than the
         memory, and a function that is not twice differentiable.
 
+    Warns:
+      RelevanceWarning: if the whole matrix adds up to something else than the score
+        gains, by more than a tenth of it: `nodes` are too few. Not under `jit` and
+        `vmap`, where nothing is known; compare `G.sum()` with `S(x) - S(b)` there.
+
     Source: Janizek, Sturmfels, Lee 2021, "Explaining explanations: axiomatic feature
     interactions for deep networks".
 
@@ -148,12 +157,30 @@ def integrated_hessians(
         places = jnp.asarray(points, wide), jnp.asarray(weights, wide)
         at_once = max(1, chunk // max(1, len(asked.rows)))
         (total,) = sum_over(at, places, at_once)
-        return asked.finish(total), aux
+        found = asked.finish(total)
+        if rows is None and pairs is None:
+            _warn_of_gap(found, score(call.xs), score(start), nodes)
+        return found, aux
 
     returns = "the interactions that were asked for, an array"
     return _call.wrapped(
         "integrated_hessians", f, argnums, target, has_aux, explain, returns
     )
+
+
+def _warn_of_gap(found: Array, score: Array, at_baseline: Array, nodes: int) -> None:
+    """Warns of a matrix that does not add up to what the score gains."""
+    if not all(map(_compat.is_known, (found, score, at_baseline))):
+        return
+    total, gain = float(found.sum()), float(score - at_baseline)
+    size = max(abs(gain), GAP * float(abs(found).sum()))
+    if not abs(total - gain) <= GAP * size:
+        warn(
+            f"the interactions add up to {total:.3g}, the score gains {gain:.3g} from "
+            f"the baseline on: {nodes} nodes are too few for so curved a function; "
+            f"take more, or a baseline at which it is smoother",
+            RelevanceWarning,
+        )
 
 
 def expected_hessians(

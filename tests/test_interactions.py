@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,15 @@ import numpy as np
 import pytest
 
 import jaxlrp
-from jaxlrp import attribution, composites, interactions, rules, similarity, taylor
+from jaxlrp import (
+    attribution,
+    composites,
+    errors,
+    interactions,
+    rules,
+    similarity,
+    taylor,
+)
 
 RNG = np.random.default_rng(11)
 W1, W2 = RNG.normal(size=(5, 8)), RNG.normal(size=(8, 3))
@@ -471,3 +480,19 @@ def test_while_loops_have_no_second_derivative():
         interactions.lrp_hessian(f)(jnp.ones(2))
     found = interactions.harsanyi(f, 0.5)(jnp.ones(2))
     np.testing.assert_allclose(found.values.sum(), f(jnp.ones(2)))
+
+
+def steep(x):
+    return jnp.tanh(40 * (x[0] * x[1] - 0.5)).sum()
+
+
+def test_nodes_that_are_too_few_are_told_of():
+    x = jnp.array([1.0, 1.0])
+    with pytest.warns(errors.RelevanceWarning, match="3 nodes are too few"):
+        interactions.integrated_hessians(steep, nodes=3)(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        interactions.integrated_hessians(steep, nodes=100)(x)
+        # Rows alone do not tell, and compiled nothing is known.
+        interactions.integrated_hessians(steep, nodes=3, rows=0)(x)
+        jax.jit(interactions.integrated_hessians(steep, nodes=3))(x)
