@@ -420,8 +420,8 @@ def same_region(
       ValueError: for a root of another shape.
       TypeError: for a target that is a function of relevances.
 
-    Source: Sixt and Landgraf 2022, "A rigorous study of the deep Taylor decomposition",
-    section 5 and its code (the tolerances).
+    Source: Sixt and Landgraf 2022, "A rigorous study of the deep Taylor decomposition";
+    the tolerances are those of its code.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -508,7 +508,7 @@ def root_search(
     Raises:
       TypeError: for a function that returns no number, and a rule without a root.
 
-    Source: Montavon et al. 2017, section 4 (the nearest root, and the domains).
+    Source: Montavon et al. 2017 (the nearest root, and the domains).
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -588,8 +588,7 @@ def decompose(
       ValueError: for roots of another shape.
       TypeError: for layers that are no functions.
 
-    Source: Sixt and Landgraf 2022, "A rigorous study of the deep Taylor decomposition",
-    theorems 1 and 2.
+    Source: Sixt and Landgraf 2022, "A rigorous study of the deep Taylor decomposition".
 
     Examples:
       >>> import jax, jax.numpy as jnp

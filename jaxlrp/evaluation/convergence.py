@@ -60,7 +60,7 @@ def csc(
       TypeError: for a key that is none.
 
     Source: Sixt, Granz and Landgraf 2020, "When explanations lie: why many modified BP
-    attributions fail", section 5 (there with the cosine's sign).
+    attributions fail" (there with the cosine's sign).
 
     Examples:
       >>> import jax, jax.numpy as jnp

@@ -110,7 +110,7 @@ def relevance(
       TypeError: for arguments of the wrong type.
 
     Source: Schnake et al. 2022, "Higher-order explanations of graph neural networks via
-    relevant walks", equation 12.
+    relevant walks".
 
     Examples:
       >>> import jax.numpy as jnp, jaxlrp

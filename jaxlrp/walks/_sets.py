@@ -177,7 +177,7 @@ def harsanyi(
         more than `most` sets.
 
     Source: Schnake et al. 2025, "Towards symbolic XAI: explanation through human
-    understandable logical relationships between features", equation 4.
+    understandable logical relationships between features".
 
     Examples:
       >>> import jax.numpy as jnp, jaxlrp
