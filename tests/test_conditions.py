@@ -71,7 +71,7 @@ def test_a_plan_shows_which_line_won():
     ]
     assert {r.won for r in rows if r.role == "activation"} == {"default"}
     printed = str(jaxlrp.plan(mlp, composite)(X))
-    assert sum("dense [" in line for line in printed.splitlines()) == 1
+    assert sum("[first, scope=l*]" in line for line in printed.splitlines()) == 1
 
 
 def test_depth_is_the_longest_way():

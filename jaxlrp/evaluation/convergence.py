@@ -56,8 +56,8 @@ def csc(
       names one, as `layers.w[3]`. Where a relevance is zero the similarity is NaN.
 
     Raises:
-      ValueError: for fewer than two seeds, or a name that no value has.
-      TypeError: for a key that is none.
+      ValueError: if `seeds` is less than two, or for a name that no value has.
+      TypeError: if `seeds` is no int, or `key` is no key.
 
     Source: Sixt, Granz and Landgraf 2020, "When explanations lie: why many modified BP
     attributions fail" (there with the cosine's sign).

@@ -152,6 +152,11 @@ def test_lines_of_the_page_are_whole_and_name_a_model_once():
         lines = [v for v in section.splitlines() if v.startswith("| ")]
         rows = [[c.strip() for c in v.strip("|").split("|")] for v in lines]
         names = [r[0] for r in rows if r[0] not in ("model", "---")]
-        assert all(len(r) == len(coverage.HEADER) for r in rows)
+        # Where no model was timed there is no column for it.
+        assert {len(r) for r in rows} <= {
+            len(coverage.HEADER) - 1,
+            len(coverage.HEADER),
+        }
+        assert len({len(r) for r in rows}) <= 1
         assert len(names) == len(set(names))
         assert all(r[5] == "100 %" for r in rows if r[0] in names)
