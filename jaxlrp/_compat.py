@@ -485,3 +485,7 @@ def versions() -> dict[str, str]:
     own, lib = jax.__version__, jaxlib.version.__version__
     found = own if own == lib else f"{own} with jaxlib {lib}"
     return {"jaxlrp": jaxlrp.__version__, "jax": found}
+
+
+SLICE_STARTS, GATHER_SIZES, SQUEEZED = "start_indices", "slice_sizes", "dimensions"
+"""Names of parameters: of `slice`, `gather` and `squeeze`."""

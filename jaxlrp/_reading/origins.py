@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jax.extend.core import Literal
 
+from jaxlrp import _compat
 from jaxlrp._names import MOST, Origin
 from jaxlrp._program.program import Equation, Value, aval_of
 from jaxlrp.primitives import Kind, lookup
@@ -72,11 +73,11 @@ def _index(equation: Equation, out: Value) -> str | None:
         return None
     one = (1, *before[1:])
     if name == "slice" and after == one:
-        return str(params["start_indices"][0])
+        return str(params[_compat.SLICE_STARTS][0])
     if name == "dynamic_slice" and after == one:
         start = equation.inputs[1]
         return str(int(start.val)) if isinstance(start, Literal) else "*"
-    if name == "gather" and params["slice_sizes"] == one and after == before[1:]:
+    if name == "gather" and params[_compat.GATHER_SIZES] == one and after == before[1:]:
         return "*"
     if name in _PARTS and after in (one, before[1:]):
         return str(equation.outputs.index(out))
@@ -88,6 +89,6 @@ def _stays(equation: Equation, position: int, out: Value) -> bool:
     shape = aval_of(equation.inputs[position]).shape
     entry = lookup(equation.primitive)
     if equation.primitive.name == "squeeze":
-        return equation.params["dimensions"] == (0,)
+        return equation.params[_compat.SQUEEZED] == (0,)
     by_elements = entry is not None and (entry.kind is Kind.ELEMENTWISE or entry.still)
     return by_elements and out.aval.shape == shape
