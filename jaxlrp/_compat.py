@@ -81,6 +81,21 @@ def joined_axis(params: Mapping[str, Any]) -> int | None:
     return params.get("dimension")
 
 
+def slice_starts(params: Mapping[str, Any]) -> tuple[int, ...]:
+    """Where a `slice` begins, along each axis."""
+    return params["start_indices"]
+
+
+def gathered_sizes(params: Mapping[str, Any]) -> tuple[int, ...]:
+    """How much of each axis a `gather` takes for an index."""
+    return params["slice_sizes"]
+
+
+def squeezed_axes(params: Mapping[str, Any]) -> tuple[int, ...]:
+    """The axes that a `squeeze` leaves out."""
+    return params["dimensions"]
+
+
 def broadcast_axes(params: Mapping[str, Any]) -> tuple[int, ...] | None:
     """Where the operand's axes are in a broadcast's result; None of other equations."""
     return params.get("broadcast_dimensions")
@@ -485,7 +500,3 @@ def versions() -> dict[str, str]:
     own, lib = jax.__version__, jaxlib.version.__version__
     found = own if own == lib else f"{own} with jaxlib {lib}"
     return {"jaxlrp": jaxlrp.__version__, "jax": found}
-
-
-SLICE_STARTS, GATHER_SIZES, SQUEEZED = "start_indices", "slice_sizes", "dimensions"
-"""Names of parameters: of `slice`, `gather` and `squeeze`."""

@@ -22,21 +22,13 @@ import numpy as np
 
 import jaxlrp
 from jaxlrp import _files
-from tests.equal_programs import PAIRS, SHAPE
+from tests.equal_programs import PAIRS
 from tests.reading.test_recurrences import CELLS, XS, network, parameters
 from tests.spellings import GROUPS, Group
+from tests.test_equal_programs import X, between
 
 READINGS = Path(__file__).parent / "golden" / "readings.txt"
 Program = tuple[Callable[..., Any], tuple[Any, ...]]
-_draw: Callable[..., Any] = np.random.default_rng(2).normal
-IN, X = _draw(size=(5, SHAPE[1])), _draw(size=(SHAPE[0], 5))
-
-
-def between(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A function between a layer and one that mixes all of its result."""
-    here = jax.eval_shape(f, jax.ShapeDtypeStruct(SHAPE, jnp.float64))
-    out = np.ones((here.size, 4))
-    return lambda x: f(x @ IN).reshape(-1) @ out
 
 
 def behind(f: Callable[..., Any], group: Group) -> Callable[[Any], Any]:

@@ -73,12 +73,13 @@ def _index(equation: Equation, out: Value) -> str | None:
         return None
     one = (1, *before[1:])
     if name == "slice" and after == one:
-        return str(params[_compat.SLICE_STARTS][0])
+        return str(_compat.slice_starts(params)[0])
     if name == "dynamic_slice" and after == one:
         start = equation.inputs[1]
         return str(int(start.val)) if isinstance(start, Literal) else "*"
-    if name == "gather" and params[_compat.GATHER_SIZES] == one and after == before[1:]:
-        return "*"
+    if name == "gather" and after == before[1:]:
+        if _compat.gathered_sizes(params) == one:
+            return "*"
     if name in _PARTS and after in (one, before[1:]):
         return str(equation.outputs.index(out))
     return None
@@ -89,6 +90,6 @@ def _stays(equation: Equation, position: int, out: Value) -> bool:
     shape = aval_of(equation.inputs[position]).shape
     entry = lookup(equation.primitive)
     if equation.primitive.name == "squeeze":
-        return equation.params[_compat.SQUEEZED] == (0,)
+        return _compat.squeezed_axes(equation.params) == (0,)
     by_elements = entry is not None and (entry.kind is Kind.ELEMENTWISE or entry.still)
     return by_elements and out.aval.shape == shape

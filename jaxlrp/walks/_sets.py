@@ -67,7 +67,7 @@ def subgraph(
       TypeError: for arguments of the wrong type.
 
     Source: Xiong et al. 2022, "Efficient computation of higher-order subgraph
-    attribution via message passing", equations 7 and 10.
+    attribution via message passing".
 
     Examples:
       >>> import jax.numpy as jnp, jaxlrp
