@@ -83,6 +83,7 @@ OWN = {"call"}
 """The parameter of the primitive that is the package's own."""
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
 def test_only_compat_and_the_rule_book_know_the_parameters_of_equations(path):
     if path == ROOT / "jaxlrp" / "_compat.py" or "primitives" in path.parts:

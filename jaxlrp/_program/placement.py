@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxlrp import _compat
 from jaxlrp.primitives import Kind, lookup
 
 Shape = tuple[Any, ...]
@@ -58,8 +59,8 @@ def _moved_axes(
     """Where in the result axes of the operand lie that are not of size one."""
     if entry.still and before == after:
         return {i: i for i in range(len(before))}
-    if "broadcast_dimensions" in params:
-        to = dict(enumerate(params["broadcast_dimensions"]))
+    if (axes := _compat.broadcast_axes(params)) is not None:
+        to = dict(enumerate(axes))
     elif entry.layout is not None:
         marks = tuple(((i, n, 1),) for i, n in enumerate(before))
         layout = entry.layout(params, marks, after)
