@@ -343,7 +343,7 @@ def show(kind: str, task: Task, scores: np.ndarray, relevance: np.ndarray) -> by
     if task.tokens:
         picture = text.heatmap(task.tokens, relevance[0], title=title)
         return text.page(picture, title=title).encode("utf-8", "xmlcharrefreplace")
-    figure = plot.images(relevance[0], task.inputs[0], labels=title, cell=3.4)
+    figure = plot.images(relevance, task.inputs, labels=title, channel=1, cell=3.4)
     return png(figure)
 
 

@@ -35,6 +35,13 @@ def test_version_is_the_same_everywhere():
     assert jaxlrp.__version__ == importlib.metadata.version("jaxlrp")
 
 
+def test_every_folder_of_the_package_is_installed():
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {path.parent for path in ROOT.glob("jaxlrp/**/*.py")}
+    names = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert {*tools["packages"]} == {*names, "jaxlrp.primitives"}
+
+
 def test_python_and_jax_are_supported_versions():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lower = next(d for d in project["dependencies"] if d.startswith("jax>="))

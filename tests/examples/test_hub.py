@@ -71,7 +71,7 @@ def test_texts_become_pages_and_images_pictures(tmp_path, monkeypatch):
     assert "bert: 1" in page and "&lt;b&gt;" in page and "<b>" not in page
     picture = (options.out / "hub_vit.png").read_bytes()
     assert picture[:8] == b"\x89PNG\r\n\x1a\n"
-    assert struct.unpack(">II", picture[16:24]) == (1050, 510)
+    assert struct.unpack(">II", picture[16:24]) == (828, 739)
 
 
 def test_pixels_are_scaled_and_normalised(tmp_path):
