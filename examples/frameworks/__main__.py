@@ -3,22 +3,22 @@
 python -m examples.frameworks
 """
 
-import importlib.util
 import pathlib
-import runpy
 from typing import Any
 
 import jax
 import numpy as np
 
+from examples import scripts
+
 HERE = pathlib.Path(__file__).parent
 PACKAGES = {
-    "plain_jax": "jax",
-    "flax_nnx": "flax",
-    "flax_linen": "flax",
-    "equinox_nn": "equinox",
-    "dm_haiku": "haiku",
-    "keras_3": "keras",
+    "plain_jax": ("jax",),
+    "flax_nnx": ("flax",),
+    "flax_linen": ("flax",),
+    "equinox_nn": ("equinox",),
+    "dm_haiku": ("haiku",),
+    "keras_3": ("keras",),
 }
 """By script, what it needs."""
 
@@ -29,11 +29,11 @@ def check(name: str) -> None:
     Raises:
       AssertionError: if the relevances are not those of a network in evaluation mode.
     """
-    found: dict[str, Any] = runpy.run_path(str(HERE / f"{name}.py"))
+    found: dict[str, Any] = scripts.values(HERE, name)
     x, scores, relevance = (found[key] for key in ("x", "scores", "relevance"))
     assert relevance.shape == found["other"].shape == x.shape
     # The same again: nothing is drawn.
-    again = runpy.run_path(str(HERE / f"{name}.py"))
+    again = scripts.values(HERE, name)
     np.testing.assert_allclose(relevance, again["relevance"], rtol=1e-5, atol=1e-6)
     (of_body,) = jax.tree.leaves(found["captured"])
     assert of_body.shape == (4, 16) and np.isfinite(of_body).all()
@@ -42,14 +42,5 @@ def check(name: str) -> None:
     assert found["composite"].assignments[-1].scope is not None
 
 
-def main() -> None:
-    for name, package in PACKAGES.items():
-        if importlib.util.find_spec(package) is None:
-            print(f"{name}: {package} is not installed")
-        else:
-            check(name)
-            print(f"{name}: all three answers")
-
-
 if __name__ == "__main__":
-    main()
+    scripts.check_all(PACKAGES, check, "all three answers")

@@ -3,22 +3,21 @@
 python -m examples.heads
 """
 
-import importlib.util
 import pathlib
-import runpy
 from typing import Any
 
 import jax
 import numpy as np
 
 import jaxlrp
+from examples import scripts
 
 HERE = pathlib.Path(__file__).parent
 PACKAGES = {
-    "flax_nnx": "flax",
-    "flax_linen": "flax",
-    "equinox_nn": "equinox",
-    "keras_3": "keras",
+    "flax_nnx": ("flax",),
+    "flax_linen": ("flax",),
+    "equinox_nn": ("equinox",),
+    "keras_3": ("keras",),
 }
 """By script, what it needs."""
 
@@ -29,7 +28,7 @@ def check(name: str) -> None:
     Raises:
       AssertionError: if it does not, or if there is not one relevance for each head.
     """
-    found: dict[str, Any] = runpy.run_path(str(HERE / f"{name}.py"))
+    found: dict[str, Any] = scripts.values(HERE, name)
     relevance = np.asarray(found["relevance"])
     assert relevance.shape == (3, 4), relevance.shape
     f, x = found["scores"], found["x"]
@@ -40,14 +39,5 @@ def check(name: str) -> None:
     assert len(np.unique(np.round(relevance, 6))) > 4
 
 
-def main() -> None:
-    for name, package in PACKAGES.items():
-        if importlib.util.find_spec(package) is None:
-            print(f"{name}: {package} is not installed")
-        else:
-            check(name)
-            print(f"{name}: one relevance for each head")
-
-
 if __name__ == "__main__":
-    main()
+    scripts.check_all(PACKAGES, check, "one relevance for each head")

@@ -6,13 +6,13 @@ What is not installed is told of, and left out.
 """
 
 import contextlib
-import importlib.util
 import pathlib
-import runpy
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+from examples import scripts
 
 HERE = pathlib.Path(__file__).parent
 PACKAGES = {
@@ -24,11 +24,6 @@ PACKAGES = {
     "onnx_file": ("onnx2torch", "torchax"),
 }
 """By script, what it needs."""
-
-
-def missing(name: str) -> list[str]:
-    """What a script needs and is not installed."""
-    return [p for p in PACKAGES[name] if importlib.util.find_spec(p) is None]
 
 
 @contextlib.contextmanager
@@ -50,7 +45,7 @@ def check(name: str) -> None:
       AssertionError: if relevances have another shape, are not finite or are all zero.
     """
     with _readable(PACKAGES[name]):
-        found: dict[str, Any] = runpy.run_path(str(HERE / f"{name}.py"))
+        found: dict[str, Any] = scripts.values(HERE, name)
     inputs = next(found[key] for key in ("ids", "images", "x") if key in found)
     relevance = np.asarray(found["relevance"])
     assert relevance.shape == inputs.shape
@@ -63,14 +58,5 @@ def check(name: str) -> None:
         assert found["captured"]
 
 
-def main() -> None:
-    for name in PACKAGES:
-        if absent := missing(name):
-            print(f"{name}: {', '.join(absent)} is not installed")
-        else:
-            check(name)
-            print(f"{name}: each input has a relevance")
-
-
 if __name__ == "__main__":
-    main()
+    scripts.check_all(PACKAGES, check, "each input has a relevance")

@@ -1,10 +1,10 @@
 """The code of the page on frameworks runs, where its framework is installed."""
 
-import importlib.util
 import pathlib
 
 import pytest
 
+from examples import scripts
 from examples.frameworks import __main__ as frameworks
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -13,9 +13,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 @pytest.mark.whole
 @pytest.mark.parametrize("name", frameworks.PACKAGES)
 def test_three_questions_are_answered(name):
-    package = frameworks.PACKAGES[name]
-    if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed: make zoo runs it")
+    if absent := scripts.missing(frameworks.PACKAGES, name):
+        pytest.skip(f"{', '.join(absent)} is not installed: make zoo runs it")
     frameworks.check(name)
 
 

@@ -1,10 +1,10 @@
 """The recipes for the relevance of heads run, where their framework is installed."""
 
-import importlib.util
 import pathlib
 
 import pytest
 
+from examples import scripts
 from examples.heads import __main__ as heads
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -13,9 +13,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 @pytest.mark.whole
 @pytest.mark.parametrize("name", heads.PACKAGES)
 def test_heads_add_up_to_their_map(name):
-    package = heads.PACKAGES[name]
-    if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed: make zoo runs it")
+    if absent := scripts.missing(heads.PACKAGES, name):
+        pytest.skip(f"{', '.join(absent)} is not installed: make zoo runs it")
     heads.check(name)
 
 

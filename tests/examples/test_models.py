@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from examples import scripts
 from examples.models import __main__ as models
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -12,7 +13,7 @@ PAGES = ("language-models", "pytorch")
 
 @pytest.mark.parametrize("name", models.PACKAGES)
 def test_each_input_has_a_relevance(name):
-    if absent := models.missing(name):
+    if absent := scripts.missing(models.PACKAGES, name):
         pytest.skip(f"{', '.join(absent)} is not installed: make zoo runs it")
     models.check(name)
 
@@ -23,11 +24,3 @@ def test_each_script_is_shown_on_a_page():
     assert scripts == set(models.PACKAGES)
     for name in scripts:
         assert f'--8<-- "examples/models/{name}.py"' in pages
-
-
-def test_what_is_missing_is_told_of(capsys, monkeypatch):
-    monkeypatch.setattr(models, "missing", lambda name: ["nobody"])
-    models.main()
-    told = capsys.readouterr().out.splitlines()
-    assert len(told) == len(models.PACKAGES)
-    assert all("nobody is not installed" in line for line in told)
