@@ -41,6 +41,8 @@ PAGES_ARGS ?=
 PYTEST_ARGS ?= -n 2 --dist worksteal
 # Of each test function the first of eight parts of its cases; tests/parts.py.
 PART ?= 1/8
+# Of the files with slow tests these, dealt out alike.
+TURN ?= 1/1
 
 .PHONY: test test-slow test-all mutate fuzz demo examples real sentences interactions hub multiprocess bench bench-peers faithfulness
 .PHONY: gallery notebooks peers peers-venv zoo docs docs-check docs-links docs-pages lint format types build clean
@@ -50,7 +52,8 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest --only quick --part $(PART) $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.test $(VENV)/.weights
-	$(BIN)/python -m pytest --only slow --part $(PART) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --only slow --part $(PART) --turn $(TURN) \
+	    $(PYTEST_ARGS)
 
 test-all: $(VENV)/.test $(VENV)/.weights
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

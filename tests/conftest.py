@@ -52,6 +52,12 @@ def pytest_addoption(parser):
         choices=("quick", "slow"),
         help="only what takes a moment, or only what tests/slow.txt lists",
     )
+    parser.addoption(
+        "--turn",
+        type=parts.of_text,
+        metavar="K/N",
+        help="of the test files run the Kth of N parts",
+    )
 
 
 def pytest_configure(config):
@@ -65,7 +71,8 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     """`--part K/N`: every test function, but not with everything it is given.
 
-    `--only quick` or `slow`: then those that take a moment, or longer.
+    `--only quick` or `slow`: then those that take a moment, or longer. What is marked
+    `always` counts as quick. `--turn K/N`: then not in every file.
     """
     part, only = config.getoption("--part"), config.getoption("--only")
     kept = {item.nodeid for item in items}
@@ -75,8 +82,11 @@ def pytest_collection_modifyitems(config, items):
             [i.nodeid for i in items if i.nodeid not in whole], *part
         )
     if only is not None:
-        long = slow.chosen(kept)
+        always = {item.nodeid for item in items if item.get_closest_marker("always")}
+        long = slow.chosen(kept - always)
         kept = long if only == "slow" else kept - long
+    if config.getoption("--turn") is not None:
+        kept = parts.turn(sorted(kept), *config.getoption("--turn"))
     config.hook.pytest_deselected(items=[i for i in items if i.nodeid not in kept])
     items[:] = [item for item in items if item.nodeid in kept]
 

@@ -250,6 +250,7 @@ def test_an_argument_that_does_nothing_warns():
     assert caught[0].filename == __file__
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("far", [1000.0, -1000.0])
 def test_a_softmax_has_the_maximum_of_each_input(far):
     """With that of the other one, an exponential of a difference would overflow."""

@@ -157,6 +157,7 @@ def test_scanned_layers_equal_the_same_layers_written_out():
     assert_close(*explain)
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("name", ["linen.bert", "nnx.bert"])
 def test_padding_gets_no_relevance(name):
     _, params, x = network(name)

@@ -30,3 +30,14 @@ def test_a_part_has_every_function(part):
 def test_what_is_no_part_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="K/N"):
         parts.of_text(text)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_turns_deal_out_whole_files(count):
+    names = [f"{letter}.py::{f}" for letter in "abcdefg" for f in ("one[1]", "two")]
+    found = [parts.turn(names, k, count) for k in range(1, count + 1)]
+    assert sorted(name for turn in found for name in turn) == names
+    for turn in found:
+        files = {name.partition("::")[0] for name in turn}
+        assert turn == {name for name in names if name.partition("::")[0] in files}
+        assert 7 // count <= len(files) <= 7 // count + 1

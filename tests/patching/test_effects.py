@@ -52,6 +52,7 @@ def true_effects(name):
 # ---- multipliers -------------------------------------------------------------------
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("tag", net.TAGS)
 @pytest.mark.parametrize("method", HANDS)
 def test_multipliers_are_those_of_rules_written_by_hand(method, tag):
@@ -110,6 +111,7 @@ def test_rules_that_give_relevances_are_refused():
 # ---- exact and estimated -----------------------------------------------------------
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("tag", ["residual", "attention_out", "mlp_out"])
 def test_exact_effects_are_those_of_brute_force(tag):
     find = patching.exact(net.scanned, patching.site(tag, net.AXES), net.metric)
@@ -141,6 +143,7 @@ def test_only_some_nodes_are_asked_about():
         assert_close(found, all_[:1][:, [-1, 1]])
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("method", HANDS)
 def test_effects_are_differences_times_multipliers(method):
     composite, by_hand = HANDS[method]

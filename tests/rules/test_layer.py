@@ -263,6 +263,7 @@ def relevances(name: str):
         return matrix, bias, np.asarray(x).ravel(), np.asarray(r).ravel(), found
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("layer", LAYERS)
 def test_every_rule_equals_its_formula_on_a_dense_matrix(layer):
     matrix, bias, x, r, found = relevances(layer)
