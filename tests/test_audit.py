@@ -95,6 +95,7 @@ def test_constants_absorb_their_part(name):
     assert only(audit, "constants") == pytest.approx(expected)
 
 
+@pytest.mark.always
 def test_a_constant_that_the_input_chooses_is_detached():
     def f(x, by):
         # Alone, and beside a value that is active.
@@ -110,6 +111,7 @@ def test_a_constant_that_the_input_chooses_is_detached():
         assert only(given, "constants") == pytest.approx(16 * each)
 
 
+@pytest.mark.always
 def test_a_rule_that_hands_all_back_absorbs_nothing_in_any_category():
     for rule in (
         rules.Epsilon(0.5, bias="share"),
@@ -310,6 +312,7 @@ def test_first_equation_with_nan_or_infinity_is_named(name):
     assert "first NaN or infinity" in str(audit)
 
 
+@pytest.mark.always
 def test_the_culprit_of_a_reversed_loop_is_found_in_its_order():
     """From the last element on the carry becomes negative, else it does not."""
 
@@ -370,6 +373,7 @@ def _mixed(x):
     return jax.nn.softmax(h) * ((h + 2.0) * widths).max(-1, keepdims=True)
 
 
+@pytest.mark.always
 @pytest.mark.parametrize(
     ("role", "rule", "category"),
     [

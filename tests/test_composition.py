@@ -152,6 +152,7 @@ def assert_close(value, expected, tolerance=1e-5):
 # ---- jit, vmap, scan, checkpoint around lrp ----------------------------------------
 
 
+@pytest.mark.always
 @each_pair
 def test_jit_equals_eager(network, composite):
     _, params, x = NETWORKS[network]

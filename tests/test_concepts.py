@@ -76,6 +76,7 @@ def test_sites_are_the_names_that_can_be_captured():
 # ---- relevance of channels ---------------------------------------------------------
 
 
+@pytest.mark.always
 def test_relevance_of_a_channel_is_summed_over_its_elements():
     relevance = jax.jit(concepts.channel_relevance(cnn, EPSILON, site="conv1", axis=1))(
         IMAGES
@@ -217,6 +218,7 @@ def test_heatmaps_of_some_channels():
 # ---- the graph ---------------------------------------------------------------------
 
 
+@pytest.mark.always
 def test_rows_of_the_graph_add_up_to_the_lower_channels_relevance():
     graph = jax.jit(
         concepts.attribution_graph(mlp, EPSILON, upper="up", lower="low", chunk=4)

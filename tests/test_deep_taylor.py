@@ -119,6 +119,7 @@ CNN = {
 IMAGE = np.abs(DRAW.normal(size=(6, 6)))
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("name", RULES)
 def test_roots_of_a_network_are_those_of_its_layers(double, name):
     rule = RULES[name] if name != "z-box" else rules.ZBox(-1.0, 4.0, epsilon=0.0)
@@ -316,6 +317,7 @@ def constant_roots(x):
     return at
 
 
+@pytest.mark.always
 def test_constant_roots_are_gradient_times_input(double):
     x = jnp.asarray(INPUT)
     explain = deep_taylor.decompose(LAYERS, constant_roots(x))

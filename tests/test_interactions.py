@@ -94,6 +94,7 @@ def test_one_variable_needs_no_square_of_nodes():
     np.testing.assert_allclose(interactions._nodes("gauss", 3)[0], published, rtol=1e-9)
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("baseline", [0.0, RNG.normal(size=5)])
 def test_rows_are_integrated_gradients(baseline):
     explain = interactions.integrated_hessians(mlp, baseline, target=1)
@@ -364,6 +365,7 @@ def test_dividends_by_inclusion_and_exclusion(chunk):
         np.testing.assert_allclose(total, values[s], atol=1e-12)
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_shapley_taylor_by_its_definition(order):
     """Sundararajan et al. 2020, equation 3: discrete derivatives over all sets."""

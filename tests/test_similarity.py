@@ -69,6 +69,7 @@ def plain(f, composite, params, x, y):
     return total
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_relevance_of_pairs_is_a_sum_over_single_explanations(name, params, inputs):
     explain = jax.jit(similarity.bilrp(embed, COMPOSITES[name]))
@@ -119,6 +120,7 @@ def test_sums_are_the_similarity_and_the_explanation_of_one_side(params, inputs)
     np.testing.assert_allclose(found.sum(1), one_side, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.always
 def test_cosine_is_the_similarity_of_embeddings_that_normalise_themselves(
     params, inputs
 ):

@@ -100,6 +100,7 @@ def test_raw_attention_is_the_mean_of_a_layers_heads(f, layer):
     assert_close(explain(X), MAPS[layer].mean(1))
 
 
+@pytest.mark.always
 @either
 def test_rollout_multiplies_half_attention_half_identity(f):
     wanted = product([0.5 * a.mean(1) + 0.5 * np.eye(TOKENS) for a in MAPS])
@@ -137,6 +138,7 @@ def test_gradient_rollout_explains_the_target():
     assert_close(explain(X), product(layers))
 
 
+@pytest.mark.always
 @either
 @pytest.mark.parametrize(
     "composite", [composites.AttnLRP(), composites.Epsilon()], ids=lambda c: c.name

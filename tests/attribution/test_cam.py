@@ -93,6 +93,7 @@ def test_a_layer_of_a_loop_has_a_map_for_each_iteration():
         assert_close(cam, attribution.grad_cam(written_out, name, target=1)(X))
 
 
+@pytest.mark.always
 def test_grad_cam_is_that_of_captum():
     # captum 0.9.0, LayerGradCam(relu_attributions=True) at conv1 of cnn.npz.
     sums = [3.8496957263, 3.4653312494]

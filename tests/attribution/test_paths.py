@@ -85,6 +85,7 @@ CAPTUM = {
 }
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("quadrature", CAPTUM)
 def test_integrated_gradients_are_those_of_captum(quadrature):
     with jax.enable_x64(True):

@@ -72,6 +72,7 @@ SMOOTH = (
 )
 
 
+@pytest.mark.always
 @pytest.mark.parametrize(
     "f", [attention, *CHOICES.values()], ids=["attention", *CHOICES]
 )

@@ -48,6 +48,7 @@ def test_without_noise_it_is_the_gradient():
     assert_close(smooth, attribution.gradient(mlp)(X))
 
 
+@pytest.mark.always
 @pytest.mark.parametrize(
     ("statistic", "wanted"),
     [

@@ -44,6 +44,7 @@ def by_loop(x, window, strides, baseline, target):
     return total / count
 
 
+@pytest.mark.always
 @pytest.mark.parametrize(
     ("window", "strides"),
     [

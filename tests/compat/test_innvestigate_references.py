@@ -107,6 +107,7 @@ def test_every_analyzer_is_compared():
     assert len(files) == 26
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("name", [*ANALYZERS, *gradients(lambda p, x: x)])
 def test_analyzer_gives_the_references(name):
     arrays = golden.arrays("innvestigate")

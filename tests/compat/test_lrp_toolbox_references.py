@@ -57,6 +57,7 @@ def explain(kind, composite, params, x):
     return pull(out * top), pull(out)
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("key", CASES)
 def test_variant_gives_what_the_toolbox_does(key):
     kind, _, variant = key.split(".", 2)

@@ -95,6 +95,7 @@ def test_every_array_is_compared():
     assert layers == set(LAYERS)
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("name", RULES)
 def test_rule_gives_the_references(name):
     composite = Composite("rule").on("layer", RULES[name])

@@ -139,6 +139,7 @@ def simple(x):
     return jnp.concatenate([one, two], 1) @ np.array([[1.0], [4.0], [5.0], [0.0]])
 
 
+@pytest.mark.always
 @pytest.mark.parametrize(
     ("conditions", "heatmap", "caught"),
     [

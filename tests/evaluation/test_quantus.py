@@ -88,6 +88,7 @@ def test_infidelity_where_one_patch_after_the_other_is_lost():
     assert_close(jax.jit(jax.vmap(one))(X, A, Y), Q["infidelity"], atol=1e-6)
 
 
+@pytest.mark.always
 def test_linear_imputation_without_noise():
     removed = jnp.broadcast_to(Q["removed"], X[0].shape)
     found = baselines.inpaint(X[0], removed, axes=(-2, -1), tolerance=1e-7)

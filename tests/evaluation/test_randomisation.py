@@ -95,6 +95,7 @@ def test_each_layer_and_leaf_has_a_key_of_its_own():
     assert not jnp.array_equal(again["u"]["a"], drawn["u"]["a"])
 
 
+@pytest.mark.always
 def test_layer_has_the_same_weights_whichever_others_are_drawn():
     all_of_them, without_head = (
         evaluation.randomise(PARAMS, KEY, layers, init="shuffle")

@@ -183,6 +183,7 @@ def test_a_circuit_of_all_nodes_is_clean_and_of_none_corrupt():
     assert_close(run({}, *ARGS), decoder(*ARGS[:2]))
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("f", [decoder, written_out])
 def test_a_circuit_of_all_edges_is_clean_and_of_none_corrupt(f):
     run = patching.circuit(f, edges=(SOURCES, WHOLE))

@@ -103,6 +103,7 @@ def test_recurrent_network_equals_the_same_written_out(composite):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("taken", [True, False])
 def test_branch_that_is_taken_gets_the_relevance(taken):
     f = lambda p, x: lax.cond(p, lambda x: x @ W, jnp.sin, x)  # noqa: E731

@@ -38,6 +38,7 @@ def test_linear_map_is_lrp_0(name):
     np.testing.assert_allclose(pull(r).ravel() / scale, expected / scale, atol=1e-4)
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("f", [jnp.prod, lambda x: jnp.cumprod(x.ravel())[-1]])
 @pytest.mark.parametrize("rule", [rules.UniformSplit(1e-9), rules.Absolute()])
 def test_product_over_an_axis_is_shared_evenly(f, rule):
@@ -54,6 +55,7 @@ def test_gradient_of_a_product_on_request():
         np.testing.assert_allclose(found[0], jnp.broadcast_to(expected, 4), rtol=1e-5)
 
 
+@pytest.mark.always
 def test_zero_among_factors_takes_what_there_is():
     x = jnp.array([2.0, 0.0, 3.0])
     assert jaxlrp.lrp(jnp.prod)(x).tolist() == [0, 0, 0]

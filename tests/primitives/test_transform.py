@@ -27,6 +27,7 @@ def test_complex_numbers_in_between_lose_nothing(f):
     assert found.dtype == X.dtype
 
 
+@pytest.mark.always
 @pytest.mark.parametrize(
     "composite", [None, composites.AttnLRP(), composites.Uniform(rules.Epsilon())]
 )

@@ -201,6 +201,7 @@ def of_floats(name):
     return np.asarray(jax.jit(jaxlrp.lrp(network(as_floats), COMPOSITES[name]))(X))
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("name", COMPOSITES)
 @pytest.mark.parametrize("layer", FORMS)
 def test_a_quantised_network_has_the_relevance_of_that_in_floats(layer, name):

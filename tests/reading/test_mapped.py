@@ -140,6 +140,7 @@ def by_loop(f, composite, operands, axes, active):
     return parted(sums, active)[1]
 
 
+@pytest.mark.always
 @pytest.mark.filterwarnings("ignore::jaxlrp.errors.TargetWarning")
 @pytest.mark.filterwarnings("ignore::jaxlrp.errors.IndependentArgumentWarning")
 @pytest.mark.filterwarnings("ignore::jaxlrp.errors.RelevanceWarning")

@@ -161,6 +161,7 @@ def test_examples_by_vmap():
     np.testing.assert_allclose(found, alone, rtol=0, atol=1e-9 * np.abs(alone).max())
 
 
+@pytest.mark.always
 def test_all_relevance_is_accounted_for():
     def f(w, x):
         return online(x @ w, x, x)

@@ -38,6 +38,7 @@ def test_three_factors_get_a_third_each(form):
     np.testing.assert_allclose(explained(THREE[form]), [8.0] * 3, rtol=rounding)
 
 
+@pytest.mark.always
 def test_five_factors_get_a_fifth_each_however_they_are_bracketed():
     xs = tuple(jnp.float32(n) for n in (2, -3, 5, 0.5, 4))
 

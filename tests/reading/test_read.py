@@ -662,6 +662,7 @@ def channel_gate(sigmoid):
     return f
 
 
+@pytest.mark.always
 def test_gate_by_an_average_is_the_same_however_the_sigmoid_is_written():
     x = draw(2, 6, 3)
     by_hand = lambda v: 1 / (1 + jnp.exp(-v))  # noqa: E731

@@ -78,6 +78,7 @@ def network(cell, unrolled, params, x):
 # ---- which layers ----------------------------------------------------------------
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_loop_and_its_steps_have_the_same_recurrent_layers(cell):
     params = parameters(cell, jax.random.key(0))

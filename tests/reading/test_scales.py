@@ -56,6 +56,7 @@ def test_what_cancels_is_held(form, composite):
     np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
 
 
+@pytest.mark.always
 def test_both_parts_of_a_sum_have_the_scale():
     def f(x):
         y = x / size(x)
@@ -114,6 +115,7 @@ def test_a_scale_of_one_part_of_a_sum_is_none_of_the_whole():
         assert roles.count("product") == 1
 
 
+@pytest.mark.always
 def test_a_scale_is_taken_back_once():
     once = lambda x: x * size(x)  # noqa: E731
     for f in (

@@ -117,6 +117,7 @@ MOVES = {
 }
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("name", MOVES)
 def test_relevance_follows_ids_that_are_moved(name):
     move = MOVES[name]
@@ -224,6 +225,7 @@ def test_an_id_that_says_where_to_write_has_what_was_written():
     np.testing.assert_allclose(jaxlrp.lrp(f)(jnp.asarray(4)), 2 * 5 + 3 * 6, rtol=1e-4)
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("low", [-np.inf, np.finfo(np.float32).min, -1e9])
 def test_masks_and_positions_made_of_ids_receive_nothing(low):
     def f(ids):

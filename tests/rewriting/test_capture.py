@@ -218,6 +218,7 @@ def test_values_in_loops_are_stacked_in_the_order_of_their_inputs():
         assert_close(captured["pre"], [wanted[f"pre{i}"] for i in range(3)])
 
 
+@pytest.mark.always
 def test_nested_loops_have_an_axis_each_and_branches_zeros():
     def f(x):
         def inner(h, flag):
@@ -493,6 +494,7 @@ def test_values_and_gradients_are_the_networks_own():
     assert_close(gradients["hidden"], jax.grad(lambda h: upper(h).sum())(lower(X)))
 
 
+@pytest.mark.always
 def test_values_and_gradients_in_a_loop():
     f = functools.partial(looped, middle=lambda h: checkpoint_name(h, "pre"))
     traced, sites = question(f, "pre")

@@ -48,6 +48,7 @@ def test_weights_get_what_the_layer_passes_on_and_its_bias_the_rest(layer, rule)
         np.testing.assert_allclose(given["b"].sum(), total - relevance.sum(), atol=1e-4)
 
 
+@pytest.mark.always
 def test_shares_of_single_weights():
     """w-square: `w_ij^2 R_i / (sum_k w_ik^2 + b_i^2)`, the bias in the same measure."""
     with jax.enable_x64(True):
@@ -88,6 +89,7 @@ def test_kernels_of_layers_without_a_bias_add_up_to_what_they_pass_on(rule):
         np.testing.assert_allclose(given["v"].sum(), upper.sum(), rtol=1e-9)
 
 
+@pytest.mark.always
 def test_shares_of_single_biases():
     """Under w-square `b^2`, in the denominator; where no bias stands, nothing."""
     with jax.enable_x64(True):

@@ -133,6 +133,7 @@ def nothing_expected(name):
     return name not in ("masked mean", "masked mean of a layer")
 
 
+@pytest.mark.always
 @pytest.mark.filterwarnings("ignore::jaxlrp.errors.TargetWarning")
 @pytest.mark.parametrize("composite", COMPOSITES, ids=lambda c: c.name)
 @pytest.mark.parametrize("name", FORMS)

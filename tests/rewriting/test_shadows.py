@@ -77,6 +77,7 @@ def test_dead_units_carry_relevance(rule, share):
     assert_close(jax.vmap(jaxlrp.lrp(f, on_layers(rule)))(jnp.asarray(X)), expected)
 
 
+@pytest.mark.always
 @each_rule
 def test_a_bias_absorbs_where_the_rule_says_so(rule, share):
     def f(x):
@@ -126,6 +127,7 @@ def test_max_pooling_sends_relevance_to_the_first_winner(rule, share):
     assert_close(jaxlrp.lrp(f, on_layers(rule))(X), back(at_h, U, share))
 
 
+@pytest.mark.always
 @each_rule
 def test_the_highest_of_an_axis_wins(rule, share):
     def f(x):
@@ -376,6 +378,7 @@ READS = {
 }
 
 
+@pytest.mark.always
 @each_rule
 @pytest.mark.parametrize("reads", READS)
 def test_a_carry_that_is_a_sum(rule, share, reads):

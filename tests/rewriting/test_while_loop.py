@@ -65,6 +65,7 @@ def compiled(composite, checkpoints=64):
     return jax.jit(explain)
 
 
+@pytest.mark.always
 @pytest.mark.parametrize(
     ("composite", "target"),
     [

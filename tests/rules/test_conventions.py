@@ -185,6 +185,7 @@ def test_what_is_handed_back_makes_the_rule_conserve(kind):
         np.testing.assert_allclose(pull(r).sum(), r.sum(), rtol=1e-10)
 
 
+@pytest.mark.always
 def test_what_a_stabiliser_keeps_is_handed_back_whatever_its_form():
     """Large epsilons, on outputs of both signs."""
     b = np.array([0.3, 0.9])

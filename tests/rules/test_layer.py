@@ -594,6 +594,7 @@ CONSERVING = [
 ]
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("rule", CONSERVING)
 def test_without_a_bias_relevance_is_conserved(rule):
     *_, r, found = relevances("no bias")
@@ -613,6 +614,7 @@ def test_relevance_is_linear_in_what_arrives(rule):
         )
 
 
+@pytest.mark.always
 def test_generalised_gamma_drops_relevance_of_exact_zeros():
     composite = composites.Uniform(rules.GeneralizedGamma(0.25))
     w = jnp.array(((1.0,), (1.0,)))
@@ -719,6 +721,7 @@ def test_rule_for_weights_refuses_a_mere_sum():
         composites.Composite("mine").on("average", RULES["w-square"][0])
 
 
+@pytest.mark.always
 def test_flat_counts_the_inputs_that_a_window_has():
     x = jnp.zeros((1, 1, 4, 4))
     f = lambda x: conv(x, jnp.full((1, 1, 3, 3), 2.0))  # noqa: E731

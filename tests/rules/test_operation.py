@@ -529,6 +529,7 @@ def test_transformations_apply(name):
         np.testing.assert_allclose(slope, (ends[0] - ends[1]) / (2 * step), rtol=1e-5)
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_rules_hold_inside_a_loop(name):
     xs = jnp.array([0.5, -1.0, 2.0])

@@ -30,6 +30,7 @@ def by_hand(explain, x):
     return np.concatenate([explain(b) for b in batches])[: len(x)]
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("name", small.NETWORKS)
 def test_results_are_those_of_a_loop_over_batches(name, tmp_path):
     explain = small.explainer(name)
@@ -38,6 +39,7 @@ def test_results_are_those_of_a_loop_over_batches(name, tmp_path):
     assert (np.asarray(found["relevance"]) == by_hand(explain, small.images())).all()
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("name", small.NETWORKS)
 @pytest.mark.parametrize(("devices", "shards"), [(1, 2), (3, 3), (8, 1), (8, 2)])
 def test_devices_and_shards_change_no_bit(name, devices, shards, tmp_path):
