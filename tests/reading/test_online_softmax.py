@@ -134,6 +134,7 @@ COMPOSITES = (
 )
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("composite", COMPOSITES, ids=lambda c: c.name)
 @pytest.mark.parametrize("form", [online, safe], ids=lambda f: f.__name__)
 def test_attention_by_chunks_is_softmax_under_any_composite(form, composite):

@@ -852,6 +852,7 @@ def test_a_small_part_beside_a_large_bias_is_exact_in_single_precision():
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.always
 def test_what_is_no_relu_hands_on_relevance_of_negative_outputs():
     """Behind a layer as a ReLU is: `|z|`, `min(z, 0)`, a leaky ReLU, a clip."""
     readers = {
