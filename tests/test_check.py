@@ -433,6 +433,7 @@ def test_amplification_of_low_precision_does_not_overflow():
     assert float(found) == pytest.approx(1e9, rel=1e-3)
 
 
+@pytest.mark.always
 def test_of_a_single_example_there_is_nothing_to_choose():
     for f in (lambda x: (x @ W)[:, 0], lambda x: (x @ W)[:, None] * jnp.ones((7, 1))):
         assert "class axis" in jaxlrp.check(f)(X).kinds

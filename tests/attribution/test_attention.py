@@ -192,6 +192,7 @@ def test_transformer_attribution_of_a_vision_transformer_is_that_of_chefer():
     assert_close(result, wanted, rtol=0, atol=1e-7 * wanted.max())
 
 
+@pytest.mark.always
 def test_relevance_rollout_is_that_of_chefer():
     wanted = golden.arrays("vit")["R.chefer.rollout"]
     result = chefer_attribution("vit", token=0, weighted=False)[:, 1:]

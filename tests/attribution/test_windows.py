@@ -44,7 +44,6 @@ def by_loop(x, window, strides, baseline, target):
     return total / count
 
 
-@pytest.mark.always
 @pytest.mark.parametrize(
     ("window", "strides"),
     [
@@ -146,6 +145,7 @@ def test_occlusion_is_that_of_captum():
         assert_close(explain(params, x)[0], cut_off, 2e-7, 1e-10)
 
 
+@pytest.mark.always
 def test_occlusion_of_images_is_that_of_captum():
     # captum 0.9.0, Occlusion((3, 5, 4), strides=(3, 3, 2), baselines=0.5) on cnn.npz.
     wanted = [

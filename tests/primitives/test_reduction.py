@@ -68,6 +68,7 @@ def test_only_sums_begin_a_statistic():
     assert sorted(sums) == ["reduce_sum", "reduce_window_sum"]
 
 
+@pytest.mark.always
 def test_a_reduction_with_a_start_is_of_the_degree_of_its_function():
     for function, start in ((lax.add, 2.0), (lax.max, 0.1)):
         f = lambda x, g=function, s=start: lax.reduce(x, np.float32(s), g, (1,))  # noqa: E731

@@ -243,6 +243,17 @@ def test_what_is_made_of_nonnegative_values_is_known_to_be():
     assert [i for i, one in enumerate(known) if not one] == unknown
 
 
+def test_what_is_narrowed_to_an_integer_may_become_negative():
+    def f(x):
+        bits = jnp.abs(x).astype(jnp.uint8)
+        return bits.astype(jnp.int8), bits.astype(jnp.float32)
+
+    program, facts, values = analysed(f, jnp.array([0.0, 200.0, 255.0]))
+    narrow, wide = program.outputs
+    assert (values[narrow] < 0).any() and not facts[narrow].nonnegative
+    assert (values[wide] >= 0).all() and facts[wide].nonnegative
+
+
 def test_what_is_at_most_one_is_so_whatever_the_numbers():
     def f(x):
         gate = jax.nn.sigmoid(x)

@@ -264,6 +264,7 @@ def test_biases_of_wide_layers():
             np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.always
 def test_an_average_with_a_negative_factor_is_a_layer_of_such_weights():
     x = jnp.asarray(X)
     for kind in ("gamma", "generalised gamma", "z-plus", "alpha-beta"):

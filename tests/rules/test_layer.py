@@ -283,6 +283,7 @@ def test_layer_with_its_affine_chain_is_one_step(layer):
     assert kinds == ["convolution" if "conv" in layer else "dense"]
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("layer", ["bias", "scaled", "conv NCHW", "conv grouped"])
 def test_known_signs_give_the_same_numbers(layer):
     with jax.enable_x64(True):
@@ -350,6 +351,7 @@ def test_in_single_precision_parts_that_cancel_are_exact_enough(layer):
         assert error < 1e-5, key
 
 
+@pytest.mark.always
 def test_sums_of_which_nothing_is_left_receive_nothing():
     w = jnp.abs(draw(80, 4)).astype(jnp.float32)  # no negative contribution at all
     x = jnp.abs(draw(5, 80)).astype(jnp.float32)
