@@ -33,6 +33,7 @@ def test_rows_are_explained_as_if_they_were_alone(target, chunk):
         np.testing.assert_allclose(relevance, explain(X), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.always
 def test_arguments_and_outputs_may_be_trees():
     def f(params, inputs):
         h = inputs["x"] @ params

@@ -48,6 +48,7 @@ def test_a_polynomial_has_its_terms_and_nothing_is_left():
     assert abs(found.residual[0]) > 1 and abs(found.residual[1]) > 1
 
 
+@pytest.mark.always
 def test_terms_are_derivatives_at_the_root():
     found = jax.jit(taylor.taylor(mlp, 3, root=ROOT, target=1))(PARAMS_64(), X)
     d = X - ROOT
@@ -64,6 +65,7 @@ def PARAMS_64():  # noqa: N802
     return jnp.asarray(W1), jnp.asarray(W2)
 
 
+@pytest.mark.always
 def test_sums_of_terms_and_what_is_left_are_the_gain():
     """To rounding, in single precision, for every order."""
     for order in (1, 2, 5):

@@ -143,6 +143,7 @@ def test_opposite_cross_attentions_read_the_same_state():
         assert_close(result[tuple(pair)], wanted)
 
 
+@pytest.mark.always
 def test_one_stream_is_a_product_of_layers():
     def encoder(args, changes=None, maps=None):
         changes, maps = changes or {}, {} if maps is None else maps
@@ -178,6 +179,7 @@ def test_bad_streams_are_refused(streams, message):
         attribution.attention_relevancy(translate, streams=streams)((X, Y))
 
 
+@pytest.mark.always
 def test_a_stream_that_attends_to_nothing_of_its_own_is_its_tokens():
     """No relevance beside the identity: the rows of zeros stay, and are not 0 / 0."""
 
