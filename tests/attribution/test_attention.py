@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from jaxlrp import _targets, attribution, composites, lrp
+from jaxlrp._reading.sites import Site
+from jaxlrp.attribution import _attention
 from jaxlrp.compat import chefer
 from tests.models.networks import golden
 
@@ -391,3 +393,13 @@ def test_layers_in_checkpoints_and_branches_are_found(method):
         return x[..., 0, :] @ HEAD
 
     assert_close(method(inside)(X), method(f)(X))
+
+
+def test_rows_of_layers_that_are_rolled_out_add_up_to_one():
+    maps = np.random.default_rng(3).uniform(size=(2, 4, 4))
+    layers = [(Site("map", (), (), None), jnp.asarray(a, jnp.float32)) for a in maps]
+    first, second = (a + 0.5 * np.eye(4) for a in maps)
+    first, second = (a / a.sum(-1, keepdims=True) for a in (first, second))
+    np.testing.assert_allclose(
+        _attention.rolled(layers, 1.0, 0.5, True, 0), second @ first, rtol=1e-5
+    )
