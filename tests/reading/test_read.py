@@ -830,6 +830,7 @@ def test_callback_off_the_way_of_relevance_is_run(inside, dtype):
     np.testing.assert_array_equal(aux, np.asarray(x, dtype))
 
 
+@pytest.mark.always
 def test_a_constant_mask_is_no_part_of_a_soft_cap():
     mask = np.tril(np.ones((3, 3), bool))
 

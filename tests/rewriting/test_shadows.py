@@ -438,6 +438,7 @@ def test_identity_with_an_epsilon_is_the_same_beside_a_value():
     np.testing.assert_allclose(pull(y), x * y / (x + 0.1), rtol=1e-5)
 
 
+@pytest.mark.always
 def test_a_carry_that_a_layer_reads_and_that_leaves_as_a_constant():
     def scanned(x):
         step = lambda h, _: (jnp.full(6, 0.5), h @ U)  # noqa: E731

@@ -251,6 +251,7 @@ def test_numbers_and_flags_are_checked_where_they_are_given():
     assert paths == [".epsilon", ".alpha", ".beta"]
 
 
+@pytest.mark.always
 def test_biases_of_wide_layers():
     """Parts of the sum are differences there: the formulas are the same."""
     rng = np.random.default_rng(0)
@@ -286,6 +287,7 @@ def test_a_bias_that_turns_the_sign_of_an_output():
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.always
 def test_what_a_layer_is_subtracted_from_is_its_bias():
     x, b = jnp.asarray(X), jnp.asarray(B)
     for kind, bias in itertools.product(KINDS, ("absorb", "ignore", "absolute")):

@@ -889,6 +889,7 @@ def test_a_filter_in_front_of_a_relu_counts_no_relevance_below_zero(relu):
     np.testing.assert_allclose(found, [5.0], rtol=1e-6)
 
 
+@pytest.mark.always
 def test_rounding_of_one_signed_sums_gets_nothing_whatever_the_target():
     """Of each output all contributions have one sign; the other part is nobody's."""
     x = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, 96), jnp.float32)
