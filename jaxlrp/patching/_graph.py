@@ -427,9 +427,9 @@ def _ends(
     common, own, other = _split(source, target, paired)
     one = numbers["source", u].transpose([source.index(a) for a in common + own])
     two = numbers["target", v].transpose([target.index(a) for a in common + other])
-    one = one.reshape(*one.shape, *[1] * len(other))
+    one = one.reshape((*one.shape, *[1] * len(other)))
     n = len(common)
-    two = two.reshape(*two.shape[:n], *[1] * len(own), *two.shape[n:])
+    two = two.reshape((*two.shape[:n], *[1] * len(own), *two.shape[n:]))
     return one, two
 
 
