@@ -164,10 +164,10 @@ def graph(
     if (count is None) == (threshold is None):
         raise ValueError("count: expected either count or threshold, and not both")
     sizes = np.abs(network.scores)
-    order = np.argsort(-sizes, kind="stable")
+    order = np.argsort(-sizes, kind="stable")[: int((sizes > 0).sum())]
     if threshold is not None:
         least = _threshold(threshold)
-        kept = _connected(network, order[: int((sizes >= least).sum())])
+        kept = _connected(network, order[: int((sizes[order] >= least).sum())])
     else:
         kept = _most(network, order, _count(count))
     return _made(network, kept, edges, pairs)
