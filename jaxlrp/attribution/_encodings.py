@@ -64,11 +64,13 @@ class Found:
         stands there.
       unread: lines where something counted, as a table of relative positions, is
         multiplied with a value, and neither is known to go along positions.
+      masks: the addresses of masks that are added.
     """
 
     encodings: tuple[Encoding, ...]
     lost: tuple[str, ...]
     unread: tuple[str, ...]
+    masks: tuple[tuple[Any, ...], ...]
 
 
 def find(reading: Reading, axes: Sequence[Axes]) -> Found:
@@ -81,7 +83,7 @@ def find(reading: Reading, axes: Sequence[Axes]) -> Found:
     Raises:
       ValueError: for an encoding in what cannot be taken apart.
     """
-    walk = _Walk({}, {}, {})
+    walk = _Walk({}, {}, {}, {})
     _forwards(reading, (), None, list(axes), [False] * len(axes), walk)
     counts = collections.Counter(e.name for e in walk.encodings.values())
     seen: dict[str, int] = collections.defaultdict(int)
@@ -91,7 +93,7 @@ def find(reading: Reading, axes: Sequence[Axes]) -> Found:
         seen[one.name] += 1
         name = f"{one.name}#{number}" if counts[one.name] > 1 else one.name
         named.append(dataclasses.replace(one, name=name))
-    return Found(tuple(named), tuple(walk.lost), tuple(walk.unread))
+    return Found(tuple(named), tuple(walk.lost), tuple(walk.unread), tuple(walk.masks))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +101,7 @@ class _Walk:
     encodings: dict[tuple[Any, ...], Encoding]
     lost: dict[str, None]
     unread: dict[str, None]
+    masks: dict[tuple[Any, ...], None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -302,7 +305,13 @@ def _meet(
     if not isinstance(constant, Value) or not _is_float(constant):
         return
     known = facts[constant]
-    if not own[value] or known.cut or _is_mask(constant, page):
+    if not own[value]:
+        return
+    if _is_mask(constant, page):
+        if entry.is_sum and constant in page.producers:
+            walk.masks[*page.prefix, constant] = None
+        return
+    if known.cut:
         return
     out = equation.outputs[0]
     ways = [_ways(equation, i, out) for i in (value, other)]

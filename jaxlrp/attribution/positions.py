@@ -42,7 +42,7 @@ def positional(
     argnums: ArgNums = -1,
     target: Target = "max",
     has_aux: bool = False,
-) -> Callable[P, tuple[Any, dict[str, Array]]]:
+) -> Callable[P, Any]:
     """Relevance of what stands at each position, and of the positions themselves.
 
     A transformer is told positions by constants: a learned table, sinusoids, the sines
@@ -82,7 +82,8 @@ def positional(
       `"cos"`, `"sin"` or `"positions"`, numbered where it is not alone. What depends on
       two positions, as a bias by distance, is shared between them by halves. Relevance
       is summed over all other axes, over loops, and over a batch in `x`: map over
-      examples with `jax.vmap` to tell them apart.
+      examples with `jax.vmap` to tell them apart. With `has_aux` it returns
+      `((tokens, positions), aux)`.
 
     Raises:
       TypeError: as `jaxlrp.lrp`, and for an axis that is no int.
@@ -107,12 +108,12 @@ def positional(
       ([1.0, 1.0], {'place': [0.0, 2.0]})
     """
     rules = _trace.checked(f, composite, argnums, target, has_aux)
-    patterns = (only,) if isinstance(only, str) else tuple(only)
+    patterns = only if isinstance(only, tuple | list) else (only,)
     if not patterns or not all(isinstance(p, str) for p in patterns):
         raise TypeError(f"only: got {only!r}, expected names or patterns of names")
     places = _checked_axis(axis)
 
-    def explained(*args: P.args, **kwargs: P.kwargs) -> tuple[Any, dict[str, Array]]:
+    def explained(*args: P.args, **kwargs: P.kwargs) -> Any:
         numbers = _trace.from_front(argnums, len(args))
         traced = _trace.trace(
             f,
@@ -125,10 +126,10 @@ def positional(
             keep_calls=False,
             by_scope=True,
         )
-        chosen = _chosen(traced, places, patterns)
+        chosen, masks = _chosen(traced, places, patterns)
         given = _values(traced, chosen)
         own = numbers if isinstance(numbers, tuple | list) else (numbers,)
-        again = _with_positions(f, traced, chosen, has_aux)
+        again = _with_positions(f, traced, chosen, masks, has_aux)
         explain = lrp(
             again,
             rules,
@@ -137,9 +138,11 @@ def positional(
             has_aux=has_aux,
         )
         found = explain(*args, given, **kwargs)
+        found, aux = found if has_aux else (found, None)
         *tokens, positions = found
         by_name = {e.name: _by_position(e, positions[e.name]) for e in chosen}
-        return tuple(tokens) if own is numbers else tokens[0], by_name
+        both = tuple(tokens) if own is numbers else tokens[0], by_name
+        return (both, aux) if has_aux else both
 
     returns = "`(tokens, positions)`: relevance of the attributed argument, and a dict."
     return _trace.wraps(f, "attribution.positional", returns)(explained)
@@ -160,8 +163,8 @@ def _checked_axis(axis: Any) -> tuple[int, ...] | None:
 
 def _chosen(
     traced: Traced, axis: tuple[int, ...] | None, patterns: Sequence[str]
-) -> list[Encoding]:
-    """The encodings that are attributed."""
+) -> tuple[list[Encoding], tuple[Any, ...]]:
+    """The encodings that are attributed, and the addresses of masks."""
     program = traced.reading.program
     axes = [frozenset[int]()] * len(program.inputs)
     for i in traced.attributed:
@@ -193,11 +196,12 @@ def _chosen(
                 f"only: got {pattern!r}, expected the name of an encoding, one of "
                 f"{', '.join(map(repr, names))}"
             )
-    return [
+    chosen = [
         e
         for e in found.encodings
         if any(fnmatch.fnmatchcase(e.name, p) for p in patterns)
     ]
+    return chosen, found.masks
 
 
 def _positions_of(value: Value, axis: tuple[int, ...] | None) -> frozenset[int]:
@@ -252,16 +256,22 @@ def _values(traced: Traced, chosen: Sequence[Encoding]) -> dict[str, Array]:
 
 
 def _with_positions(
-    f: Callable[..., Any], traced: Traced, chosen: Sequence[Encoding], has_aux: bool
+    f: Callable[..., Any],
+    traced: Traced,
+    chosen: Sequence[Encoding],
+    masks: Sequence[Any],
+    has_aux: bool,
 ) -> Callable[..., Any]:
     """`f` with one more argument, the values of encodings by name."""
     reading, program = traced.reading, traced.reading.program
     inside = _inside(chosen, traced)
     numbers = {e.address: i for i, e in inside.items()}
-    constants = {v: a for v, a in program.constants}
+    numbers |= {a: -1 - i for i, a in enumerate(masks) if a not in numbers}
+    constants = dict(program.constants)
 
-    def edit(number: int, x: Array, given: Array, memory: Any) -> Any:
-        return _mixed(x, given), (), memory
+    def edit(number: int, x: Array, given: Any, memory: Any) -> Any:
+        # Of a mask nothing is attributed, but a sum with it must be finite.
+        return (_bounded(x) if number < 0 else _mixed(x, given)), (), memory
 
     @own_settings()
     def again(*args: Any, **kwargs: Any) -> Any:
@@ -271,14 +281,15 @@ def _with_positions(
         for i, one in enumerate(chosen):
             if i in inside:
                 continue
-            v, new = one.address[-1], given[one.name]
+            v = one.address[-1]
             if v in known:
-                known[v] = _mixed(known[v], new)
+                known[v] = _mixed(known[v], given[one.name])
             else:
                 place = program.inputs.index(v)
-                inputs[place] = _mixed(inputs[place], new)
+                inputs[place] = _mixed(inputs[place], given[one.name])
         here = _with_constants(reading, known)
-        edits = Edits(edit, numbers, {i: given[e.name] for i, e in inside.items()})
+        new = {n: () if n < 0 else given[chosen[n].name] for n in numbers.values()}
+        edits = Edits(edit, numbers, new)
         outs, _, _ = forward(here, inputs, edits)
         out = jax.tree.unflatten(traced.out_tree, outs[: traced.n_out])
         return (out, traced.restore_aux(outs[traced.n_out :])) if has_aux else out
@@ -312,7 +323,15 @@ def _with_constants(reading: Any, known: Any) -> Any:
 
 def _mixed(x: Array, given: Array) -> Array:
     """What is given; but where the program's own value is infinite, as a mask's is."""
-    return jnp.where(jnp.isfinite(x), given, x)
+    return jnp.where(jnp.isfinite(x), given, _bounded(x))
+
+
+def _bounded(x: Array) -> Array:
+    """Not infinite: rules that compare the parts of a sum divide by it."""
+    if jnp.iscomplexobj(x):
+        return x
+    largest = jnp.finfo(x.dtype).max / 4
+    return jnp.clip(x, -largest, largest)
 
 
 def _by_position(one: Encoding, relevance: Array) -> Array:
