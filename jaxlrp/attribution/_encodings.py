@@ -83,8 +83,15 @@ def find(reading: Reading, axes: Sequence[Axes]) -> Found:
     Raises:
       ValueError: for an encoding in what cannot be taken apart.
     """
-    walk = _Walk({}, {}, {}, {})
+    walk = _Walk({}, {}, {}, {}, {})
     _forwards(reading, (), None, list(axes), [False] * len(axes), walk)
+    for one in walk.encodings.values():
+        # What no equation makes is replaced wherever it is used.
+        value = one.address[-1]
+        if value in walk.users:
+            page, users = walk.users[value]
+            if users != _users(value, page):
+                raise ValueError(_ALONE.format(line=one.line))
     counts = collections.Counter(e.name for e in walk.encodings.values())
     seen: dict[str, int] = collections.defaultdict(int)
     named = []
@@ -98,10 +105,13 @@ def find(reading: Reading, axes: Sequence[Axes]) -> Found:
 
 @dataclasses.dataclass(frozen=True)
 class _Walk:
+    """What has been found, each once; and who uses an encoding that nothing makes."""
+
     encodings: dict[tuple[Any, ...], Encoding]
     lost: dict[str, None]
     unread: dict[str, None]
     masks: dict[tuple[Any, ...], None]
+    users: dict[Value, tuple[Any, set[Any]]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -183,9 +193,7 @@ def _counts(equation: Equation, out: Value, numbers: Sequence[bool]) -> bool:
     return equation.primitive.name == "iota" or any(numbers)
 
 
-def _moved(
-    equation: Equation, out: Value, own: Sequence[Axes], walk: _Walk
-) -> Axes:
+def _moved(equation: Equation, out: Value, own: Sequence[Axes], walk: _Walk) -> Axes:
     """The axes of positions of a result."""
     found: set[int] = set()
     for position, axes in enumerate(own):
@@ -213,7 +221,9 @@ def _ways(equation: Equation, position: int, out: Value) -> dict[int, Axes] | No
         marks = tuple(((i, n, 1),) for i, n in enumerate(shape))
         layout = entry.layout(equation.params, marks, shape_of(out))
         if layout is not None:
-            return {o: frozenset(a for a, *_ in atoms) for o, atoms in enumerate(layout)}
+            return {
+                o: frozenset(a for a, *_ in atoms) for o, atoms in enumerate(layout)
+            }
     body = _compat.called_jaxpr(dict(equation.params)) if entry is not None else None
     if body is not None and is_elementwise(body):
         # A function with a derivative of its own, which is kept whole.
@@ -251,7 +261,11 @@ def _inside(
     if any(0 in axes for axes in given[how.slices]):
         # Position by position: what comes with each step cannot be seen from inside.
         for atom in stacks:
-            if not page.reading.carries(atom) and _is_float(atom) and _varies(page, atom):
+            if (
+                not page.reading.carries(atom)
+                and _is_float(atom)
+                and _varies(page, atom)
+            ):
                 walk.lost[f"scan over positions at {equation.line}"] = None
     given[how.slices] = [
         frozenset(a - 1 for a in axes if a > 0) for axes in given[how.slices]
@@ -388,7 +402,7 @@ def _note(
       ValueError: where it is nothing that could be replaced.
     """
     line = equation.line
-    value, place = constant, page
+    value, place, user = constant, page, equation
     made: tuple[Value, _Page, Axes] | None = None
     while True:
         producer = place.producers.get(value)
@@ -397,20 +411,18 @@ def _note(
             back = _copied(producer, axes)
             if back is None:
                 break
-            value, axes = back
+            user, (value, axes) = producer, back
             continue
         found = _outwards(value, place)
         if found is None:
-            if place.outer is None and _uses(value, place) == 1:
+            if place.outer is None and (made is None or _users(value, place) == {user}):
                 made = value, place, axes  # an argument, or what f closes over
+                walk.users.setdefault(value, (place, set()))[1].add(user)
             break
+        user = place.prefix[-2].main
         value, place = found
     if made is None:
-        raise ValueError(
-            f"f: at {line} positions meet a constant that cannot be replaced there "
-            f"alone: it is used for other things as well, or comes to a loop step by "
-            f"step. Give f a copy of it, as jnp.array(table), or write the loop out"
-        )
+        raise ValueError(_ALONE.format(line=line))
     value, place, axes = made
     address = (*place.prefix, value)
     old = walk.encodings.get(address)
@@ -430,12 +442,18 @@ def _note(
     )
 
 
-def _uses(value: Value, page: _Page) -> int:
-    """By how many equations, or as an output, a value is used."""
+_ALONE = (
+    "f: at {line} positions meet a constant that cannot be replaced there alone: it is "
+    "used for other things as well, or comes to a loop step by step. Give f a copy of "
+    "it, as jnp.array(table), or write the loop out"
+)
+
+
+def _users(value: Value, page: _Page) -> set[Any]:
+    """The equations that use a value, and the program where it is an output."""
     program = page.reading.program
-    return sum(value in e.inputs for e in program.equations) + (
-        value in program.outputs
-    )
+    found: set[Any] = {e for e in program.equations if value in e.inputs}
+    return found | {program} if value in program.outputs else found
 
 
 def _copied(equation: Equation, axes: Axes) -> tuple[Value, Axes] | None:
@@ -481,4 +499,3 @@ def _name(value: Value, page: _Page) -> str:
             return equation.primitive.name
         queue += [v for v in equation.inputs if isinstance(v, Value)]
     return "positions"
-

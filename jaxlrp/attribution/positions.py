@@ -152,7 +152,9 @@ def _checked_axis(axis: Any) -> tuple[int, ...] | None:
     if axis is None:
         return None
     several = axis if isinstance(axis, tuple | list) else (axis,)
-    whole = (isinstance(a, int | np.integer) and not isinstance(a, bool) for a in several)
+    whole = (
+        isinstance(a, int | np.integer) and not isinstance(a, bool) for a in several
+    )
     if not several or not all(whole):
         raise TypeError(f"axis: got {axis!r}, expected an int or a sequence of ints")
     return tuple(int(a) for a in several)
@@ -344,7 +346,5 @@ def _by_position(one: Encoding, relevance: Array) -> Array:
         return found
     size = max(found.shape)
     sides = [i for i, n in enumerate(found.shape) if n == size]
-    shares = [
-        found.sum(tuple(j for j in range(found.ndim) if j != i)) for i in sides
-    ]
+    shares = [found.sum(tuple(j for j in range(found.ndim) if j != i)) for i in sides]
     return sum(shares) / len(shares)

@@ -57,7 +57,9 @@ def chosen(*edges):
 
 
 def names(graph):
-    return {(graph.nodes[k.source].name, graph.nodes[k.target].name) for k in graph.links}
+    return {
+        (graph.nodes[k.source].name, graph.nodes[k.target].name) for k in graph.links
+    }
 
 
 # A chain: the first token, an MLP at it, a head of layer 1 that reads it, the end.
@@ -95,9 +97,7 @@ def test_only_what_carries_leads_to_other_positions():
 
 
 def test_where_nothing_is_known_every_component_may_carry():
-    edges = chosen(
-        (("embedding", "mlp", (0, 0)), 2.0), (("mlp", "final", (1, 0)), 1.0)
-    )
+    edges = chosen((("embedding", "mlp", (0, 0)), 2.0), (("mlp", "final", (1, 0)), 1.0))
     options = {"threshold": 0.5}
     assert len(patching.graph(edges, SOURCES, TARGETS, **options).links) == 2
     assert not patching.graph(edges, SOURCES, TARGETS, across="heads", **options).links
@@ -154,7 +154,11 @@ def test_the_graph_is_the_largest_that_connects(count):
 def test_depths_follow_the_program():
     made = patching.graph(scored(), SOURCES, TARGETS, count=1000, across="heads")
     depth = {(n.component, dict(n.index).get("layer")): n.depth for n in made.nodes}
-    assert [depth["embedding", None], depth["heads in", 0], depth["heads", 0]] == [0, 1, 2]
+    assert [depth["embedding", None], depth["heads in", 0], depth["heads", 0]] == [
+        0,
+        1,
+        2,
+    ]
     assert [depth["mlp", 0], depth["heads in", 1]] == [3, 4]
     assert [depth["heads", 1], depth["mlp", 1], depth["final", None]] == [5, 6, 7]
     assert all(
@@ -324,13 +328,22 @@ def test_files_are_written_by_their_ending(tmp_path):
         ({"reads": {"a": "mlp"}}, ValueError, "reads: got 'a', expected one of"),
         ({"reads": {"mlp": "a"}}, ValueError, r"reads\['mlp'\]: got 'a'"),
         ({"reads": 3}, TypeError, "reads: got 3"),
-        ({"sources": "embedding"}, ValueError, "sources: got 'embedding' without names"),
+        (
+            {"sources": "embedding"},
+            ValueError,
+            "sources: got 'embedding' without names",
+        ),
         ({"sources": {"mlp": SOURCES["mlp"]}}, ValueError, "edges: got .*whose sites"),
         ({"paired": 3}, TypeError, "paired: got 3"),
     ],
 )
 def test_what_does_not_fit_is_named(change, error, message):
-    given = {"edges": CHAIN, "sources": SOURCES, "targets": TARGETS, "count": 3} | change
+    given = {
+        "edges": CHAIN,
+        "sources": SOURCES,
+        "targets": TARGETS,
+        "count": 3,
+    } | change
     with pytest.raises(error, match=message):
         patching.graph(**given)
 
