@@ -240,8 +240,7 @@ class PositionsWarning(UserWarning):
     Examples:
       >>> import warnings, jax, jax.numpy as jnp
       >>> from jaxlrp import attribution
-      >>> table = jnp.arange(3.0)
-      >>> f = lambda x: (jnp.fft.fft(x + table).real + table).sum()
+      >>> f = lambda x: jnp.fft.fft(x + jnp.arange(3.0)).real.sum()
       >>> with warnings.catch_warnings(record=True) as seen:
       ...     warnings.simplefilter("always")
       ...     _ = attribution.positional(f)(jnp.ones(3))

@@ -101,7 +101,7 @@ def positional(
     Examples:
       >>> import jax.numpy as jnp
       >>> from jaxlrp import attribution
-      >>> params = {"embed": jnp.array([[1.0], [1.0]]), "place": jnp.array([[0.0], [2.0]])}
+      >>> params = {"embed": jnp.ones((2, 1)), "place": jnp.array([[0.0], [2.0]])}
       >>> f = lambda params, ids: (params["embed"][ids] + params["place"]).sum(0)
       >>> tokens, positions = attribution.positional(f)(params, jnp.array([1, 0]))
       >>> tokens.tolist(), {name: r.tolist() for name, r in positions.items()}
@@ -181,8 +181,8 @@ def _chosen(
     for line in found.unread:
         warn(
             f"at {line} a value is multiplied with what is made of counted numbers, "
-            f"perhaps a table of relative positions: it is not read as an encoding, and "
-            f"not attributed",
+            f"perhaps a table of relative positions: it is not read as an encoding, "
+            f"and not attributed",
             PositionsWarning,
         )
     names = [e.name for e in found.encodings]
@@ -215,8 +215,8 @@ def _positions_of(value: Value, axis: tuple[int, ...] | None) -> frozenset[int]:
     wrong = [a for a in axis if not -count <= a < count]
     if wrong:
         raise ValueError(
-            f"axis: got {wrong[0]}, expected one in [{-count}, {count}), an axis of the "
-            f"attributed array, of shape {value.aval.shape}"
+            f"axis: got {wrong[0]}, expected one in [{-count}, {count}), an axis of "
+            f"the attributed array, of shape {value.aval.shape}"
         )
     return frozenset(a % count for a in axis)
 

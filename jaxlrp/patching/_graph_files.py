@@ -189,7 +189,8 @@ def to_html(
     head = html.escape(title)
     rows = "".join(
         f"<tr><td>{_named(graph.nodes[k.source], found)}</td>"
-        f"<td>{_named(graph.nodes[k.target], found)}</td><td>{_shown(k.score)}</td></tr>"
+        f"<td>{_named(graph.nodes[k.target], found)}</td>"
+        f"<td>{_shown(k.score)}</td></tr>"
         for k in graph.links
     )
     return (

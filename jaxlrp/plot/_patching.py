@@ -159,8 +159,8 @@ def _scatter(panel: Axes, name: str, found: np.ndarray, true: np.ndarray) -> Non
 def _map(name: str, values: np.ndarray) -> np.ndarray:
     if values.ndim > 2:
         raise ValueError(
-            f"effects[{name!r}]: got shape {values.shape}, expected one or two axes; of "
-            f"many pairs give a mean, of heads those of one position"
+            f"effects[{name!r}]: got shape {values.shape}, expected one or two axes; "
+            f"of many pairs give a mean, of heads those of one position"
         )
     return np.atleast_2d(values)
 
@@ -237,7 +237,8 @@ def faithfulness(
     """
     if not isinstance(curves, Mapping):
         raise TypeError(
-            f"curves: got {type(curves).__name__}, expected a dict, a curve for each name"
+            f"curves: got {type(curves).__name__}, expected a dict, one curve for each "
+            f"name"
         )
     if not curves:
         raise ValueError("curves: got none")

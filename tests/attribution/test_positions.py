@@ -249,7 +249,10 @@ def test_mapped_over_examples_each_has_its_own():
 
 def test_embeddings_and_images_have_positions_too():
     x = PARAMS["embed"][IDS]
-    f = lambda params, x: ((x + params["place"][:TOKENS]) @ params["out"]).sum(0)
+
+    def f(params, x):
+        return ((x + params["place"][:TOKENS]) @ params["out"]).sum(0)
+
     tokens, positions = attribution.positional(f, PROPORTIONAL, target=0)(PARAMS, x)
     assert tokens.shape == x.shape
     column = PARAMS["out"][:, 0]
