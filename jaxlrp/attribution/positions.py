@@ -108,7 +108,7 @@ def positional(
       ([1.0, 1.0], {'place': [0.0, 2.0]})
     """
     rules = _trace.checked(f, composite, argnums, target, has_aux)
-    patterns = only if isinstance(only, tuple | list) else (only,)
+    patterns: Any = only if isinstance(only, tuple | list) else (only,)
     if not patterns or not all(isinstance(p, str) for p in patterns):
         raise TypeError(f"only: got {only!r}, expected names or patterns of names")
     places = _checked_axis(axis)
@@ -128,7 +128,8 @@ def positional(
         )
         chosen, masks = _chosen(traced, places, patterns)
         given = _values(traced, chosen)
-        own = numbers if isinstance(numbers, tuple | list) else (numbers,)
+        several = isinstance(numbers, tuple | list)
+        own: tuple[int, ...] = _trace.numbers(numbers)
         again = _with_positions(f, traced, chosen, masks, has_aux)
         explain = lrp(
             again,
@@ -141,7 +142,7 @@ def positional(
         found, aux = found if has_aux else (found, None)
         *tokens, positions = found
         by_name = {e.name: _by_position(e, positions[e.name]) for e in chosen}
-        both = tuple(tokens) if own is numbers else tokens[0], by_name
+        both = tuple(tokens) if several else tokens[0], by_name
         return (both, aux) if has_aux else both
 
     returns = "`(tokens, positions)`: relevance of the attributed argument, and a dict."
@@ -277,8 +278,8 @@ def _with_positions(
 
     @own_settings()
     def again(*args: Any, **kwargs: Any) -> Any:
-        *args, given = args
-        inputs = _leaves(traced, tuple(args), kwargs)
+        given = args[-1]
+        inputs = _leaves(traced, args[:-1], kwargs)
         known = dict(constants)
         for i, one in enumerate(chosen):
             if i in inside:
@@ -347,4 +348,4 @@ def _by_position(one: Encoding, relevance: Array) -> Array:
     size = max(found.shape)
     sides = [i for i, n in enumerate(found.shape) if n == size]
     shares = [found.sum(tuple(j for j in range(found.ndim) if j != i)) for i in sides]
-    return sum(shares) / len(shares)
+    return jnp.stack(shares).mean(0)

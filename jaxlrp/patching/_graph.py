@@ -250,7 +250,7 @@ def _network(
         readers = [u for u, of in made_of.items() if name in of]
         own = readers[0] if readers else None
         single = own is not None and made_of[own] == (name,)
-        same = single and sizes["source", own] == sizes["target", name]
+        same = single and sizes["source", str(own)] == sizes["target", name]
         if len(readers) == 1 and own is not None and same:
             # What it reads and what it gives are one node, with axes in either order.
             order = [starts[own].index(a) for a in axes]
@@ -290,7 +290,9 @@ def _network(
     joined = [np.concatenate(a) for a in (begin, end, scores, keys, places)]
     inside = _inside(nodes, numbers, made_of, free, paired)
     depths = _depths(nodes, paired, joined[0], joined[1], inside)
-    return _Network(nodes, kinds, depths, hubs, *joined, inner, names, inside)
+    return _Network(
+        nodes, kinds, depths, hubs, *joined, inner=inner, names=names, inside=inside
+    )
 
 
 def _axes(sites: Any, argument: str) -> dict[str, tuple[str, ...]]:

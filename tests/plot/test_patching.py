@@ -30,7 +30,9 @@ def test_what_is_constant_has_no_correlation():
 
 
 def test_maps_have_layers_upwards_and_one_scale_each():
-    figure = plot.effects({"mlp": EXACT["mlp"], "end": EXACT["mlp"][:, 0]}, tokens=" abc")
+    figure = plot.effects(
+        {"mlp": EXACT["mlp"], "end": EXACT["mlp"][:, 0]}, tokens=list(" abc")
+    )
     mlp, end = (panel for panel in figure.axes if panel.images)
     np.testing.assert_allclose(mlp.images[0].get_array(), EXACT["mlp"])
     assert mlp.images[0].origin == "lower"
