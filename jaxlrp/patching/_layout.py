@@ -86,6 +86,9 @@ def path(found: Layout, one: int, two: int) -> tuple[tuple[float, float], ...]:
     """
     (x, y), (u, v) = found.points[one], found.points[two]
     rise = v - y
+    if not rise:  # within a row, from middle to middle, below the nodes
+        ends = (x + 0.5, y), (u + 0.5, v)
+        return ends[0], (ends[0][0], y - 0.4), (ends[1][0], v - 0.4), ends[1]
     bend = max(rise / 2, 0.4)
     side = 0.0
     if abs(x - u) < 0.5 and rise > 1:
