@@ -230,21 +230,29 @@ PATCHING_ROWS = (
     ),
     (
         "gradients by `bwd_hooks`",
-        "`.grad`",
-        "`bwd_hooks` with `cfg.use_lrp`",
+        "`.grad` in `with metric.backward():`",
+        "`bwd_hooks` with `cfg.use_lrp = True`",
         "`patching.multipliers(f, sites, composite, metric)`",
     ),
     (
-        "clean less corrupt, times the gradient",
-        "the same",
+        "`tools.analysis.attribution_patching`, or clean less corrupt, times the "
+        "gradient",
+        "clean less corrupt, times `.grad`",
         "times LRP's coefficient",
         "`patching.effects(f, sites, None, metric)`, or with `composites.RelP()`",
     ),
     (
         "",
         "",
-        "rules LN, Identity, Half",
+        "`cfg.LRP_rules`: `LN-rule`, `Identity-rule`, `Half-rule`",
         "`composites.RelP()`; others by `Composite.on`",
+    ),
+    (
+        "the same with `granularity='edge'`",
+        "",
+        "",
+        "`patching.edges(f, sources, targets, composite, metric)`; "
+        "`patching.graph` prunes them",
     ),
     (
         "ablation by hooks",

@@ -106,6 +106,12 @@ def reduced_axes(params: Mapping[str, Any]) -> tuple[int, ...] | None:
     return params.get("axes")
 
 
+def image_axes(params: Mapping[str, Any]) -> dict[int, int]:
+    """`{axis of a convolution's result: axis of its image}` of those it moves over."""
+    numbers = params["dimension_numbers"]
+    return dict(zip(numbers.out_spec[2:], numbers.lhs_spec[2:], strict=True))
+
+
 def window_sizes(params: Mapping[str, Any]) -> tuple[int, ...] | None:
     """The size of a reduction's windows along each axis; None of other equations."""
     return params.get("window_dimensions")

@@ -10,6 +10,7 @@ __all__ = [
     "IndependentArgumentWarning",
     "JaxlrpError",
     "OtherRunError",
+    "PositionsWarning",
     "RelevanceWarning",
     "RuleError",
     "RunError",
@@ -230,4 +231,19 @@ class ConstantsWarning(UserWarning):
       ...     _ = jaxlrp.patching.sites(lambda x: x @ w)(jnp.ones(4096))
       >>> [w.category.__name__ for w in seen]
       ['ConstantsWarning']
+    """
+
+
+class PositionsWarning(UserWarning):
+    """Positions could not be followed through a program by `attribution.positional`.
+
+    Examples:
+      >>> import warnings, jax, jax.numpy as jnp
+      >>> from jaxlrp import attribution
+      >>> f = lambda x: jnp.fft.fft(x + jnp.arange(3.0)).real.sum()
+      >>> with warnings.catch_warnings(record=True) as seen:
+      ...     warnings.simplefilter("always")
+      ...     _ = attribution.positional(f)(jnp.ones(3))
+      >>> [w.category.__name__ for w in seen]
+      ['PositionsWarning']
     """

@@ -13,6 +13,7 @@ from jaxlrp.attribution.cam import grad_cam
 from jaxlrp.attribution.gradients import gradient, gradient_x_input, saliency
 from jaxlrp.attribution.guided import deconvnet, guided_backprop
 from jaxlrp.attribution.paths import expected_gradients, integrated_gradients
+from jaxlrp.attribution.positions import positional
 from jaxlrp.attribution.references import deep_lift
 from jaxlrp.attribution.relevancy import attention_relevancy
 from jaxlrp.attribution.smoothing import smoothgrad
@@ -31,6 +32,7 @@ __all__ = [
     "guided_backprop",
     "integrated_gradients",
     "occlusion",
+    "positional",
     "raw_attention",
     "saliency",
     "smoothgrad",

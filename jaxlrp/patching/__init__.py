@@ -21,11 +21,16 @@ from jaxlrp.patching._effects import (
     sites,
     values,
 )
+from jaxlrp.patching._graph import Graph, Link, Node, graph
+from jaxlrp.patching._graph_files import save, to_html, to_json
 from jaxlrp.patching._sites import Site, site
 
 __all__ = [
     "Cost",
     "Edges",
+    "Graph",
+    "Link",
+    "Node",
     "Site",
     "circuit",
     "cost",
@@ -34,10 +39,14 @@ __all__ = [
     "exact",
     "exact_edges",
     "faithfulness",
+    "graph",
     "multipliers",
     "order",
     "patch",
+    "save",
     "site",
     "sites",
+    "to_html",
+    "to_json",
     "values",
 ]
