@@ -124,7 +124,12 @@ NUMBERS = [
     and not field.metadata.get("static")
     and field.name != "rule"
 ]
-NONE_IS_ONE = {("Pass", "epsilon"), ("Taylor", "root"), ("UniformSplit", "epsilon")}
+NONE_IS_ONE = {
+    ("Pass", "epsilon"),
+    ("Taylor", "root"),
+    ("Taylor", "temperature"),
+    ("UniformSplit", "epsilon"),
+}
 
 
 def test_there_are_numbers():
@@ -133,6 +138,7 @@ def test_there_are_numbers():
     assert len(names) > 20
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "given",
     [None, "a", 1j, True, [0.1], object(), jnp.array(1j), np.array("a"), np.bool_(0)],
