@@ -7,8 +7,8 @@ from jaxlrp.primitives._book import Entry, Kind, enter
 __all__ = []
 
 enter(
-    "jit closed_call eval_jaxpr call custom_jvp_call custom_vjp_call composite "
-    "custom_vmap_call",
+    "jit closed_call eval_jaxpr call program_order custom_jvp_call custom_vjp_call "
+    "composite custom_vmap_call",
     Entry(Kind.CALL),
 )
 enter("remat2 scan while cond shard_map", Entry(Kind.CONTROL))

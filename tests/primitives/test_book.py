@@ -35,7 +35,7 @@ MODULES = """
 
 # In another of the supported versions of JAX only.
 OTHER_VERSIONS = """
-    call closed_call log2 one_minus_square polynomial relayout
+    call closed_call program_order log2 one_minus_square polynomial relayout
     box_get box_set log_extend log_read new_box new_log
     core_map jaxpr_call psum_start pbroadcast_start pbroadcast_done
     unreduced_psum_start unreduced_reduce_scatter_start pbroadcast_dynamic
