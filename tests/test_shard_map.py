@@ -294,6 +294,7 @@ def test_first_convolutions_of_images_on_many_devices(rule):
     np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.always
 def test_a_bias_in_front_of_a_sum_over_devices_is_added_on_each():
     """Eight times in all: it is in the sum, and not the bias of the whole layer."""
     f = over_devices(
