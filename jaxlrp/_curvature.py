@@ -9,6 +9,7 @@ is known by reading the program.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -80,8 +81,8 @@ def curved(score: Score, xs: Sequence[Array], beta: Any) -> Score:
     if beta is None:
         lines = ", ".join(list(dict.fromkeys(e.line for e in kinks))[:3])
         raise ValueError(
-            f"f: it is not twice differentiable: a piecewise linear activation at "
-            f"{lines} has no curvature, and all interactions by it would be missed. "
+            f"f: it is not twice differentiable: a piecewise linear activation or maximum "
+            f"at {lines} has no curvature, and all interactions by it would be missed. "
             f"beta=10.0 puts a softplus in its place, beta=jnp.inf leaves it"
         )
     by_mark = {_mark(e.caller, e.source): e for e in kinks}
@@ -105,7 +106,7 @@ def _kinks(reading: Reading) -> Iterator[Equation]:
     for step in reading.steps:
         if step.role == "activation":
             yield from _bent(step.equations, {step.argument, *step.signals}) or ()
-        elif _chooses(step, reading):
+        elif _chooses(step, reading) or _pools(step, reading):
             yield step.main
         for body in step.bodies:
             yield from _kinks(body)
@@ -117,6 +118,26 @@ def _chooses(step: Step, reading: Reading) -> bool:
         return False
     which = step.main.inputs[0]
     return isinstance(which, Value) and reading.facts[which].cut
+
+
+_POOLS = (
+    *(P.reduce_max_p, P.reduce_min_p),
+    *(P.reduce_window_max_p, P.reduce_window_min_p),
+)
+
+
+def _pools(step: Step, reading: Reading) -> bool:
+    """Is it a maximum over places? What a softmax subtracts cancels, and is none."""
+    if step.main.primitive not in _POOLS or not step.signals:
+        return False
+    reached = set(step.outputs)
+    for later in reading.steps[reading.steps.index(step) + 1 :]:
+        if reached.intersection(later.signals):
+            if later.role == "softmax":
+                return False
+            if later.role == "structural":
+                reached.update(later.outputs)
+    return True
 
 
 def _bent(equations: Sequence[Any], active: set[Any]) -> list[Any] | None:
@@ -256,6 +277,11 @@ def _softened(
         return [_minimum(_maximum(x, low, beta), high, beta)]
     if eqn.primitive is P.abs_p:
         return [_maximum(operands[0], -operands[0], beta)]
+    if eqn.primitive in _POOLS:
+        places = _places(eqn, operands[0])
+        if eqn.primitive in (P.reduce_min_p, P.reduce_window_min_p):
+            return [-_largest(-places, beta)]
+        return [_largest(places, beta)]
     if eqn.primitive in _BENT:
         raise _unlike_softplus(eqn)
     return _compat.primitive_bind(eqn.primitive, dict(eqn.params))(*operands)
@@ -279,6 +305,44 @@ def _maximum(a: Any, b: Any, beta: Any) -> Array:
     held = lax.stop_gradient(larger)  # so that nothing large is multiplied
     smooth = held + jnp.logaddexp(steep * (a - held), steep * (b - held)) / steep
     return jnp.where(jnp.isfinite(a - b), smooth, larger)
+
+
+def _places(eqn: Any, x: Array) -> Array:
+    """What a maximum is over, along a leading axis; NaN where a window is outside."""
+    params = dict(eqn.params)
+    if "axes" in params:
+        axes = tuple(params["axes"])
+        moved = jnp.moveaxis(x, axes, range(len(axes)))
+        return moved.reshape(-1, *moved.shape[len(axes) :])
+    config = [
+        (low, high, base - 1)
+        for (low, high), base in zip(
+            params["padding"], params["base_dilation"], strict=True
+        )
+    ]
+    padded = lax.pad(x, jnp.asarray(jnp.nan, x.dtype), config)
+    sizes, steps = params["window_dimensions"], params["window_strides"]
+    apart = params["window_dilation"]
+    ends = [
+        1 + (n - d * (w - 1) - 1) // s * s
+        for n, w, s, d in zip(padded.shape, sizes, steps, apart, strict=True)
+    ]
+    parts = []
+    for place in itertools.product(*map(range, sizes)):
+        first = [i * d for i, d in zip(place, apart, strict=True)]
+        last = [i + n for i, n in zip(first, ends, strict=True)]
+        parts.append(lax.slice(padded, first, last, steps))
+    return jnp.stack(parts)
+
+
+def _largest(places: Array, beta: Any) -> Array:
+    """`log(sum exp(beta x)) / beta` along the leading axis, of what is not NaN."""
+    steep = jnp.asarray(beta, places.dtype)
+    outside = jnp.isnan(places)
+    known = jnp.where(outside, -jnp.inf, places)
+    held = lax.stop_gradient(known.max(0))
+    powers = jnp.exp(steep * (jnp.where(outside, held, places) - held))
+    return held + jnp.log(jnp.where(outside, 0, powers).sum(0)) / steep
 
 
 def _minimum(a: Any, b: Any, beta: Any) -> Array:
