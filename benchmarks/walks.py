@@ -89,8 +89,8 @@ def generate(seed: int, count: int = 1000) -> Graphs:
 def initial(key: Array, layers: int = 3) -> dict[str, Any]:
     """Weights of a GIN as published: blocks 1-20-20, 20-20-20, ..., and 20-2.
 
-    Every dense layer adds `-softplus(-2 b) / 2`, which is never positive, as deep Taylor
-    decomposition assumes; `b` is drawn once and is not trained.
+    Every dense layer adds `-softplus(-2 b) / 2`, which is never positive, as deep
+    Taylor decomposition assumes; `b` is drawn once and is not trained.
     """
     blocks = [(1, WIDTH, WIDTH), *[(WIDTH,) * 3] * (layers - 2), (WIDTH, 2)]
     params: dict[str, Any] = {}
@@ -134,9 +134,9 @@ LOSSES: dict[str, Callable[[Array, Array], Array]] = {
     "each class": lambda scores, labels: optax.sigmoid_binary_cross_entropy(
         scores, jax.nn.one_hot(labels, 2)
     ).mean(),
-    "softmax": lambda scores, labels: (
-        optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean()
-    ),
+    "softmax": lambda scores, labels: optax.softmax_cross_entropy_with_integer_labels(
+        scores, labels
+    ).mean(),
 }
 """What is minimised. As published, the score of each class says on its own whether its
 motif is there; under a softmax only their difference does."""
@@ -151,7 +151,7 @@ def train(
     layers: int = 3,
     steps: int = 6000,
 ) -> tuple[Any, np.ndarray]:
-    """Weights, along a leading axis of seeds, and the shares of unseen graphs told right.
+    """Weights, along a leading axis of seeds, and shares of unseen graphs told right.
 
     Of a thousand graphs four fifths are learnt from, as published. `biases`: are these
     trained as well?
@@ -591,7 +591,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--parts", nargs="*", default=["motif", "words", "cost"])
     parser.add_argument("--seeds", nargs="*", type=int, default=list(range(8)))
-    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument(
+        "--networks", nargs="*", default=list(NETWORKS), choices=NETWORKS
+    )
     options = parser.parse_args()
     if "motif" in options.parts:
         _, (graphs, params) = motif(options.seeds, networks=options.networks)

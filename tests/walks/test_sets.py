@@ -244,7 +244,9 @@ def test_single_names_share_as_shapley_values():
     names = {str(n): n for n in range(5)}
     found = ask("query", ask=list(names), nodes=names, weights="shapley")
     masks = np.array(list(itertools.product([False, True], repeat=5)))
-    worth = dict(zip(map(tuple, masks), np.asarray(ask("subgraph", masks)), strict=True))
+    worth = dict(
+        zip(map(tuple, masks), np.asarray(ask("subgraph", masks)), strict=True)
+    )
     wanted = np.zeros(5)
     for order in itertools.permutations(range(5)):
         inside = np.zeros(5, bool)
