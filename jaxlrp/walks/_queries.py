@@ -64,8 +64,8 @@ def terms_of(
     names = tuple(dict.fromkeys(n for f in formulas for n in f.names))
     if len(names) > MOST:
         raise ValueError(
-            f"ask: got {len(names)} names in all formulas, expected at most {MOST} with "
-            f"weights='shapley', which has to know of every walk how many hold for it"
+            f"ask: got {len(names)} names in all formulas, expected at most {MOST} "
+            f"with weights='shapley', which has to know of every walk how many hold for it"
         )
 
     def share(met: frozenset[str]) -> float:
