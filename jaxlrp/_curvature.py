@@ -82,8 +82,8 @@ def curved(score: Score, xs: Sequence[Array], beta: Any) -> Score:
         lines = ", ".join(list(dict.fromkeys(e.line for e in kinks))[:3])
         raise ValueError(
             f"f: it is not twice differentiable: a piecewise linear activation or "
-            f"maximum at {lines} has no curvature, and all interactions by it would be missed. "
-            f"beta=10.0 puts a softplus in its place, beta=jnp.inf leaves it"
+            f"maximum at {lines} has no curvature, and all interactions by it would be "
+            f"missed. beta=10.0 puts a softplus in its place, beta=jnp.inf leaves it"
         )
     by_mark = {_mark(e.caller, e.source): e for e in kinks}
     marked, jaxpr = frozenset(by_mark), traced.jaxpr

@@ -65,7 +65,8 @@ def terms_of(
     if len(names) > MOST:
         raise ValueError(
             f"ask: got {len(names)} names in all formulas, expected at most {MOST} "
-            f"with weights='shapley', which has to know of every walk how many hold for it"
+            f"with weights='shapley', which has to know of every walk how many hold "
+            f"for it"
         )
 
     def share(met: frozenset[str]) -> float:
