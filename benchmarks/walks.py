@@ -11,6 +11,7 @@ one by one, each time the one with which the relevance of the sub-graph is large
     python -m benchmarks.walks --parts motif --seeds 0 1 2
     python -m benchmarks.walks --parts words    of a pretrained sentence transformer
     python -m benchmarks.walks --parts cost
+    python -m benchmarks.walks --parts side     keeps what benchmarks.peers.walks reads
 
 | | published (Xiong et al. 2022) | here |
 | --- | --- | --- |
@@ -49,6 +50,7 @@ from examples.digits_figures import STYLE, png
 from jaxlrp import _files, composites, rules, targets, walks
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
+KEPT = Path(__file__).parents[1] / "out" / "walks" / "motif.npz"
 BASE, MOTIF, NODES = 20, 5, 25
 WIDTH = 20
 HOUSE = ((0, 1), (1, 2), (2, 3), (3, 0), (0, 4), (1, 4))
@@ -366,6 +368,56 @@ def check_sum(graphs: Graphs, params: Any) -> float:
         return float(abs(table.sum() - whole) / abs(whole))
 
 
+# ---- the same for other packages ---------------------------------------------------
+
+SETS = 100
+ASKED = {"20 and 21": (20, 21), "20, 21 and 3": (20, 21, 3)}
+"""Formulas about nodes: each of these is passed."""
+
+
+def side_by_side(graphs: Graphs, params: Any, count: int = 8) -> dict[str, Any]:
+    """Sub-graphs and formulas, kept with the network for `benchmarks.peers.walks`."""
+    bonds, labels = jnp.asarray(graphs.bonds[:count]), graphs.labels[:count]
+    masks = jnp.asarray(np.random.default_rng(0).random((SETS, NODES)) < 0.5)
+    options: dict[str, Any] = {"sites": ["nodes", "h*"]}
+    names = {f"n{i}": i for i in range(NODES)}
+    ask = [" and ".join(f"n{i}" for i in nodes) for nodes in ASKED.values()]
+    plain = composites.Uniform(rules.LRP0())
+    arrays: dict[str, Any] = {"bonds": bonds, "labels": labels, "masks": masks}
+    by_set, asked = [], []
+    for graph, label in zip(bonds, labels, strict=True):
+        inside = walks.subgraph(
+            from_nodes, gammas(len(params)), target=int(label), **options
+        )
+        by_set.append(jax.jit(inside)(params, graph, ones(), masks))
+        of_names = walks.query(
+            from_nodes, plain, ask=ask, nodes=names, target=int(label), **options
+        )
+        asked.append(jax.jit(of_names)(params, graph, ones()))
+    arrays |= {"subgraphs": np.stack(by_set), "asked": np.stack(asked)}
+    for i in range(len(params)):
+        for j, layer in enumerate(params[f"block{i}"].values()):
+            arrays |= {f"w{i}{j}": layer["kernel"], f"b{i}{j}": layer["raw"]}
+    KEPT.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(KEPT, **{k: np.asarray(v) for k, v in arrays.items()})
+    inside = jax.jit(
+        walks.subgraph(from_nodes, gammas(len(params)), target=0, **options)
+    )
+    found = {
+        "sub-graphs a second, one a call": 1
+        / seconds(lambda: inside(params, bonds[0], ones(), masks[0]), 51),
+        "sub-graphs a second, 100 a call": SETS
+        / seconds(lambda: inside(params, bonds[0], ones(), masks), 51),
+    }
+    of_names = jax.jit(
+        walks.query(from_nodes, plain, ask=ask[1], nodes=names, target=0, **options)
+    )
+    took = seconds(lambda: of_names(params, bonds[0], ones()), 51)
+    found["formulas of three nodes a second"] = 1 / took
+    print(json.dumps(found), flush=True)
+    return found
+
+
 # ---- what it costs -----------------------------------------------------------------
 
 
@@ -383,7 +435,7 @@ def seconds(call: Callable[[], Any], rounds: int = 7) -> float:
     return float(np.median(took))
 
 
-def cost(depths: Sequence[int] = (3, 7, 2, 5)) -> list[dict]:
+def cost(depths: Sequence[int] = (3, 7, 2, 5, 4, 6)) -> list[dict]:
     """Times of a sub-graph, of 100 of them, and of the search, by depth."""
     bonds = jnp.asarray(generate(0, 2).bonds[0])
     masks = jnp.asarray(np.random.default_rng(0).random((100, NODES)) < 0.5)
@@ -589,7 +641,9 @@ def picture_of_words() -> Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--parts", nargs="*", default=["motif", "words", "cost"])
+    parser.add_argument(
+        "--parts", nargs="*", default=["motif", "side", "words", "cost"]
+    )
     parser.add_argument("--seeds", nargs="*", type=int, default=list(range(8)))
     parser.add_argument(
         "--networks", nargs="*", default=list(NETWORKS), choices=NETWORKS
@@ -599,6 +653,10 @@ def main() -> None:
         _, (graphs, params) = motif(options.seeds, networks=options.networks)
         print(f"sum of all walks, off by {check_sum(graphs, params):.1e}")
         print(json.dumps(search(graphs, params), indent=1))
+    if "side" in options.parts:
+        graphs = generate(0)
+        params, _ = train(graphs, options.seeds[:1])
+        side_by_side(graphs, one_of(params, 0))
     if "words" in options.parts:
         _files.write(IMAGES / "walks_words.png", png(picture_of_words()))
     if "cost" in options.parts:
