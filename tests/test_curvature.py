@@ -41,6 +41,18 @@ SMOOTH = {
         jax.nn.relu6,
         lambda x, b: 6 - softplus(6 - softplus(x, b), b),
     ),
+    "leaky_relu": (
+        lambda x: jax.nn.leaky_relu(x, 0.2),
+        lambda x, b: 0.2 * x + softplus(0.8 * x, b),
+    ),
+    "falling": (
+        lambda x: jnp.where(x <= 0.5, x, 0.5),
+        lambda x, b: 0.5 - softplus(0.5 - x, b),
+    ),
+    "rising": (
+        lambda x: jnp.where(x < 0, 0.1 * x, 2 * x),
+        lambda x, b: 0.1 * x + softplus(1.9 * x, b),
+    ),
     "abs": (jnp.abs, lambda x, b: softplus(2 * x, b) - x),
     "clip": (
         lambda x: jnp.clip(x, -1, 1),
@@ -222,14 +234,33 @@ def test_a_maximum_that_a_softmax_subtracts_is_no_kink(softmax):
     assert _curvature.curved(score, [X], None) is score
 
 
-def test_choices_that_are_no_maxima_are_refused():
-    def f(xs):
-        return jax.nn.leaky_relu(xs[0] @ W).sum()
+def between(h):
+    return jnp.where((h > 0) & (h < 1), h, 0.5 * h)
 
-    with pytest.raises(ValueError, match=r"select_n at .*no softplus replaces"):
-        _curvature.curved(f, [X], 1.0)([X])
-    with pytest.raises(ValueError, match="not twice differentiable"):
-        _curvature.curved(f, [X], None)
+
+@pytest.mark.parametrize(
+    ("f", "name"),
+    [
+        (between, "select_n"),
+        (jax.nn.hard_tanh, "select_n"),
+        (jnp.sort, "sort"),
+        (lambda h: lax.top_k(h, 2)[0], "top_k"),
+        (lax.cummax, "cummax"),
+        (lambda h: jnp.median(h), "sort"),
+    ],
+)
+def test_choices_that_no_softplus_replaces_are_refused(f, name):
+    score = lambda xs: f(xs[0] @ W).sum()  # noqa: E731
+    with pytest.raises(ValueError, match="not twice differentiable.*test_curvature"):
+        _curvature.curved(score, [X], None)
+    with pytest.raises(
+        ValueError, match=rf"f: {name} at .*test_curvature\.py.*no soft"
+    ):
+        _curvature.curved(score, [X], 1.0)([X])
+    assert _curvature.curved(score, [X], jnp.inf) is score
+
+
+def test_choices_by_what_is_known_are_no_kinks():
     masked = lambda xs: jnp.where(W > 0, xs[0], 2 * xs[0]).sum()  # noqa: E731
     assert _curvature.curved(masked, [X], None) is masked
 
