@@ -169,6 +169,8 @@ def _bent(equations: Sequence[Any], active: set[Any]) -> list[Any] | None:
                 return None
             found += [eqn] if inside else []
         elif eqn.primitive in _BENT:
+            if jnp.issubdtype(inputs[own[0]].aval.dtype, jnp.complexfloating):
+                return None  # a modulus
             found.append(eqn)
         elif eqn.primitive not in _STRAIGHT:
             return None
