@@ -440,8 +440,16 @@ def _mentions(jaxpr: Any, primitive: Primitive) -> bool:
 
 
 def has_derivative(primitive: Primitive) -> bool:
-    """Can JAX differentiate the primitive?"""
-    return primitive in ad.primitive_jvps
+    """Can JAX differentiate the primitive?
+
+    Callbacks have a rule, which raises.
+    """
+    return primitive in ad.primitive_jvps and not is_callback(primitive)
+
+
+def is_callback(primitive: Primitive) -> bool:
+    """Does it call back into Python? Known by name: JAX does not export these."""
+    return primitive.name in ("pure_callback", "io_callback")
 
 
 @contextlib.contextmanager

@@ -67,6 +67,13 @@ def curved(score: Score, xs: Sequence[Array], beta: Any) -> Score:
         keep_calls=False,
         floating=True,
     )
+    callbacks = [e.line for e in _callbacks(traced.reading)]
+    if callbacks:
+        raise ValueError(
+            f"f: it calls back into Python at {callbacks[0]}, which JAX cannot "
+            f"differentiate; expected JAX's own operations, or a jax.custom_jvp around "
+            f"the callback whose derivative has one, too"
+        )
     loops = [e.line for e in _loops(traced.reading)]
     if loops:
         raise ValueError(
@@ -188,6 +195,15 @@ def _loops(reading: Reading) -> Iterator[Equation]:
             yield step.main
         for body in step.bodies:
             yield from _loops(body)
+
+
+def _callbacks(reading: Reading) -> Iterator[Equation]:
+    """The calls into Python that what is attributed goes through."""
+    for step in reading.steps:
+        if step.signals and _compat.is_callback(step.main.primitive):
+            yield step.main
+        for body in step.bodies:
+            yield from _callbacks(body)
 
 
 # ---- softplus in the place of kinks ------------------------------------------------

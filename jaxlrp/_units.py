@@ -248,10 +248,10 @@ def _check_memory(name: str, units: Units, dtype: Any, rows: int | None) -> None
             f"{name}: got None, all {units.count:,} units, whose matrix takes {size:,} "
             f"bytes of {limit:,}; expected the numbers of some units, or larger ones"
         )
-    what = "rows" if name != "pairs" else "pairs of as many first units, whose rows"
+    what = "of them, which" if name != "pairs" else "different first units, whose rows"
     raise ValueError(
-        f"{name}: got {rows:,} {what} of {units.count:,} units take {size:,} bytes of "
-        f"{limit:,}; expected fewer at a time, or larger units"
+        f"{name}: got {rows:,} {what} take {size:,} bytes of {limit:,} with "
+        f"{units.count:,} units; expected fewer at a time, or larger units"
     )
 
 

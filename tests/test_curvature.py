@@ -266,6 +266,18 @@ def test_choices_by_what_is_known_are_no_kinks():
     assert _curvature.curved(masked, [X], None) is masked
 
 
+def test_callbacks_are_refused_by_their_line():
+    shape = jax.ShapeDtypeStruct((4,), jnp.float32)
+
+    def f(xs):
+        return jax.pure_callback(np.sin, shape, xs[0] @ W).sum()
+
+    with pytest.raises(ValueError, match=r"f: it calls back .*test_curvature\.py"):
+        _curvature.curved(f, [X], None)
+    told = lambda xs: (xs[0] * jax.pure_callback(np.sin, shape, W[0])).sum()  # noqa: E731
+    assert _curvature.curved(told, [X], None) is told
+
+
 def test_while_loops_are_refused():
     def f(xs):
         return lax.while_loop(lambda h: h.sum() < 9, lambda h: h + 1, xs[0]).sum()

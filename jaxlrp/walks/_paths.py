@@ -102,8 +102,8 @@ def relevance(
     Returns:
       A function of `f`'s positional arguments and, after them, walks: an integer array
       Int[Array, "*walks levels"] of nodes, from the input's level on. It returns
-      Float[Array, "*walks"]. Under `jax.jit`, where walks are not known, one with a node
-      out of range has NaN.
+      Float[Array, "*walks"]. Under `jax.jit`, where walks are not known, one with a
+      node out of range has NaN.
 
     Raises:
       ValueError: for sites that name no value, lie in a while loop, or differ in their
