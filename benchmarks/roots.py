@@ -386,8 +386,8 @@ def table_of_shares(record: Record) -> str:
     parts = []
     for network in (n for n in NETWORKS if n in record["shares"]):
         lines = record["shares"][network]
-        layers = list(next(iter(lines.values())))
-        counts = [next(iter(lines.values()))[layer][-1] for layer in layers]
+        layers = list(max(lines.values(), key=len))
+        counts = [v[-1] for found in lines.values() for v in found.values()]
         many = f"{min(counts):,} to {max(counts):,}"
         parts += [
             f"**{network}**, {many} roots of each layer:",
@@ -396,13 +396,15 @@ def table_of_shares(record: Record) -> str:
             "| --- |" + " --- |" * len(layers),
         ]
         for line, found in lines.items():
-            cells = [
-                f"{found[n][1]:.0%} ({found[n][0]:.0%})".replace("%", " %")
-                for n in layers
-            ]
+            cells = [share(found[n]) if n in found else "" for n in layers]
             parts.append(f"| {line} | " + " | ".join(cells) + " |")
         parts.append("")
     return "\n".join(parts)
+
+
+def share(found: Sequence[float]) -> str:
+    """In the region, and in brackets in the domain."""
+    return f"{found[1]:.0%} ({found[0]:.0%})".replace("%", " %")
 
 
 def table_of_similarities(record: Record) -> str:
