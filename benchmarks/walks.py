@@ -371,7 +371,7 @@ def check_sum(graphs: Graphs, params: Any) -> float:
 # ---- the same for other packages ---------------------------------------------------
 
 SETS = 100
-ASKED = {"20 and 21": (20, 21), "20, 21 and 3": (20, 21, 3)}
+CONJUNCTIONS = ((20, 21), (20, 21, 3))
 """Formulas about nodes: each of these is passed."""
 
 
@@ -381,7 +381,7 @@ def side_by_side(graphs: Graphs, params: Any, count: int = 8) -> dict[str, Any]:
     masks = jnp.asarray(np.random.default_rng(0).random((SETS, NODES)) < 0.5)
     options: dict[str, Any] = {"sites": ["nodes", "h*"]}
     names = {f"n{i}": i for i in range(NODES)}
-    ask = [" and ".join(f"n{i}" for i in nodes) for nodes in ASKED.values()]
+    ask = [" and ".join(f"n{i}" for i in nodes) for nodes in CONJUNCTIONS]
     plain = composites.Uniform(rules.LRP0())
     arrays: dict[str, Any] = {"bonds": bonds, "labels": labels, "masks": masks}
     by_set, asked = [], []

@@ -111,6 +111,19 @@ def test_kept_weights_are_blocks_again():
     np.testing.assert_array_equal(found[1][1][0], params["block1"]["second"]["kernel"])
 
 
+def test_what_other_packages_explain_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(walks, "KEPT", tmp_path / "out" / "motif.npz")
+    monkeypatch.setattr(walks, "SETS", 4)
+    params = walks.initial(jax.random.key(2))
+    found = walks.side_by_side(GRAPHS, params, count=2)
+    assert min(found.values()) > 0
+    with np.load(walks.KEPT) as kept:
+        assert kept["subgraphs"].shape == (2, 4) and kept["asked"].shape == (2, 2)
+        assert len(peers.blocks(dict(kept))) == 3
+        # A set with one node more than another is not the same.
+        assert len(set(kept["subgraphs"][0].tolist())) > 1
+
+
 def test_a_line_says_how_far_a_package_is():
     line = peers.measure(("some", lambda: np.array([1.0, 4.4]), np.array([1.0, 4.0])))
     assert line.startswith("| some | 1.0e-01 | ")
