@@ -334,7 +334,7 @@ def _by(found: dict[str, Array], pattern: str) -> Array:
 def picture(found: dict[str, dict[str, list[float]]]) -> Figure:
     """A line for each preset, from the output on."""
     with rc_context(STYLE):
-        columns = math.ceil(len(found) / 2) if len(found) > 2 else len(found)
+        columns = math.ceil(len(found) / 2) if len(found) > 3 else len(found)
         rows = math.ceil(len(found) / columns)
         figure = Figure(figsize=(4.6 * columns + 2, 3.6 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
@@ -347,6 +347,7 @@ def picture(found: dict[str, dict[str, list[float]]]) -> Figure:
             axis.set_title(network)
             axis.set_xlabel("places looked at, from the output to the input")
             axis.set_ylim(0, 1.02)
+            axis.xaxis.get_major_locator().set_params(integer=True)
         for axis in list(figure.axes)[len(found) :]:
             axis.set_axis_off()
         figure.axes[0].set_ylabel("|cosine| of relevances of two seeds")

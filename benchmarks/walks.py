@@ -375,7 +375,7 @@ CONJUNCTIONS = ((20, 21), (20, 21, 3))
 """Formulas about nodes: each of these is passed."""
 
 
-def side_by_side(graphs: Graphs, params: Any, count: int = 8) -> dict[str, Any]:
+def side_by_side(graphs: Graphs, params: Any, count: int = 1) -> dict[str, Any]:
     """Sub-graphs and formulas, kept with the network for `benchmarks.peers.walks`."""
     bonds, labels = jnp.asarray(graphs.bonds[:count]), graphs.labels[:count]
     masks = jnp.asarray(np.random.default_rng(0).random((SETS, NODES)) < 0.5)
@@ -655,9 +655,7 @@ def main() -> None:
         print(f"sum of all walks, off by {check_sum(graphs, params):.1e}")
         print(json.dumps(search(graphs, params), indent=1))
     if "side" in options.parts:
-        graphs = generate(0)
-        params, _ = train(graphs, options.seeds[:1])
-        side_by_side(graphs, one_of(params, 0))
+        side_by_side(generate(0, 2), initial(jax.random.key(0)))
     if "words" in options.parts:
         _files.write(IMAGES / "walks_words.png", png(picture_of_words()))
     if "cost" in options.parts:
