@@ -655,7 +655,8 @@ def main() -> None:
         print(f"sum of all walks, off by {check_sum(graphs, params):.1e}")
         print(json.dumps(search(graphs, params), indent=1))
     if "side" in options.parts:
-        side_by_side(generate(0, 2), initial(jax.random.key(0)))
+        # Of random weights some leave hardly a unit active behind the first block.
+        side_by_side(generate(0, 2), initial(jax.random.key(7)))
     if "words" in options.parts:
         _files.write(IMAGES / "walks_words.png", png(picture_of_words()))
     if "cost" in options.parts:
