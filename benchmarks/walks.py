@@ -371,7 +371,7 @@ def check_sum(graphs: Graphs, params: Any) -> float:
 # ---- the same for other packages ---------------------------------------------------
 
 SETS = 100
-CONJUNCTIONS = ((20, 21), (20, 21, 3))
+CONJUNCTIONS = ((20, 21), (20, 21, 24))
 """Formulas about nodes: each of these is passed."""
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 KEPT = Path(__file__).parents[2] / "out" / "walks" / "motif.npz"
-ASKED = ((20, 21), (20, 21, 3))
+ASKED = ((20, 21), (20, 21, 24))
 BASE = 20
 
 Row = tuple[str, Callable[[], np.ndarray], np.ndarray]
