@@ -399,7 +399,7 @@ def side_by_side(graphs: Graphs, params: Any, count: int = 1) -> dict[str, Any]:
         for j, layer in enumerate(params[f"block{i}"].values()):
             arrays |= {f"w{i}{j}": layer["kernel"], f"b{i}{j}": layer["raw"]}
     KEPT.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(KEPT, **{k: np.asarray(v) for k, v in arrays.items()})
+    np.savez(KEPT, allow_pickle=False, **{k: np.asarray(v) for k, v in arrays.items()})
     inside = jax.jit(
         walks.subgraph(from_nodes, gammas(len(params)), target=0, **options)
     )
@@ -651,7 +651,6 @@ def main() -> None:
     options = parser.parse_args()
     if "motif" in options.parts:
         _, (graphs, params) = motif(options.seeds, networks=options.networks)
-    if "motif" in options.parts and "as published" in options.networks:
         print(f"sum of all walks, off by {check_sum(graphs, params):.1e}")
         print(json.dumps(search(graphs, params), indent=1))
     if "side" in options.parts:

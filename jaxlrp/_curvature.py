@@ -176,7 +176,8 @@ def _bent(equations: Sequence[Any], active: set[Any]) -> list[Any] | None:
                 return None
             found += [eqn] if inside else []
         elif eqn.primitive in _BENT:
-            if jnp.issubdtype(inputs[own[0]].aval.dtype, jnp.complexfloating):
+            dtype = getattr(inputs[own[0]].aval, "dtype", jnp.float32)
+            if jnp.issubdtype(dtype, jnp.complexfloating):
                 return None  # a modulus
             found.append(eqn)
         elif eqn.primitive not in _STRAIGHT:
@@ -379,20 +380,12 @@ def _maximum(a: Any, b: Any, beta: Any) -> Array:
 
 def _places(eqn: Any, x: Array) -> Array:
     """What a maximum is over, along a leading axis; NaN where a window is outside."""
-    params = dict(eqn.params)
-    if "axes" in params:
-        axes = tuple(params["axes"])
-        moved = jnp.moveaxis(x, axes, range(len(axes)))
+    axes = _compat.reduced_axes(eqn.params)
+    if axes is not None:
+        moved = jnp.moveaxis(x, tuple(axes), range(len(axes)))
         return moved.reshape(-1, *moved.shape[len(axes) :])
-    config = [
-        (low, high, base - 1)
-        for (low, high), base in zip(
-            params["padding"], params["base_dilation"], strict=True
-        )
-    ]
+    sizes, steps, apart, config = _compat.windows(eqn.params)
     padded = lax.pad(x, jnp.asarray(jnp.nan, x.dtype), config)
-    sizes, steps = params["window_dimensions"], params["window_strides"]
-    apart = params["window_dilation"]
     ends = [
         1 + (n - d * (w - 1) - 1) // s * s
         for n, w, s, d in zip(padded.shape, sizes, steps, apart, strict=True)
