@@ -13,6 +13,8 @@
 # make real     pretrained networks of images, letters, words, sentences:
 #               docs/real-networks.md
 # make patching  exact against estimated patching: docs/patching-results.md
+# make roots    roots of deep Taylor decomposition, and what relevance forgets:
+#               docs/roots.md, docs/dependence.md
 # make sentences  why two sentences are similar, with a pretrained model
 # make interactions  pixels, words and pairs of them: docs/taylor.md
 # make hub      the examples of the Hugging Face hub, with tiny models
@@ -46,7 +48,7 @@ TURN ?= 1/1
 
 .PHONY: test test-slow test-all mutate fuzz demo examples real sentences interactions hub multiprocess bench bench-peers faithfulness
 .PHONY: gallery notebooks peers peers-venv zoo docs docs-check docs-links docs-pages lint format types build clean
-.PHONY: patching kills artefact bench-device bench-runs
+.PHONY: patching roots kills artefact bench-device bench-runs
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --only quick --part $(PART) $(PYTEST_ARGS)
@@ -91,6 +93,10 @@ interactions: $(VENV)/.sentences $(VENV)/.weights
 # More arguments, e.g. REAL_ARGS="--parts prompts" or --all.
 real: $(VENV)/.real $(VENV)/.weights
 	$(BIN)/python -m benchmarks.real $(REAL_ARGS)
+
+# More arguments, e.g. ROOTS_ARGS="--parts csc --networks EfficientNet-Lite0".
+roots: $(VENV)/.real $(VENV)/.demo $(VENV)/.weights
+	$(BIN)/python -m benchmarks.roots $(ROOTS_ARGS)
 
 # More arguments, e.g. PATCHING_ARGS="--pairs 10".
 patching: $(VENV)/.real $(VENV)/.weights

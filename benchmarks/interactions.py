@@ -6,7 +6,9 @@
 `sum` trains the network of Janizek et al. 2021, softplus with 10, 5 and 1 units, on
 5,000 points of `y = sum(x) + 2 x1 x2`, explains 1,000 test points, and keeps weights,
 points and results in `out/interactions/sum.npz`, which `benchmarks.peers.interactions`
-explains with other packages. `rows` is a transformer for digits.
+explains with other packages. `rows` is a transformer for digits. `kinks` is a network
+of convolutions, ReLUs and max pooling for digits: how far interactions miss what the
+score gains, by the steepness of the softplus and the number of nodes.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import optax
 from jax import Array
 
 from benchmarks import trained
+from examples.howto import small
 from jaxlrp import _files, attribution, interactions, taylor
 
 KEPT = Path(__file__).parents[1] / "out" / "interactions"
@@ -182,7 +185,59 @@ def taylor_row(f: Callable, units: tuple[int, ...]) -> Callable:
     return row
 
 
-TABLES = {"sum": table_sum, "rows": table_rows}
+def digit(model: Any, image: Array) -> Array:
+    """Scores of one image by a network with convolutions, ReLUs and max pooling."""
+    return model(image[None])[0]
+
+
+def table_kinks(
+    count: int = 8,
+    betas: Sequence[float] = (5.0, 20.0, 100.0, np.inf),
+    nodes: Sequence[int] = (16, 64, 256),
+) -> list[dict[str, Any]]:
+    """How far the sum of interactions is from the gain, as a share of it; medians.
+
+    The whole image is one unit, so that a product at each node gives the sum of the
+    matrix. `own` is the gain of the network with softplus, which the interactions are
+    of; `gain` that of the network itself.
+    """
+    model, images, _ = small.digits()
+    images = jnp.asarray(images[:count])
+    scores = jax.jit(jax.vmap(digit, (None, 0)))(model, images)
+    targets = scores.argmax(-1)
+    black = digit(model, jnp.zeros_like(images[0]))
+    gains = np.asarray(scores.max(-1) - black[targets])
+    rows = []
+    for beta in betas:
+        for number in nodes:
+
+            def total(model: Any, image: Array, target: Array) -> tuple[Array, Array]:
+                options = {"beta": beta, "target": target}  # noqa: B023
+                whole = interactions.integrated_hessians(
+                    digit,
+                    units=(1, 1, 1),
+                    nodes=number,  # noqa: B023
+                    **options,
+                )(model, image)
+                ends = taylor.taylor(digit, order=2, **options)(model, image)
+                return whole.sum(), ends.value - ends.at_root
+
+            every = jax.jit(jax.vmap(total, (None, 0, 0)))
+            sums, own = map(np.asarray, every(model, images, targets))
+            rows.append(
+                {
+                    "beta": beta,
+                    "nodes": number,
+                    "gap to own": float(np.median(np.abs(sums / own - 1))),
+                    "gap to gain": float(np.median(np.abs(sums / gains - 1))),
+                    "own to gain": float(np.median(np.abs(own / gains - 1))),
+                }
+            )
+            print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+TABLES = {"sum": table_sum, "rows": table_rows, "kinks": table_kinks}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -97,10 +97,12 @@ def explain_pixels(
     @jax.jit
     def explain(params: Any, image: jax.Array) -> Any:
         whole = attribution.integrated_gradients(apply, baseline=grey, target=label)
+        # The kinks of max pooling are left: it is this network that is explained.
+        options = {"target": label, "beta": jnp.inf}
         pairs = interactions.integrated_hessians(
-            apply, grey, units=(8, 8, 1), nodes=nodes, target=label, chunk=16
+            apply, grey, units=(8, 8, 1), nodes=nodes, chunk=16, **options
         )
-        series = taylor.series(apply, ORDERS, root=grey, target=label)
+        series = taylor.series(apply, ORDERS, root=grey, **options)
         return (
             whole(params, image)[..., 0],
             pairs(params, image)[..., 0, :, :, 0],

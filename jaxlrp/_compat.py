@@ -117,6 +117,34 @@ def window_sizes(params: Mapping[str, Any]) -> tuple[int, ...] | None:
     return params.get("window_dimensions")
 
 
+class Windows(NamedTuple):
+    """How a reduction's windows lie, each with an entry for each axis.
+
+    Attributes:
+      sizes: of a window.
+      strides: from one window to the next.
+      apart: how far its places are from each other.
+      config: what `lax.pad` takes, to have them all inside.
+    """
+
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    apart: tuple[int, ...]
+    config: list[tuple[int, int, int]]
+
+
+def windows(params: Mapping[str, Any]) -> Windows:
+    """Those of a reduction over windows."""
+    config = [
+        (low, high, base - 1)
+        for (low, high), base in zip(
+            params["padding"], params["base_dilation"], strict=True
+        )
+    ]
+    sizes, strides = params["window_dimensions"], params["window_strides"]
+    return Windows(sizes, strides, params["window_dilation"], config)
+
+
 def with_zeros_outside(params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a `gather` that finds zeros where indices are out of bounds."""
     return {**params, "fill_value": 0} if "fill_value" in params else dict(params)
@@ -446,8 +474,16 @@ def _mentions(jaxpr: Any, primitive: Primitive) -> bool:
 
 
 def has_derivative(primitive: Primitive) -> bool:
-    """Can JAX differentiate the primitive?"""
-    return primitive in ad.primitive_jvps
+    """Can JAX differentiate the primitive?
+
+    Callbacks have a rule, which raises.
+    """
+    return primitive in ad.primitive_jvps and not is_callback(primitive)
+
+
+def is_callback(primitive: Primitive) -> bool:
+    """Does it call back into Python? Known by name: JAX does not export these."""
+    return primitive.name in ("pure_callback", "io_callback")
 
 
 @contextlib.contextmanager

@@ -9,9 +9,10 @@ is known by reading the program.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +49,8 @@ def curved(score: Score, xs: Sequence[Array], beta: Any) -> Score:
       score: a function of the attributed leaves.
       xs: these leaves, or values of their shapes and dtypes.
       beta: the steepness of the softplus that replaces each piecewise linear
-        activation; None refuses these, infinity leaves them as they are.
+        activation, and each maximum over places; None refuses these, infinity leaves
+        them as they are.
 
     Raises:
       ValueError: for a `while` loop; for a piecewise linear activation if `beta` is
@@ -65,6 +67,13 @@ def curved(score: Score, xs: Sequence[Array], beta: Any) -> Score:
         keep_calls=False,
         floating=True,
     )
+    callbacks = [e.line for e in _callbacks(traced.reading)]
+    if callbacks:
+        raise ValueError(
+            f"f: it calls back into Python at {callbacks[0]}, which JAX cannot "
+            f"differentiate; expected JAX's own operations, or a jax.custom_jvp around "
+            f"the callback whose derivative has one, too"
+        )
     loops = [e.line for e in _loops(traced.reading)]
     if loops:
         raise ValueError(
@@ -80,15 +89,16 @@ def curved(score: Score, xs: Sequence[Array], beta: Any) -> Score:
     if beta is None:
         lines = ", ".join(list(dict.fromkeys(e.line for e in kinks))[:3])
         raise ValueError(
-            f"f: it is not twice differentiable: a piecewise linear activation at "
-            f"{lines} has no curvature, and all interactions by it would be missed. "
-            f"beta=10.0 puts a softplus in its place, beta=jnp.inf leaves it"
+            f"f: it is not twice differentiable: a piecewise linear activation or "
+            f"maximum at {lines} has no curvature, and all interactions by it would be "
+            f"missed. beta=10.0 puts a softplus in its place, beta=jnp.inf leaves it"
         )
     by_mark = {_mark(e.caller, e.source): e for e in kinks}
     marked, jaxpr = frozenset(by_mark), traced.jaxpr
     unknown = marked - _marks(jaxpr, marked, None)
     if unknown:
-        raise _unlike_softplus(by_mark[min(unknown)])
+        eqn = by_mark[min(unknown)]
+        raise _unlike_softplus(eqn, eqn.source)
     return lambda xs: _smooth(jaxpr, xs, marked, beta)[0]
 
 
@@ -105,7 +115,7 @@ def _kinks(reading: Reading) -> Iterator[Equation]:
     for step in reading.steps:
         if step.role == "activation":
             yield from _bent(step.equations, {step.argument, *step.signals}) or ()
-        elif _chooses(step, reading):
+        elif _chooses(step, reading) or _pools(step, reading):
             yield step.main
         for body in step.bodies:
             yield from _kinks(body)
@@ -117,6 +127,34 @@ def _chooses(step: Step, reading: Reading) -> bool:
         return False
     which = step.main.inputs[0]
     return isinstance(which, Value) and reading.facts[which].cut
+
+
+_POOLS = (
+    *(P.reduce_max_p, P.reduce_min_p),
+    *(P.reduce_window_max_p, P.reduce_window_min_p),
+)
+
+
+_RANKS = (P.sort_p, P.top_k_p, P.cummax_p, P.cummin_p)
+
+
+def _pools(step: Step, reading: Reading) -> bool:
+    """Is it a maximum over places, or are these put in order?
+
+    What a softmax subtracts cancels, and is no maximum.
+    """
+    if step.main.primitive in _RANKS:
+        return bool(step.signals)
+    if step.main.primitive not in _POOLS or not step.signals:
+        return False
+    reached = set(step.outputs)
+    for later in reading.steps[reading.steps.index(step) + 1 :]:
+        if reached.intersection(later.signals):
+            if later.role == "softmax":
+                return False
+            if later.role == "structural":
+                reached.update(later.outputs)
+    return True
 
 
 def _bent(equations: Sequence[Any], active: set[Any]) -> list[Any] | None:
@@ -138,6 +176,9 @@ def _bent(equations: Sequence[Any], active: set[Any]) -> list[Any] | None:
                 return None
             found += [eqn] if inside else []
         elif eqn.primitive in _BENT:
+            dtype = getattr(inputs[own[0]].aval, "dtype", jnp.float32)
+            if jnp.issubdtype(dtype, jnp.complexfloating):
+                return None  # a modulus
             found.append(eqn)
         elif eqn.primitive not in _STRAIGHT:
             return None
@@ -155,6 +196,15 @@ def _loops(reading: Reading) -> Iterator[Equation]:
             yield step.main
         for body in step.bodies:
             yield from _loops(body)
+
+
+def _callbacks(reading: Reading) -> Iterator[Equation]:
+    """The calls into Python that what is attributed goes through."""
+    for step in reading.steps:
+        if step.signals and _compat.is_callback(step.main.primitive):
+            yield step.main
+        for body in step.bodies:
+            yield from _callbacks(body)
 
 
 # ---- softplus in the place of kinks ------------------------------------------------
@@ -197,26 +247,53 @@ def _smooth(
     beta: Any,
     caller: Any = None,
     inside: bool = False,
+    told: Sequence[Told] | None = None,
 ) -> list[Any]:
     """Evaluates a jaxpr, the marked equations smoothly; all of them `inside` of one."""
     open_, consts = _compat.open_jaxpr(jaxpr)
     values = dict(zip(open_.invars, inputs, strict=True))
     values.update(zip(_compat.constvars(open_), consts, strict=True))
+    known = dict(zip(open_.invars, told or [Told()] * len(inputs), strict=True))
 
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, Literal) else values[atom]
 
     for eqn in open_.eqns:
         operands = [read(v) for v in eqn.invars]
+        own = [
+            Told() if isinstance(v, Literal) else known.get(v, Told())
+            for v in eqn.invars
+        ]
         body, around = _inlined(eqn), caller or eqn.source_info
+        soft = eqn.primitive in _STRAIGHT and any(t.soft for t in own)
         if inside or _mark(caller, eqn.source_info) in marked:
-            outs = _softened(eqn, operands, body, marked, beta)
+            outs, soft = _softened(eqn, operands, own, body, marked, beta, around), True
         elif body is not None and _marks(body, marked, around):
-            outs = _smooth(body, operands, marked, beta, around)
+            outs, soft = _smooth(body, operands, marked, beta, around, told=own), True
         else:
             outs = _as_it_is(eqn, operands, marked, beta)
         values.update(zip(eqn.outvars, outs, strict=True))
+        gap = None
+        if eqn.primitive in _ABOVE + _BELOW:
+            sign = 1 if eqn.primitive in _ABOVE else -1
+            gap = sign * (operands[0] - operands[1])
+        known.update((v, Told(gap, soft)) for v in eqn.outvars)
     return [read(v) for v in open_.outvars]
+
+
+_ABOVE, _BELOW = (P.gt_p, P.ge_p), (P.lt_p, P.le_p)
+
+
+class Told(NamedTuple):
+    """What is known of a value besides itself.
+
+    Attributes:
+      gap: of a comparison of two values, their difference; positive where it holds.
+      soft: is it made of what was made smooth, by linear steps?
+    """
+
+    gap: Any = None
+    soft: bool = False
 
 
 def _as_it_is(
@@ -240,13 +317,19 @@ def _as_it_is(
 def _softened(
     eqn: Any,
     operands: Sequence[Any],
+    told: Sequence[Told],
     body: Any,
     marked: frozenset[Mark],
     beta: Any,
+    where: Any,
 ) -> list[Any]:
-    """A piecewise linear equation, smoothly."""
+    """A piecewise linear equation, smoothly; `where` it stands in the user's code."""
     if body is not None:
-        return _smooth(body, operands, marked, beta, inside=True)
+        return _smooth(body, operands, marked, beta, where, inside=True, told=told)
+    if eqn.primitive is P.select_n_p and len(operands) == 3:
+        # Of parts that are smooth already it is not known which one is the larger.
+        if told[0].gap is not None and not any(t.soft for t in told):
+            return [_chosen(told[0].gap, operands[1], operands[2], beta)]
     if eqn.primitive is P.max_p:
         return [_maximum(operands[0], operands[1], beta)]
     if eqn.primitive is P.min_p:
@@ -256,19 +339,33 @@ def _softened(
         return [_minimum(_maximum(x, low, beta), high, beta)]
     if eqn.primitive is P.abs_p:
         return [_maximum(operands[0], -operands[0], beta)]
-    if eqn.primitive in _BENT:
-        raise _unlike_softplus(eqn)
+    if eqn.primitive in _POOLS:
+        places = _places(eqn, operands[0])
+        if eqn.primitive in (P.reduce_min_p, P.reduce_window_min_p):
+            return [-_largest(-places, beta)]
+        return [_largest(places, beta)]
+    if eqn.primitive in _BENT + _RANKS:
+        raise _unlike_softplus(eqn, where)
     return _compat.primitive_bind(eqn.primitive, dict(eqn.params))(*operands)
 
 
-def _unlike_softplus(eqn: Any) -> ValueError:
-    source = eqn.source if isinstance(eqn, Equation) else eqn.source_info
+def _unlike_softplus(eqn: Any, where: Any) -> ValueError:
     return ValueError(
-        f"f: {eqn.primitive.name} at {_compat.summarize(source)} is a piecewise linear "
-        f"activation that no softplus replaces; expected one made of maxima, minima "
-        f"and absolute values, as jnp.maximum(x, 0.01 * x) for a leaky ReLU, or "
+        f"f: {eqn.primitive.name} at {_compat.summarize(where)} is piecewise linear, "
+        f"and no softplus replaces it; expected maxima, minima, absolute values and "
+        f"choices by one comparison, as jnp.where(x > 0, x, 0.01 * x), or "
         f"beta=jnp.inf, which leaves it"
     )
+
+
+def _chosen(gap: Array, below: Any, above: Any, beta: Any) -> Array:
+    """`where(gap > 0, above, below)` of linear parts that meet where the gap is zero.
+
+    Such a choice is the larger one of both, or the smaller one where the slope falls.
+    """
+    bends = lax.stop_gradient(gap * (jnp.asarray(above) - jnp.asarray(below)))
+    larger, smaller = _maximum(below, above, beta), _minimum(below, above, beta)
+    return jnp.where(bends >= 0, larger, smaller)
 
 
 def _maximum(a: Any, b: Any, beta: Any) -> Array:
@@ -279,6 +376,36 @@ def _maximum(a: Any, b: Any, beta: Any) -> Array:
     held = lax.stop_gradient(larger)  # so that nothing large is multiplied
     smooth = held + jnp.logaddexp(steep * (a - held), steep * (b - held)) / steep
     return jnp.where(jnp.isfinite(a - b), smooth, larger)
+
+
+def _places(eqn: Any, x: Array) -> Array:
+    """What a maximum is over, along a leading axis; NaN where a window is outside."""
+    axes = _compat.reduced_axes(eqn.params)
+    if axes is not None:
+        moved = jnp.moveaxis(x, tuple(axes), range(len(axes)))
+        return moved.reshape(-1, *moved.shape[len(axes) :])
+    sizes, steps, apart, config = _compat.windows(eqn.params)
+    padded = lax.pad(x, jnp.asarray(jnp.nan, x.dtype), config)
+    ends = [
+        1 + (n - d * (w - 1) - 1) // s * s
+        for n, w, s, d in zip(padded.shape, sizes, steps, apart, strict=True)
+    ]
+    parts = []
+    for place in itertools.product(*map(range, sizes)):
+        first = [i * d for i, d in zip(place, apart, strict=True)]
+        last = [i + n for i, n in zip(first, ends, strict=True)]
+        parts.append(lax.slice(padded, first, last, steps))
+    return jnp.stack(parts)
+
+
+def _largest(places: Array, beta: Any) -> Array:
+    """`log(sum exp(beta x)) / beta` along the leading axis, of what is not NaN."""
+    steep = jnp.asarray(beta, places.dtype)
+    outside = jnp.isnan(places)
+    known = jnp.where(outside, -jnp.inf, places)
+    held = lax.stop_gradient(known.max(0))
+    powers = jnp.exp(steep * (jnp.where(outside, held, places) - held))
+    return held + jnp.log(jnp.where(outside, 0, powers).sum(0)) / steep
 
 
 def _minimum(a: Any, b: Any, beta: Any) -> Array:

@@ -180,6 +180,7 @@ def asked(rows: Any, pairs: Any, units: Units, dtype: Any, name: str = "rows") -
         own, which = first, None
         if _compat.is_known(first):
             own, which = np.unique(first, return_inverse=True)
+        _check_memory("pairs", units, dtype, own.size)
 
         def entries(found: Array) -> Array:
             flat = found.reshape(len(found), -1)
@@ -188,7 +189,7 @@ def asked(rows: Any, pairs: Any, units: Units, dtype: Any, name: str = "rows") -
 
         return Asked(own.reshape(-1), entries)
     if rows is None or (isinstance(rows, str) and rows == "all"):
-        _check_memory(name, units, dtype)
+        _check_memory(name, units, dtype, None)
         return Asked(
             np.arange(units.count, dtype=np.int32),
             lambda found: found.reshape(*units.grid, *units.grid),
@@ -196,6 +197,7 @@ def asked(rows: Any, pairs: Any, units: Units, dtype: Any, name: str = "rows") -
     if isinstance(rows, str):
         raise ValueError(f"{name}: got {rows!r}, expected 'all' or numbers of units")
     numbers = _numbers(name, rows, units, 1)
+    _check_memory(name, units, dtype, numbers.size)
     return Asked(
         numbers.reshape(-1), lambda found: found.reshape(*numbers.shape, *units.grid)
     )
@@ -234,15 +236,23 @@ def _numbers(name: str, given: Any, units: Units, ends: int) -> Any:
     return numbers
 
 
-def _check_memory(name: str, units: Units, dtype: Any) -> None:
-    """Raises for a matrix of all pairs that is larger than the memory."""
-    size = units.count**2 * jnp.dtype(dtype).itemsize
+def _check_memory(name: str, units: Units, dtype: Any, rows: int | None) -> None:
+    """Raises for a matrix, or rows of one, that is larger than the memory."""
+    count = units.count if rows is None else rows
+    size = count * units.count * jnp.dtype(dtype).itemsize
     limit = memory()
-    if limit is not None and size > limit:
+    if limit is None or size <= limit:
+        return
+    if rows is None:
         raise ValueError(
             f"{name}: got None, all {units.count:,} units, whose matrix takes {size:,} "
             f"bytes of {limit:,}; expected the numbers of some units, or larger ones"
         )
+    what = "of them, which" if name != "pairs" else "different first units, whose rows"
+    raise ValueError(
+        f"{name}: got {rows:,} {what} take {size:,} bytes of {limit:,} with "
+        f"{units.count:,} units; expected fewer at a time, or larger units"
+    )
 
 
 def memory() -> int | None:

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxlrp import _arguments, _targets, rules
+from jaxlrp import _arguments, _names, _targets, rules
 from jaxlrp._program.program import Value
 from jaxlrp._reading.steps import Step
 from jaxlrp._rewriting.backward import Traced, seed
@@ -218,6 +218,7 @@ def roots(
     *,
     key: Array,
     neurons: int = 32,
+    layers: str | Sequence[str] = "*",
     argnums: ArgNums = -1,
     target: Target = "max",
     close: float = 1e-3,
@@ -242,6 +243,10 @@ def roots(
       key: a key of `jax.random`, to draw neurons with.
       neurons: how many of each layer, drawn from those with `z_i > 0` on which the
         score depends; all that there are, if they are fewer.
+      layers: which layers are examined: names, or patterns of names, as a layer's rule
+        is found by (`"block_3*"`). A layer's neurons are the same whichever others are.
+        What follows each layer is compiled for itself, so that of a deep network it is
+        best to ask for a few at a time.
       argnums: as for `jaxlrp.lrp`.
       target: the score, as for `jaxlrp.lrp`; the sum over all examples.
       close: how far in front of the root, as a fraction of the way.
@@ -256,7 +261,7 @@ def roots(
     Raises:
       TypeError: for a layer whose rule has no root, a target that is a function of
         relevances, and arguments of the wrong type.
-      ValueError: where there is no layer.
+      ValueError: where there is no layer, or none of a name.
 
     Source: Montavon et al. 2017; Sixt and Landgraf 2022, "A rigorous study of the deep
     Taylor decomposition" (the comparison of gradients, its tolerances).
@@ -276,26 +281,41 @@ def roots(
     lines = checked(f, Uniform(given) if isinstance(given, Rule) else given, argnums)
     _check_score(target)
     check_key(key)
+    patterns = (layers,) if isinstance(layers, str) else layers
+    if (
+        not isinstance(patterns, list | tuple)
+        or not patterns
+        or not all(isinstance(p, str) for p in patterns)
+    ):
+        raise TypeError(f"layers: got {layers!r}, expected names or patterns of names")
     count, size = positive("neurons", neurons), positive("chunk", chunk)
     for name, value in (("close", close), ("rtol", rtol), ("atol", atol)):
         _arguments.number(name, value, "the comparison", least=0)
 
     @wraps(f, "deep_taylor.roots", "the roots of each layer, `LayerRoots` by name.")
-    def found(*args: Any, **kwargs: Any) -> dict[str, LayerRoots]:
+    def explore(*args: Any, **kwargs: Any) -> dict[str, LayerRoots]:
         traced = _traced(f, args, kwargs, lines, argnums)
-        layers = _layers(traced)
-        if not layers:
+        every = _layers(traced)
+        if not every:
             raise ValueError(
                 "f: got a function without a layer outside of loops and branches, "
                 "expected dense layers or convolutions"
             )
+        for pattern in patterns:
+            if not any(_names.fits(pattern, name) for name in every):
+                raise ValueError(
+                    f"layers: got {pattern!r}, which names no layer; there are "
+                    f"{', '.join(_names.nearest(pattern, (), list(every)))}"
+                )
         multipliers = _multipliers(traced, target)
-        every: dict[str, LayerRoots] = {}
-        for number, (name, step) in enumerate(layers.items()):
+        found: dict[str, LayerRoots] = {}
+        for number, (name, step) in enumerate(every.items()):
+            if not any(_names.fits(pattern, name) for pattern in patterns):
+                continue
             rule = step.rule(lines)
             _check_rule(rule, step.signals[0].aval.shape, f" for the layer {name!r}")
             assert rule is not None
-            every[name] = _roots_of(
+            found[name] = _roots_of(
                 traced,
                 step,
                 rule,
@@ -306,9 +326,9 @@ def roots(
                 (rtol, atol),
                 size,
             )
-        return every
+        return found
 
-    return found
+    return explore
 
 
 def _roots_of(

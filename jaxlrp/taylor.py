@@ -154,9 +154,10 @@ def taylor(
         `(4, 4, 1)` for patches, `(tokens, 1)`; or labels, integer arrays in the
         structure of the attributed argument, the number of each element's unit from 0
         on, and -1 for what is in none.
-      beta: what becomes of piecewise linear activations, from the second order on,
-        since they have no curvature: a number puts softplus in their place,
-        `log(1 + exp(beta x)) / beta`; infinity leaves them; None refuses them.
+      beta: what becomes of piecewise linear activations and of maxima over places, as
+        in max pooling, from the second order on, since they have no curvature: a number
+        puts softplus in their place, `log(1 + exp(beta x)) / beta`, and for a maximum
+        `log(sum exp(beta x)) / beta`; infinity leaves them; None refuses them.
       chunk: how many rows are computed at once. It bounds the memory; the result does
         not depend on it.
       argnums: as for `jaxlrp.attribution.gradient`.

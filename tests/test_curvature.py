@@ -41,6 +41,18 @@ SMOOTH = {
         jax.nn.relu6,
         lambda x, b: 6 - softplus(6 - softplus(x, b), b),
     ),
+    "leaky_relu": (
+        lambda x: jax.nn.leaky_relu(x, 0.2),
+        lambda x, b: 0.2 * x + softplus(0.8 * x, b),
+    ),
+    "falling": (
+        lambda x: jnp.where(x <= 0.5, x, 0.5),
+        lambda x, b: 0.5 - softplus(0.5 - x, b),
+    ),
+    "rising": (
+        lambda x: jnp.where(x < 0, 0.1 * x, 2 * x),
+        lambda x, b: 0.1 * x + softplus(1.9 * x, b),
+    ),
     "abs": (jnp.abs, lambda x, b: softplus(2 * x, b) - x),
     "clip": (
         lambda x: jnp.clip(x, -1, 1),
@@ -105,6 +117,7 @@ def test_what_keeps_a_variance_from_being_negative_is_no_activation():
         jnp.tanh,
         jax.nn.elu,
         lambda x: 2 * x,
+        lambda x: jnp.abs(jnp.fft.fft(x)),
     ],
 )
 def test_smooth_functions_stay_themselves(f):
@@ -125,16 +138,144 @@ def test_kinks_are_refused_by_their_line(name):
     assert _curvature.curved(f, [X], np.inf) is f
 
 
-def test_choices_that_are_no_maxima_are_refused():
-    def f(xs):
-        return jax.nn.leaky_relu(xs[0] @ W).sum()
+IMAGE = jnp.asarray(RNG.normal(size=(1, 7, 6, 2)), jnp.float32)
 
-    with pytest.raises(ValueError, match=r"select_n at .*no softplus replaces"):
-        _curvature.curved(f, [X], 1.0)([X])
-    with pytest.raises(ValueError, match="not twice differentiable"):
-        _curvature.curved(f, [X], None)
+
+def by_windows(x, size, stride, low, high, beta):
+    """`log(sum exp(beta x)) / beta` over windows of an image, place by place."""
+    x = np.pad(x, ((0, 0), low, high, (0, 0)), constant_values=-np.inf)
+    rows = range(0, x.shape[1] - size + 1, stride)
+    columns = range(0, x.shape[2] - size + 1, stride)
+    found = [
+        np.log(np.exp(beta * x[:, i : i + size, j : j + size]).sum((1, 2))) / beta
+        for i in rows
+        for j in columns
+    ]
+    return np.stack(found, 1).reshape(1, len(rows), len(columns), -1)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.checkpoint])
+@pytest.mark.parametrize(
+    ("size", "stride", "padding", "ends"),
+    [
+        (2, 2, "VALID", ((0, 0), (0, 0))),
+        (3, 2, "SAME", ((1, 1), (0, 1))),
+        (3, 1, ((2, 1), (0, 2)), ((2, 1), (0, 2))),
+    ],
+)
+def test_max_pooling_is_smooth_over_its_windows(size, stride, padding, ends, wrap):
+    def pool(x):
+        return nn.max_pool(x, (size, size), (stride, stride), padding)
+
+    weights = jnp.asarray(RNG.normal(size=pool(IMAGE).shape), jnp.float32)
+    for beta in (1.0, 30.0):
+        score = _curvature.curved(
+            wrap(lambda xs: (pool(xs[0]) * weights).sum()), [IMAGE], beta
+        )
+        expected = by_windows(np.asarray(IMAGE, np.float64), size, stride, *ends, beta)
+        np.testing.assert_allclose(
+            score([IMAGE]), (expected * weights).sum(), rtol=1e-4, atol=1e-5
+        )
+        hessian = jax.hessian(lambda x, score=score: score([x]))(IMAGE)
+        assert np.isfinite(hessian).all() and np.abs(hessian).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("largest", "axis"),
+    [(True, 0), (True, (0, 2)), (True, None), (False, (1, 2)), (False, -1)],
+)
+def test_maxima_over_axes_are_smooth(largest, axis):
+    x = IMAGE[0]
+    sign = 1 if largest else -1
+    over = jnp.max if largest else jnp.min
+    score = _curvature.curved(lambda xs: (over(xs[0], axis) ** 2).sum(), [x], 3.0)
+    smooth = sign * jax.nn.logsumexp(sign * 3.0 * x, axis) / 3
+    np.testing.assert_allclose(score([x]), (smooth**2).sum(), rtol=1e-5)
+
+
+def test_maxima_of_far_values_stay_finite():
+    x = jnp.array([[-1e4, 0.0, 1e4], [-3e38, -3e38, -1e4]])
+    score = _curvature.curved(lambda xs: xs[0].max(1).sum(), [x], 50.0)
+    value, slopes = jax.value_and_grad(score)([x])
+    np.testing.assert_allclose(value, 0, atol=1)
+    np.testing.assert_allclose(slopes[0], [[0, 0, 1], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: lax.reduce_window(
+            x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
+        ).sum(),
+        lambda x: x.max((1, 2)).sum(),
+        lambda x: lax.scan(lambda c, h: (c + h.max(), None), 0.0, x[0])[0],
+    ],
+)
+def test_maxima_over_places_are_refused_by_their_line(f):
+    with pytest.raises(ValueError, match=r"maximum at .*test_curvature\.py.*beta=10"):
+        _curvature.curved(lambda xs: f(xs[0]), [IMAGE], None)
+
+
+@pytest.mark.parametrize(
+    "softmax",
+    [
+        jax.nn.softmax,
+        lambda s: jnp.exp(s - s.max()) / jnp.exp(s - s.max()).sum(),
+        lambda s: (
+            jnp.exp(s - s.max(-1, keepdims=True))
+            / jnp.exp(s - s.max(-1, keepdims=True)).sum(-1, keepdims=True)
+        ),
+        lambda s: jax.nn.logsumexp(s),
+    ],
+)
+def test_a_maximum_that_a_softmax_subtracts_is_no_kink(softmax):
+    def score(xs):
+        return (softmax(xs[0] @ W) ** 2).sum()
+
+    assert _curvature.curved(score, [X], None) is score
+
+
+def between(h):
+    return jnp.where((h > 0) & (h < 1), h, 0.5 * h)
+
+
+@pytest.mark.parametrize(
+    ("f", "name"),
+    [
+        (between, "select_n"),
+        (jax.nn.hard_tanh, "select_n"),
+        (jnp.sort, "sort"),
+        (lambda h: lax.top_k(h, 2)[0], "top_k"),
+        (lax.cummax, "cummax"),
+        (lambda h: jnp.median(h), "sort"),
+    ],
+)
+def test_choices_that_no_softplus_replaces_are_refused(f, name):
+    score = lambda xs: f(xs[0] @ W).sum()  # noqa: E731
+    with pytest.raises(ValueError, match="not twice differentiable.*test_curvature"):
+        _curvature.curved(score, [X], None)
+    with pytest.raises(
+        ValueError, match=rf"f: {name} at .*test_curvature\.py.*no soft"
+    ):
+        _curvature.curved(score, [X], 1.0)([X])
+    assert _curvature.curved(score, [X], jnp.inf) is score
+
+
+def test_choices_by_what_is_known_are_no_kinks():
     masked = lambda xs: jnp.where(W > 0, xs[0], 2 * xs[0]).sum()  # noqa: E731
     assert _curvature.curved(masked, [X], None) is masked
+
+
+def test_callbacks_are_refused_by_their_line():
+    shape = jax.ShapeDtypeStruct((4,), jnp.float32)
+
+    def f(xs):
+        return jax.pure_callback(np.sin, shape, xs[0] @ W).sum()
+
+    with pytest.raises(ValueError, match=r"f: it calls back .*test_curvature\.py"):
+        _curvature.curved(f, [X], None)
+    told = lambda xs: (xs[0] * jax.pure_callback(np.sin, shape, W[0])).sum()  # noqa: E731
+    assert _curvature.curved(told, [X], None) is told
 
 
 def test_while_loops_are_refused():

@@ -189,6 +189,16 @@ def test_a_first_layer_with_bounds_has_its_roots_in_the_box(double):
     assert (points >= 0).all() and (points <= 3).all()
 
 
+def test_chosen_layers_have_the_roots_that_they_have_among_all(double):
+    explore = jax.jit(deep_taylor.roots(mlp, key=KEY))(PARAMS, INPUT)
+    for asked, names in (("w[1]", ["w[1]"]), (["w[2]", "*1*"], ["w[1]", "w[2]"])):
+        some = deep_taylor.roots(mlp, key=KEY, layers=asked)
+        found = jax.jit(some)(PARAMS, INPUT)
+        assert list(found) == names
+        for name in names:
+            jax.tree.map(np.testing.assert_array_equal, found[name], explore[name])
+
+
 THREE: Any = 3
 
 
@@ -205,6 +215,12 @@ THREE: Any = 3
             "target: got .*, a function of relevances",
         ),
         (lambda: deep_taylor.roots(mlp, key=KEY, neurons=0), "neurons: got 0"),
+        (lambda: deep_taylor.roots(mlp, key=KEY, layers=THREE), "layers: got 3"),
+        (lambda: deep_taylor.roots(mlp, key=KEY, layers=[]), r"layers: got \[\]"),
+        (
+            lambda: deep_taylor.roots(mlp, key=KEY, layers=["w[0]", "w[7]"]),
+            r"layers: got 'w\[7\]', which names no layer; there are w\[0\]",
+        ),
         (lambda: deep_taylor.roots(mlp, key=KEY, close=-1.0), "close: got -1"),
         (
             lambda: deep_taylor.roots(lambda p, x: jnp.tanh(x), key=KEY),

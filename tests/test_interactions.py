@@ -161,6 +161,27 @@ def test_softplus_for_relus_is_the_smooth_network():
     np.testing.assert_allclose(left - np.diag(np.diag(left)), 0, atol=1e-12)
 
 
+def test_interactions_of_a_network_with_max_pooling_add_up():
+    draw = np.random.default_rng(8)
+    kernel, out = draw.normal(size=(6, 8)), draw.normal(size=4)
+    x = jnp.asarray(draw.normal(size=6))
+
+    def pooled(x, over):
+        return over((x @ kernel).reshape(4, 2)) @ out
+
+    def smooth(x):
+        return pooled(x, lambda h: jax.nn.logsumexp(2.0 * h, -1) / 2)
+
+    f = lambda x: pooled(x, lambda h: h.max(-1))  # noqa: E731
+    with pytest.raises(ValueError, match="not twice differentiable"):
+        interactions.integrated_hessians(f)(x)
+    found = interactions.integrated_hessians(f, beta=2.0, nodes=32)(x)
+    np.testing.assert_allclose(found.sum(), smooth(x) - smooth(0 * x), rtol=1e-5)
+    expected = interactions.integrated_hessians(smooth, nodes=32)(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert np.abs(found - np.diag(np.diag(found))).max() > 0.01
+
+
 def test_examples_and_parameters_are_mapped_over():
     xs = RNG.normal(size=(3, 5))
     found = jax.jit(jax.vmap(interactions.integrated_hessians(mlp), (None, 0)))

@@ -261,6 +261,30 @@ def test_a_matrix_larger_than_the_memory_says_how_large():
         )
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"rows": np.zeros(10**6, int)},
+            r"^rows: got 1,000,000 of them, which take 4,000,000,000,000 bytes of",
+        ),
+        (
+            {"pairs": np.stack([np.arange(10**6)] * 2, 1)},
+            r"^pairs: got 1,000,000 different first units, whose rows take 4,",
+        ),
+    ],
+)
+def test_more_rows_than_memory_are_refused(options, message):
+    given = jax.ShapeDtypeStruct((1_000_000,), jnp.float32)
+    square = lambda x: (x**2).sum()  # noqa: E731
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(taylor.taylor(square, **options), given)
+    # Many pairs of one unit are one row.
+    one = np.stack([np.full(10**6, 3), np.arange(10**6)], 1)
+    found = jax.eval_shape(taylor.taylor(square, pairs=one), given)
+    assert found.interactions.shape == (10**6,)
+
+
 def test_searches_are_checked():
     with pytest.raises(ValueError, match="^steps: "):
         Search(steps=0)

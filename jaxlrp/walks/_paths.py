@@ -102,7 +102,8 @@ def relevance(
     Returns:
       A function of `f`'s positional arguments and, after them, walks: an integer array
       Int[Array, "*walks levels"] of nodes, from the input's level on. It returns
-      Float[Array, "*walks"].
+      Float[Array, "*walks"]. Under `jax.jit`, where walks are not known, one with a
+      node out of range has NaN.
 
     Raises:
       ValueError: for sites that name no value, lie in a while loop, or differ in their
@@ -137,7 +138,10 @@ def relevance(
         def one(walk: Array) -> Array:
             masks = jax.nn.one_hot(walk, asked.nodes, dtype=jnp.float32)
             # What passes the others at the first level is not wanted: no mask there.
-            return asked.passing(masks.at[0].set(1))[walk[0]]
+            found = asked.passing(masks.at[0].set(1))[walk[0]]
+            # Of walks that are traced nothing was known that could be refused.
+            known = ((walk >= 0) & (walk < asked.nodes)).all()
+            return jnp.where(known, found, jnp.nan)
 
         found = over(one, walks.reshape(-1, walks.shape[-1]), size)
         return found.reshape(walks.shape[:-1])

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 MOST = 12
 """How many names a formula may have: it takes two sets to that power."""
@@ -25,22 +25,54 @@ class Formula:
     names: tuple[str, ...]
     holds: Holds
 
-    def terms(self) -> list[tuple[tuple[str, ...], int]]:
+    def terms(
+        self, names: tuple[str, ...], weigh: Callable[[frozenset[str]], float]
+    ) -> list[tuple[tuple[str, ...], float]]:
         """Sets of names, with factors: what avoids them, times these, adds up.
 
-        What meets the names `P` and no others is, with `A(T)` for what avoids `T`,
+        What meets the names `P` and no others counts `weigh(P)` times. It is, with
+        `A(T)` for what avoids `T`,
 
             E_P = sum over Q in P of (-1)^(|P| - |Q|) A(all names without Q)
+
+        Args:
+          names: all names that are told apart, those of the formula among them.
+          weigh: the weight of what meets these names and no others.
         """
-        factors: dict[tuple[str, ...], int] = {}
-        for met in _subsets(self.names):
+        factors: dict[tuple[str, ...], float] = {}
+        for met in _subsets(names):
             if not self.holds(frozenset(met)):
                 continue
+            weight = weigh(frozenset(met))
             for kept in _subsets(met):
-                avoided = tuple(n for n in self.names if n not in kept)
+                avoided = tuple(n for n in names if n not in kept)
                 sign = (-1) ** (len(met) - len(kept))
-                factors[avoided] = factors.get(avoided, 0) + sign
-        return [(avoided, factor) for avoided, factor in factors.items() if factor]
+                factors[avoided] = factors.get(avoided, 0) + sign * weight
+        return [(a, f) for a, f in factors.items() if abs(f) > 1e-12]
+
+
+def terms_of(
+    formulas: Sequence[Formula], weights: str
+) -> list[list[tuple[tuple[str, ...], float]]]:
+    """Those of each formula: `"prediff"` for weights of one, `"shapley"` for shares.
+
+    Raises:
+      ValueError: for formulas with too many names between them, where they share.
+    """
+    if weights == "prediff":
+        return [f.terms(f.names, lambda _: 1.0) for f in formulas]
+    names = tuple(dict.fromkeys(n for f in formulas for n in f.names))
+    if len(names) > MOST:
+        raise ValueError(
+            f"ask: got {len(names)} names in all formulas, expected at most {MOST} "
+            f"with weights='shapley', which has to know of every walk how many hold "
+            f"for it"
+        )
+
+    def share(met: frozenset[str]) -> float:
+        return 1 / sum(f.holds(met) for f in formulas)
+
+    return [f.terms(names, share) for f in formulas]
 
 
 def parse(text: str) -> Formula:

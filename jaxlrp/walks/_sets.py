@@ -278,6 +278,7 @@ def query(
     sites: str | Sequence[str],
     ask: str | Sequence[str],
     nodes: Mapping[str, Nodes],
+    weights: str = "prediff",
     axis: Axis = 0,
     chunk: int = 128,
     argnums: ArgNums = -1,
@@ -295,6 +296,15 @@ def query(
     of all questions in one mapped call. A formula and its negation add up to the
     relevance.
 
+    With `weights="shapley"` the formulas that are asked share: a walk for which several
+    of them hold counts for each in equal parts,
+
+        R(q) = sum over L in N of mu_L q(L) / (sum over p in ask of p(L)),
+
+    `mu_L` the Harsanyi dividend of the names `L`, what passes all of them and no other
+    name. So what formulas of one name each get are their Shapley values, and answers
+    add up to the relevance of all walks for which any formula holds.
+
     Args:
       f: as for `jaxlrp.lrp`.
       composite: as for `relevance`.
@@ -303,6 +313,8 @@ def query(
         `not` binds most and `or` least) and parentheses. A name that is none of these
         stands bare; `'not'` in quotes is the word.
       nodes: for each name a node, or several, as the tokens of a word.
+      weights: `"prediff"`, one for each walk for which a formula holds, or `"shapley"`,
+        one over the number of formulas that hold for it.
       axis: as for `relevance`.
       chunk: as for `subgraph`.
       argnums: as for `jaxlrp.lrp`.
@@ -314,11 +326,11 @@ def query(
 
     Raises:
       ValueError: as for `relevance`; for a formula that cannot be read, with the place,
-        one with more than twelve names, a name that `nodes` does not have, and a node
-        out of range.
+        one with more than twelve names, or twelve in all formulas that share, a name
+        that `nodes` does not have, a node out of range, and unknown weights.
 
     Source: Schnake et al. 2025, "Towards symbolic XAI", equations 6 to 8, with the
-    weights of PredDiff, which are one.
+    weights of PredDiff, which are one, or those of the Shapley value.
 
     Examples:
       >>> import jax.numpy as jnp, jaxlrp
@@ -342,11 +354,14 @@ def query(
     single = isinstance(ask, str)
     if not single and (not isinstance(ask, Sequence) or not ask):
         raise TypeError(f"ask: got {ask!r}, expected a formula, a str, or several")
+    if weights not in ("prediff", "shapley"):
+        raise ValueError(f"weights: got {weights!r}, expected 'prediff' or 'shapley'")
     formulas = [_queries.parse(text("ask", a)) for a in ([ask] if single else ask)]
     if not isinstance(nodes, Mapping):
         raise TypeError(f"nodes: got {nodes!r}, expected a dict from names to nodes")
     for formula in formulas:
         _queries.check_names(formula, nodes)
+    terms_of = _queries.terms_of(formulas, weights)
 
     @wraps(f, "walks.query", "the relevance of the walks for which the formula holds.")
     def answers(*args: P.args, **kwargs: P.kwargs) -> Array:
@@ -355,21 +370,21 @@ def query(
             name: _as_mask(f"nodes[{name!r}]", given, asked.nodes)
             for name, given in nodes.items()
         }
-        sets, rows, weights = [], [], []
-        for row, formula in enumerate(formulas):
-            for avoided, weight in formula.terms():
+        sets, rows, factors = [], [], []
+        for row, terms in enumerate(terms_of):
+            for avoided, factor in terms:
                 out = np.zeros(asked.nodes, bool)
                 for name in avoided:
                     out |= members[name]
                 sets.append(~out)
                 rows.append(row)
-                weights.append(weight)
+                factors.append(factor)
         if not sets:  # no walk can meet what contradicts itself
             found = jnp.zeros(len(formulas))
         else:
             of_sets = asked.of_sets(jnp.asarray(np.array(sets), jnp.float32), size)
-            terms = of_sets * jnp.asarray(weights, of_sets.dtype)
-            found = jax.ops.segment_sum(terms, jnp.asarray(rows), len(formulas))
+            each = of_sets * jnp.asarray(factors, of_sets.dtype)
+            found = jax.ops.segment_sum(each, jnp.asarray(rows), len(formulas))
         return found[0] if single else found
 
     return answers

@@ -264,6 +264,16 @@ def test_walks_that_are_none(given, error, words):
         walks.relevance(networks.gcn, sites="h*")(networks.KERNELS, networks.X, given)
 
 
+def test_traced_walks_out_of_range_have_no_relevance():
+    made = jax.jit(walks.relevance(networks.gcn, EXACT, sites="h*"))
+    good = [4, 2, 1, 3]
+    given = np.array([good, [5, 2, 1, 3], [-1, 2, 1, 3], [4, 2, -1, 3], [4, 9, 1, 3]])
+    found = made(networks.KERNELS, networks.X, given)
+    np.testing.assert_array_equal(np.isnan(found), [False] + [True] * 4)
+    alone = made(networks.KERNELS, networks.X, given[:1])
+    np.testing.assert_allclose(found[0], alone[0])
+
+
 def test_walks_come_after_the_arguments():
     with pytest.raises(TypeError, match="walks: got 1 positional argument"):
         walks.relevance(networks.gcn, sites="h*")(networks.KERNELS)

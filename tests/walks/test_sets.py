@@ -228,6 +228,49 @@ def test_several_formulas_are_answered_at_once():
     assert found.shape == (3,) and found[2] == 0
 
 
+def test_formulas_share_the_walks_for_which_several_hold():
+    asked = {"a": "x_a", "b and not a": "x_b and not x_a", "b or c": "x_b or x_c"}
+    found = ask("query", ask=list(asked), nodes=NAMES, weights="shapley")
+    holding = np.array([[holds(p, w) for w in WALKS] for p in asked.values()], float)
+    shared = holding / np.maximum(holding.sum(0), 1)
+    np.testing.assert_allclose(found, shared @ of_all(), rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(
+        found.sum(), of_all()[holding.any(0)].sum(), rtol=1e-5, atol=1e-8
+    )
+
+
+def test_single_names_share_as_shapley_values():
+    """Of the game of the relevance of sub-graphs, from its definition."""
+    names = {str(n): n for n in range(5)}
+    found = ask("query", ask=list(names), nodes=names, weights="shapley")
+    masks = np.array(list(itertools.product([False, True], repeat=5)))
+    worth = dict(
+        zip(map(tuple, masks), np.asarray(ask("subgraph", masks)), strict=True)
+    )
+    wanted = np.zeros(5)
+    for order in itertools.permutations(range(5)):
+        inside = np.zeros(5, bool)
+        for node in order:
+            before = worth[tuple(inside)]
+            inside[node] = True
+            wanted[node] += (worth[tuple(inside)] - before) / 120
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-7)
+
+
+def test_one_formula_shares_with_none():
+    one = ask("query", ask="a or c", nodes=NAMES)
+    shared = ask("query", ask="a or c", nodes=NAMES, weights="shapley")
+    np.testing.assert_allclose(one, shared, rtol=1e-6)
+
+
+def test_formulas_that_share_have_twelve_names_between_them():
+    asked = [f"n{i} or n{i + 1}" for i in range(12)]
+    nodes = dict.fromkeys([f"n{i}" for i in range(13)], 0)
+    with pytest.raises(ValueError, match="ask: got 13 names in all formulas"):
+        walks.query(networks.gcn, sites="h*", ask=asked, nodes=nodes, weights="shapley")
+    walks.query(networks.gcn, sites="h*", ask=asked, nodes=nodes)
+
+
 @pytest.mark.parametrize(
     ("formula", "words"),
     [
@@ -253,6 +296,7 @@ def test_formulas_that_cannot_be_read(formula, words):
         ({"ask": [], "nodes": NAMES}, r"ask: got \[\]"),
         ({"ask": ["a", 2], "nodes": NAMES}, "ask: got 2"),
         ({"ask": "a", "nodes": ["a"]}, "nodes: got"),
+        ({"ask": "a", "nodes": NAMES, "weights": "one"}, "weights: got 'one'"),
         ({"ask": "a", "nodes": {"a": 7}}, r"nodes\['a'\]: got 7, expected nodes from"),
     ],
 )
