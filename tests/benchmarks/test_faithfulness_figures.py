@@ -202,12 +202,3 @@ def test_numbers_come_back_from_json_with_four_digits():
     np.testing.assert_array_equal(again.image, np.full((2, 2), 0.3333))
     assert again.maps[0].fine is None and again.both is True
     np.testing.assert_array_equal(again.maps[0].units, np.eye(2))
-
-
-def test_what_the_pictures_show_is_kept():
-    kept = json.loads(faithfulness_figures.NUMBERS.read_text())
-    assert set(kept) == set(faithfulness_figures.PICTURES)
-    told = faithfulness_figures.from_json(kept["text"])
-    assert [len(t.tokens) for t in told] == [17, 17]
-    for text in told:
-        assert int(np.argmax(text.relevance["AttnLRP"])) == text.evidence
