@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 import jaxlrp
 from benchmarks import faithfulness, trained
@@ -262,7 +264,7 @@ def images_figure(heads: Mapping[str, str], rows: Sequence[Explained]) -> Figure
         percentile=100,
         columns=1,
         bar="relevance, each map on its own scale",
-        cell=1.15,
+        cell=1.05,
     )
 
 
@@ -368,13 +370,23 @@ def text_figure(texts: Sequence[Told]) -> Figure:
 
 
 def small(figure: Figure, largest: int = LARGEST) -> bytes:
-    """As PNG, as sharp as fits."""
+    """As PNG, as sharp as fits; a large one has 256 colours."""
     for dpi in DPI:
         with rc_context(STYLE | {"savefig.dpi": dpi}):
             content = png(figure)
+        if len(content) >= largest:
+            content = _of_few_colours(content)
         if len(content) < largest:
             return content
     raise ValueError(f"figure: got a PNG of {largest} bytes or more, expected less")
+
+
+def _of_few_colours(content: bytes) -> bytes:
+    with Image.open(io.BytesIO(content)) as image:
+        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    few.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 # ---- what is computed ------------------------------------------------------------

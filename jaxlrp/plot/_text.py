@@ -228,7 +228,8 @@ def _write(
     from matplotlib.patches import Rectangle
     from matplotlib.transforms import Affine2D, ScaledTranslation
 
-    corner = ScaledTranslation(0, 1, panel.transAxes)
+    axes: Any = panel.transAxes
+    corner = ScaledTranslation(0, 1, axes)
     inches = panel.figure.dpi_scale_trans
     place: Any = {
         "transform": Affine2D().scale(1 / 72, -1 / 72) + inches + corner,
