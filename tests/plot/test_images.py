@@ -219,7 +219,8 @@ def test_a_single_nan_is_an_error():
 def test_the_heading_of_an_empty_place_is_as_high_as_the_others():
     maps = {"one": np.ones((2, 4, 4)), "two": np.ones((2, 4, 4))}
     maps["two"][0] = np.nan
-    figure = plot.images(maps, columns=1)
-    figure.canvas.draw()
+    figure = Figure(figsize=(3, 9), layout="constrained")  # the cells are no squares
+    plot.images(maps, columns=1, into=figure)
+    figure.draw_without_rendering()
     one, two = (panel.texts[0].get_window_extent().y0 for panel in figure.axes[:2])
     assert one == pytest.approx(two)

@@ -32,7 +32,7 @@ def test_tokens_are_not_stretched_by_the_panel_that_they_are_drawn_in(size):
     panels = figure.subplots(2, 1)
     for panel in panels:
         plot.tokens(WORDS * 3, np.ones(12), labels=["row"], bar=None, into=panel)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     for panel in panels:
         label, *words = panel.texts
         for word, box in zip(words, panel.patches, strict=True):
