@@ -15,7 +15,7 @@ function typeset() {
 function breakable() {
   for (const code of document.querySelectorAll(".md-typeset :is(td, th) code")) {
     if (code.children.length) continue;
-    const parts = code.textContent.split(/(?<=[.,(\[=/])/);
+    const parts = code.textContent.split(/(?<=[.,(\[=/])(?![\d)\]])/);
     code.replaceChildren(
       ...parts.flatMap((part, i) => (i ? [document.createElement("wbr"), part] : [part])),
     );
