@@ -506,16 +506,17 @@ Hatched: negative.*
 
 ![Digits under methods of explaining a ViT](images/faithfulness_vit.png)
 
-*Each map on its own scale. Below a map is its own ABPC, above a column the mean over
-all. Pixels, and their sums over patches, which are what is removed; rollout and
-relevancy know patches only. The digits are the first of the classes in order, and last
-the one whose two highest classes are closest, explained for either: rollout shows the
-same map twice. LRP marks paper around the 6, which the mean image takes away when it is
-the baseline. Single maps vary more than the methods' means: do not rank by eye.*
+*Each map on its own scale, printed below it. Above a map of patches is its own ABPC,
+above a column the mean over all. Pixels, and their sums over patches, which are what
+is removed; rollout and relevancy know patches only. The digits are the first of the
+classes in order, and last the one whose two highest classes are closest, explained for
+either: rollout shows the same map twice. LRP marks paper around the 6, which the mean
+image takes away when it is the baseline. Single maps vary more than the methods' means:
+do not rank by eye.*
 
 ![Attention and its relevance](images/faithfulness_attention.png)
 
-*First text shown, first seed. Above: attention, mean over heads, black is the map's
+*First text shown, first seed. Above: attention, mean over heads, dark is the map's
 largest. Below: its relevance under AttnLRP, sum over heads, in logits, one scale for
 both layers. Framed: where the question looks at the evidence. Attention is spread over
 rows that the answer does not use; relevance says which entry of which layer the answer
@@ -526,9 +527,9 @@ three.*
 
 ![A question, explained](images/faithfulness_text.png)
 
-*`G=10` is a fact, `G?` the question, a dash a word that says nothing. Framed: the
-evidence. Each row on its own scale, without the question, which is not ranked. On the
-right: how often the evidence comes first. That this text is easy for nearly all says
+*`G=10` is a fact, `G?` the question, a dash a word that says nothing. Each row
+on its own scale, without the question, which is not ranked. Next to a method: how often
+the evidence comes first. That this text is easy for nearly all says
 little; the percentages count.*
 """
 

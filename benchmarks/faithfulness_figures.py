@@ -2,10 +2,13 @@
 
     python -m benchmarks.faithfulness_figures        all, to docs/images
     python -m benchmarks.faithfulness_figures --pictures text
+    python -m benchmarks.faithfulness_figures --draw  again, from the kept numbers
 
 They need the record that the comparison keeps: it says which methods are the best, and
 of how many seeds and examples. What is drawn is of the half that is shown; examples are
-the first of that half, or what a rule that is written here takes.
+the first of that half, or what a rule that is written here takes. The numbers of the
+pictures are kept in `faithfulness_figures.json`, from which they can be drawn again
+without a network.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,15 +32,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 import jaxlrp
 from benchmarks import faithfulness, trained
 from benchmarks.faithfulness import Method, Setting
-from examples import digits_figures
-from examples.digits_figures import DIVERGING, STYLE, png
-from jaxlrp import _files, attribution, composites, evaluation
+from examples.digits_figures import STYLE, png
+from jaxlrp import _files, attribution, composites, evaluation, plot
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
+NUMBERS = Path(__file__).with_suffix(".json")
 LARGEST = 250_000
 """Bytes of a picture."""
 DPI = (150, 130, 110, 90)
@@ -63,16 +68,17 @@ SEARCHED = ("jaxlrp", "gamma by depth, searched")
 
 @dataclasses.dataclass(frozen=True)
 class Band:
-    """The two curves of a method, of many examples.
+    """The two curves of a method, means over many examples.
 
     Attributes:
       heading: why it is shown.
       name: of the method.
       colour: of its side.
       fractions: of the units that are removed, Float[ndarray, "points"].
-      morf: the score, the most relevant first, Float[ndarray, "examples points"].
+      morf: the score, the most relevant first, Float[ndarray, "points"].
       lerf: the least relevant first.
-      areas: between the two, Float[ndarray, "examples"].
+      area: between the two.
+      error: 1.96 standard errors of it.
     """
 
     heading: str
@@ -81,7 +87,8 @@ class Band:
     fractions: np.ndarray
     morf: np.ndarray
     lerf: np.ndarray
-    areas: np.ndarray
+    area: float
+    error: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +179,7 @@ def curves_figure(rows: Mapping[str, Sequence[Band]]) -> Figure:
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(rows), count, sharey="row", squeeze=False)
     for line, (name, bands) in zip(axes, rows.items(), strict=True):
-        best = max(bands, key=lambda b: b.areas.mean())
+        best = max(bands, key=lambda b: b.area)
         for each in line[len(bands) :]:
             each.set_axis_off()
         for each, band in zip(line, bands, strict=False):
@@ -190,10 +197,10 @@ def curves_figure(rows: Mapping[str, Sequence[Band]]) -> Figure:
 
 
 def _band(axes: Axes, band: Band, best: Band) -> None:
-    morf, lerf = band.morf.mean(0), band.lerf.mean(0)
+    morf, lerf = band.morf, band.lerf
     x = 100 * band.fractions
     for curve in (best.morf, best.lerf):
-        axes.plot(x, curve.mean(0), color="0.55", lw=0.7, ls=":")
+        axes.plot(x, curve, color="0.55", lw=0.7, ls=":")
     over = lerf >= morf
     axes.fill_between(
         x, morf, lerf, where=over, interpolate=True, color=band.colour, alpha=0.22, lw=0
@@ -205,15 +212,14 @@ def _band(axes: Axes, band: Band, best: Band) -> None:
     axes.plot(x, lerf, color=band.colour, lw=1.5)
     axes.plot(x, morf, color=band.colour, lw=1.5, ls="--")
     axes.axhline(0, color="0.8", lw=0.6, zorder=0)
-    error = 1.96 * band.areas.std() / np.sqrt(band.areas.size)
-    area = f"{band.areas.mean():.1f} ± {error:.1f}".replace("-", "−")
+    area = f"{band.area:.1f} ± {band.error:.1f}".replace("-", "−")
     axes.set_title(f"{band.name}\n{area}", fontsize=8, pad=3)
     axes.set_xlim(0, 100)
     axes.set_xticks([0, 50, 100], ["0", "50", "100 %"])
     axes.tick_params(labelsize=8)
 
 
-def _above(axes: Axes, heading: str, points: int, size: int = 9) -> None:
+def _above(axes: Axes, heading: str, points: int) -> None:
     axes.annotate(
         heading,
         (0.5, 1.0),
@@ -222,54 +228,52 @@ def _above(axes: Axes, heading: str, points: int, size: int = 9) -> None:
         textcoords="offset points",
         ha="center",
         va="bottom",
-        fontsize=size,
+        fontsize=9,
         fontweight="bold",
     )
 
 
-@rc_context(STYLE)
 def images_figure(heads: Mapping[str, str], rows: Sequence[Explained]) -> Figure:
-    """A row for each image and class, two with the pixels; a column for each method.
+    """Two rows for each image, by pixel and by patch, or the latter alone.
+
+    There is a column for each method.
 
     Args:
       heads: by method, what is below its name.
       rows: the images.
     """
-    count = sum(1 + row.both for row in rows)
-    columns = len(heads) + 1
-    figure = Figure(figsize=(1.05 * columns, 1.16 * count + 0.6), layout="constrained")
-    engine: Any = figure.get_layout_engine()
-    engine.set(h_pad=0.02, w_pad=0.02, hspace=0.0, wspace=0.02)
-    axes = figure.subplots(count, columns, squeeze=False)
-    left = iter(axes)
-    for row in rows:
-        if row.both:
-            each = next(left)
-            digits_figures.show_image(each[0], row.image)
-            each[0].set_ylabel(f"{row.title}\npixels", fontsize=8)
-            for one, found in zip(each[1:], row.maps, strict=True):
-                _relevance(one, found.fine, row.image)
-        each = next(left)
-        digits_figures.show_image(each[0], row.image)
-        head = "" if row.both else f"{row.title}\n"
-        each[0].set_ylabel(f"{head}patches", fontsize=8)
-        for one, found in zip(each[1:], row.maps, strict=True):
-            _relevance(one, found.units, row.image)
-            one.set_xlabel(_signed(found.area), fontsize=8, labelpad=1)
-    for one, (name, below) in zip(axes[0, 1:], heads.items(), strict=True):
-        one.set_title(below, fontsize=8, pad=3)
-        _above(one, name, 14, 8)
-    return figure
+    lines = [
+        (row, fine)
+        for row in rows
+        for fine in ((True, False) if row.both else (False,))
+    ]
+    maps: dict[str, np.ndarray] = {}
+    labels: dict[str, list[str]] = {"image": [row.title for row, _ in lines]}
+    for k, (name, below) in enumerate(heads.items()):
+        head = f"{name}\n{below}".strip()
+        maps[head] = np.stack([_shown(row, k, fine) for row, fine in lines])
+        labels[head] = [
+            "" if fine else f"area {_signed(row.maps[k].area)}" for row, fine in lines
+        ]
+    return plot.images(
+        maps,
+        np.stack([row.image for row, _ in lines]),
+        labels=labels,
+        overlay="outline",
+        invert=True,
+        percentile=100,
+        columns=1,
+        bar="relevance, each map on its own scale",
+        cell=1.05,
+    )
 
 
-def _relevance(axes: Axes, found: np.ndarray | None, image: np.ndarray) -> None:
-    """On its own scale; nothing where there is none."""
+def _shown(row: Explained, number: int, fine: bool) -> np.ndarray:
+    """The map of a method, of the image's shape; NaN where it has none by pixel."""
+    found = row.maps[number].fine if fine else row.maps[number].units
     if found is None:
-        axes.set_axis_off()
-        axes.set_aspect("equal")
-        return
-    scale = float(np.abs(found).max()) or 1.0
-    digits_figures.show_relevance(axes, _as_fine(found, image.shape), image, scale)
+        return np.full(row.image.shape, np.nan)
+    return _as_fine(found, row.image.shape)
 
 
 def _signed(value: float) -> str:
@@ -300,19 +304,18 @@ def _attended(part: Any, one: Attended) -> None:
     axes = part.subplots(2, len(one.attention), squeeze=False)
     scale = float(np.abs(one.relevance).max()) or 1.0
     for i, (above, below) in enumerate(axes.T):
-        above.imshow(one.attention[i], cmap="Greys", vmin=0)
-        below.imshow(one.relevance[i], cmap=DIVERGING, vmin=-scale, vmax=scale)
+        for each, kind, values, size in (
+            (above, "attention", one.attention[i], float(one.attention[i].max())),
+            (below, "relevance", one.relevance[i], scale),
+        ):
+            title = f"layer {i + 1}: {kind}"
+            plot.matrix(values, scale=size, title=title, bar=None, into=each)
+            _tokens(each, one)
         framed = one.attention[i, one.question, one.evidence]
-        above.set_title(f"layer {i + 1}: attention", fontsize=9)
         above.set_xlabel(f"framed {framed:.2f}", fontsize=8)
         framed = one.relevance[i, one.question, one.evidence]
-        below.set_title(f"layer {i + 1}: relevance of it", fontsize=9)
-        below.set_xlabel(
-            f"framed {_signed(framed)}, sum {_signed(one.relevance[i].sum())}",
-            fontsize=8,
-        )
-        for each in (above, below):
-            _tokens(each, one)
+        total = _signed(one.relevance[i].sum())
+        below.set_xlabel(f"framed {_signed(framed)}, sum {total}", fontsize=8)
     part.suptitle(one.name, fontweight="bold", fontsize=10)
     part.supxlabel(one.words, fontsize=8)
 
@@ -321,7 +324,8 @@ def _tokens(axes: Axes, one: Attended) -> None:
     """The question and the evidence have names, the entry of both has a frame."""
     ticks, names = [one.question, one.evidence], ["question", "evidence"]
     axes.set_yticks(ticks, names, fontsize=7, rotation=90)
-    axes.set_xticks(ticks, names, fontsize=7)
+    axes.set_xticks(ticks, names, fontsize=7, rotation=0)
+    axes.xaxis.set(ticks_position="bottom", label_position="bottom")
     for axis in (axes.xaxis, axes.yaxis):
         for label in axis.get_ticklabels():
             _inwards(label, axis is axes.yaxis, label.get_text() == "question", one)
@@ -340,52 +344,49 @@ def _inwards(label: Any, vertical: bool, asks: bool, one: Attended) -> None:
         label.set_ha(("left" if first else "right") if asks else "center")
 
 
-@rc_context(STYLE)
 def text_figure(texts: Sequence[Told]) -> Figure:
     """A block for each text, a line for each method, on its own scale."""
-    lines = sum(len(t.relevance) + 1.6 for t in texts)
-    figure = Figure(figsize=(8.8, 0.25 * lines), layout="constrained")
     heights = [len(t.relevance) for t in texts]
+    figure = Figure(figsize=(9.6, 0.31 * (sum(heights) + 2)), layout="constrained")
     axes = figure.subplots(len(texts), 1, squeeze=False, height_ratios=heights)
     for each, text in zip(axes[:, 0], texts, strict=True):
-        _text(each, text)
+        rows = np.stack(list(text.relevance.values())).astype(float)
+        rows[:, text.held] = 0.0  # it is not ranked
+        labels = [
+            f"{name} ({text.found[name]:.0%})".replace("-", "−")
+            for name in text.relevance
+        ]
+        plot.tokens(
+            text.tokens,
+            rows,
+            labels=labels,
+            scale="each",
+            title=f"{text.title}: the evidence is {text.tokens[text.evidence]}",
+            bar=None,
+            width=9.6,
+            into=each,
+        )
     return figure
 
 
-def _text(axes: Axes, text: Told) -> None:
-    rows = np.stack(list(text.relevance.values())).astype(float)
-    rows[:, text.held] = np.nan
-    scales = np.nanmax(np.abs(rows), 1, keepdims=True)
-    rows = rows / np.where(scales == 0, 1, scales)
-    axes.imshow(rows, cmap=DIVERGING, vmin=-1, vmax=1, aspect="auto")
-    for i, row in enumerate(rows):
-        for j, (token, value) in enumerate(zip(text.tokens, row, strict=True)):
-            ink = "white" if abs(value) > 0.6 else "black"
-            ink = "0.5" if j == text.held else ink
-            axes.text(j, i, token, ha="center", va="center", fontsize=7.5, color=ink)
-    corner = (text.evidence - 0.5, -0.5)
-    axes.add_patch(
-        Rectangle(corner, 1, len(rows), fill=False, ec=FRAME, lw=2, clip_on=False)
-    )
-    for i, share in enumerate(text.found.values()):
-        axes.text(rows.shape[1] - 0.3, i, f"{share:.0%}", va="center", fontsize=8)
-    end = rows.shape[1] + 0.45
-    axes.text(end, -0.65, "evidence first", ha="right", va="bottom", fontsize=8)
-    axes.set_title(text.title, loc="left")
-    axes.set_xticks([])
-    axes.set_yticks(range(len(rows)), list(text.relevance))
-    axes.tick_params(length=0)
-    axes.spines[:].set(visible=True, color="0.75", linewidth=0.6)
-
-
 def small(figure: Figure, largest: int = LARGEST) -> bytes:
-    """As PNG, as sharp as fits."""
+    """As PNG, as sharp as fits; a large one has 256 colours."""
     for dpi in DPI:
         with rc_context(STYLE | {"savefig.dpi": dpi}):
             content = png(figure)
+        if len(content) >= largest:
+            content = _of_few_colours(content)
         if len(content) < largest:
             return content
     raise ValueError(f"figure: got a PNG of {largest} bytes or more, expected less")
+
+
+def _of_few_colours(content: bytes) -> bytes:
+    with Image.open(io.BytesIO(content)) as image:
+        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    few.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 # ---- what is computed ------------------------------------------------------------
@@ -448,6 +449,7 @@ def band(
         found.append(run(at.params, at.baseline, at.inputs[SHOWN], at.targets[SHOWN]))
     found = jax.device_get(found)
     morf, lerf = jax.tree.map(lambda *a: np.concatenate(a), *found)
+    areas = np.asarray(evaluation.abpc(morf, lerf))
     colour = {"jaxlrp": OURS, "other": OTHER}.get(key[0], THEIRS)
     name = key[1] if key[0] in ("jaxlrp", "other") else f"{key[0]} {key[1]}"
     return Band(
@@ -455,9 +457,10 @@ def band(
         name.replace(", ", ",\n"),
         CHANCE if key == RANDOM else colour,
         morf.fractions[0],
-        morf.scores,
-        lerf.scores,
-        np.asarray(evaluation.abpc(morf, lerf)),
+        morf.scores.mean(0),
+        lerf.scores.mean(0),
+        float(areas.mean()),
+        float(1.96 * areas.std() / np.sqrt(areas.size)),
     )
 
 
@@ -479,7 +482,7 @@ def settings(record: Record, folder: Path, seeds: int | None = None) -> list[Set
     ]
 
 
-def curves(records: Mapping[str, Record], folder: Path) -> Figure:
+def curves(records: Mapping[str, Record], folder: Path) -> dict[str, list[Band]]:
     rows = {}
     for name, record in records.items():
         every = settings(record, folder)
@@ -491,8 +494,8 @@ def curves(records: Mapping[str, Record], folder: Path) -> Figure:
             "random": RANDOM,
         }
         rows[name] = [band(record, every, k, h) for h, k in columns.items()]
-        print(name, {b.heading: round(float(b.areas.mean()), 2) for b in rows[name]})
-    return curves_figure(rows)
+        print(name, {b.heading: round(b.area, 2) for b in rows[name]}, flush=True)
+    return rows
 
 
 IMAGE_METHODS = {
@@ -506,7 +509,9 @@ IMAGE_METHODS = {
 }
 
 
-def images(records: Mapping[str, Record], folder: Path, digits: int = 3) -> Figure:
+def images(
+    records: Mapping[str, Record], folder: Path, digits: int = 3
+) -> tuple[dict[str, str], list[Explained]]:
     """The first digits that are shown, and the one that was nearly another."""
     record = records["ViT"]
     (at,) = settings(record, folder, seeds=1)
@@ -529,7 +534,7 @@ def images(records: Mapping[str, Record], folder: Path, digits: int = 3) -> Figu
         for n, (i, c) in enumerate(asked)
     ]
     heads = {name: f"mean {area(record, key):.1f}" for name, key in keys.items()}
-    return images_figure(heads, rows)
+    return heads, rows
 
 
 def with_best(
@@ -584,11 +589,11 @@ def area(record: Record, key: tuple[str, str]) -> float:
     return row_of(record, key)["ABPC"][0]
 
 
-def attention(records: Mapping[str, Record], folder: Path) -> Figure:
+def attention(records: Mapping[str, Record], folder: Path) -> list[Attended]:
     networks = []
     for name in ("encoder", "decoder"):
         networks.append(attended(name, settings(records[name], folder)))
-    return attention_figure(networks)
+    return networks
 
 
 def attended(name: str, every: Sequence[Setting]) -> Attended:
@@ -657,7 +662,7 @@ TEXT_METHODS = {
 }
 
 
-def texts(records: Mapping[str, Record], folder: Path) -> Figure:
+def texts(records: Mapping[str, Record], folder: Path) -> list[Told]:
     """The first text that is shown, of each kind of network."""
     told = []
     for name in ("encoder", "decoder"):
@@ -686,7 +691,7 @@ def texts(records: Mapping[str, Record], folder: Path) -> Figure:
                 at.row,
             )
         )
-    return text_figure(told)
+    return told
 
 
 def written(token: int) -> str:
@@ -699,11 +704,60 @@ def written(token: int) -> str:
     return f"{chr(ord('A') + key)}={value}"
 
 
-PICTURES: Mapping[str, Callable[[Mapping[str, Record], Path], Figure]] = {
-    "curves": curves,
-    "vit": images,
-    "attention": attention,
-    "text": texts,
+# ---- what is kept ----------------------------------------------------------------
+
+KINDS = {kind.__name__: kind for kind in (Band, Map, Explained, Attended, Told)}
+DIGITS = 4
+
+
+def as_json(value: Any) -> Any:
+    """What a picture is drawn from, as JSON; numbers with four digits."""
+    if type(value).__name__ in KINDS:
+        own = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        return {"kind": type(value).__name__, **{k: as_json(v) for k, v in own.items()}}
+    if isinstance(value, np.ndarray):
+        return {"kind": "array", "values": as_json(value.tolist())}
+    if isinstance(value, Mapping):
+        return {"kind": "mapping", "items": [[k, as_json(v)] for k, v in value.items()]}
+    if isinstance(value, list | tuple):
+        return [as_json(v) for v in value]
+    if isinstance(value, float | np.floating):
+        return float(f"{float(value):.{DIGITS}g}")
+    return value
+
+
+def from_json(value: Any) -> Any:
+    """What `as_json` was given."""
+    if isinstance(value, list):
+        return [from_json(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    kind, own = value["kind"], {k: v for k, v in value.items() if k != "kind"}
+    if kind == "array":
+        return np.asarray(own["values"], float)
+    if kind == "mapping":
+        return {k: from_json(v) for k, v in own["items"]}
+    return KINDS[kind](**{k: from_json(v) for k, v in own.items()})
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """How a picture is made.
+
+    Attributes:
+      numbers: from the records and the folder of networks to what is drawn.
+      draw: from these to the figure.
+    """
+
+    numbers: Callable[[Mapping[str, Record], Path], Any]
+    draw: Callable[[Any], Figure]
+
+
+PICTURES: Mapping[str, Picture] = {
+    "curves": Picture(curves, curves_figure),
+    "vit": Picture(images, lambda found: images_figure(*found)),
+    "attention": Picture(attention, attention_figure),
+    "text": Picture(texts, text_figure),
 }
 
 
@@ -712,16 +766,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--pictures", nargs="+", default=list(PICTURES), choices=PICTURES
     )
+    parser.add_argument("--draw", action="store_true", help="from the kept numbers")
     parser.add_argument("--record", type=Path, default=faithfulness.RECORD)
     parser.add_argument("--trained", type=Path, default=trained.KEPT)
+    parser.add_argument("--numbers", type=Path, default=NUMBERS)
     parser.add_argument("--out", type=Path, default=IMAGES, help="default: %(default)s")
     options = parser.parse_args(argv)
-    if not options.record.exists():
-        parser.error(f"{options.record}: not there, run `make faithfulness` first")
-    records = {r["task"]: r for r in json.loads(options.record.read_text())}
+    kept = json.loads(options.numbers.read_text()) if options.numbers.exists() else {}
+    records: dict[str, Record] = {}
+    if not options.draw:
+        if not options.record.exists():
+            parser.error(f"{options.record}: not there, run `make faithfulness` first")
+        records = {r["task"]: r for r in json.loads(options.record.read_text())}
     for name in options.pictures:
         start = time.perf_counter()
-        figure = PICTURES[name](records, options.trained)
+        if not options.draw:
+            kept[name] = as_json(PICTURES[name].numbers(records, options.trained))
+            text = json.dumps(kept, separators=(",", ":")) + "\n"
+            _files.write(options.numbers, text.encode(), folders=True)
+        elif name not in kept:
+            parser.error(f"{options.numbers}: has no numbers of {name!r}")
+        figure = PICTURES[name].draw(from_json(kept[name]))
         path = options.out / f"faithfulness_{name}.png"
         content = small(figure)
         _files.write(path, content, folders=True)

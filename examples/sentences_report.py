@@ -113,8 +113,8 @@ def arrays(explained: Methods) -> dict[str, np.ndarray]:
 def picture(explained: Methods, pair: Sentences) -> bytes:
     """One pair under three methods, as PNG: its tokens, and pairs of them."""
     with rc_context(STYLE):
-        figure = Figure(figsize=(3.4 * len(SHOWN), 5.7), layout="constrained")
-        parts: Any = figure.subfigures(2, 1, height_ratios=[1, 2.2])
+        figure = Figure(figsize=(3.4 * len(SHOWN), 5.6), layout="constrained")
+        parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1.2])
         above, below = parts
         for axes, own, other in zip(
             above.subplots(2, 1), pair, pair[::-1], strict=True

@@ -1,5 +1,5 @@
 // Looks at each page of the built site in a browser: can it be used by everyone (axe), does
-// it fit a phone, does a script fail?
+// it fit a phone, does a script fail, are all formulas typeset and all pictures there?
 //
 //     node .ci/web/pages.mjs site [--only rules,howto/] [--pictures FOLDER]
 //
@@ -73,6 +73,29 @@ function report(fault, where) {
   faults.set(fault, [...(faults.get(fault) ?? []), where]);
 }
 
+// What a reader would take for a mistake of the writer; runs in the page.
+function unread() {
+  const article = document.querySelector("article");
+  const found = [];
+  for (const formula of article.querySelectorAll(".arithmatex")) {
+    const wrong = formula.querySelector(".katex-error") || !formula.querySelector(".katex");
+    if (wrong) found.push(`a formula is not typeset: ${formula.textContent.slice(0, 80)}`);
+  }
+  for (const picture of article.querySelectorAll("img")) {
+    if (!picture.naturalWidth) found.push(`a picture is missing: ${picture.src}`);
+  }
+  const texts = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
+  const markup = /\$[^\s$][^$]*\$|```|\[[^\]]+\]\([^)]+\)|\*\*\S[^*]*\*\*/;
+  const beside = "code, pre, script, style, .arithmatex, .jaxlrp-text";
+  while (texts.nextNode()) {
+    const { parentElement, textContent } = texts.currentNode;
+    if (!parentElement.closest(beside) && markup.test(textContent)) {
+      found.push(`markup is shown: ${textContent.trim().slice(0, 80)}`);
+    }
+  }
+  return found;
+}
+
 async function look(tab, name, screen, scheme) {
   const where = `${name} (${screen}, ${scheme})`;
   await tab.goto(pathToFileURL(join(site, name)).href, { waitUntil: "load" });
@@ -85,6 +108,7 @@ async function look(tab, name, screen, scheme) {
     return page.scrollWidth > page.clientWidth + 1;
   });
   if (wide) report("the page is wider than the screen", where);
+  for (const fault of await tab.evaluate(unread)) report(fault, where);
   if (pictures) {
     mkdirSync(pictures, { recursive: true });
     const file = `${name.replaceAll("/", "_").replace(".html", "")}-${screen}-${scheme}`;

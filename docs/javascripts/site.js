@@ -11,6 +11,17 @@ function typeset() {
   }
 }
 
+// Code in tables may be broken behind dots, brackets and the like, but not in a name.
+function breakable() {
+  for (const code of document.querySelectorAll(".md-typeset :is(td, th) code")) {
+    if (code.children.length) continue;
+    const parts = code.textContent.split(/(?<=[.,(\[=/])(?![\d)\]])/);
+    code.replaceChildren(
+      ...parts.flatMap((part, i) => (i ? [document.createElement("wbr"), part] : [part])),
+    );
+  }
+}
+
 // What scrolls can be scrolled by the keyboard.
 function reachable() {
   const scrolls = ".md-typeset pre > code, .md-typeset__scrollwrap, div.arithmatex";
@@ -21,6 +32,7 @@ function reachable() {
 
 document.addEventListener("DOMContentLoaded", () => {
   typeset();
+  breakable();
   reachable();
 });
 window.addEventListener("load", reachable);

@@ -35,8 +35,8 @@ def check(name: str) -> None:
     # The same again: nothing is drawn.
     again = scripts.values(HERE, name)
     np.testing.assert_allclose(relevance, again["relevance"], rtol=1e-5, atol=1e-6)
-    (of_body,) = jax.tree.leaves(found["captured"])
-    assert of_body.shape == (4, 16) and np.isfinite(of_body).all()
+    (of_hidden,) = jax.tree.leaves(found["captured"])
+    assert of_hidden.shape == (4, 16) and np.isfinite(of_hidden).all()
     assert scores.shape == (4, 3)
     assert not np.allclose(relevance, found["other"])
     assert found["composite"].assignments[-1].scope is not None

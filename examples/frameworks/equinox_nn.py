@@ -19,12 +19,10 @@ class Network(eqx.Module):
         self.scores = eqx.nn.Linear(16, 3, key=keys[1])
 
     def __call__(self, x, state):
-        with jax.named_scope("body"):
-            x = jax.nn.relu(self.hidden(x))
+        x = jax.nn.relu(self.hidden(x))
         x, state = self.norm(x, state)
         x = self.dropout(x)
-        with jax.named_scope("head"):
-            return self.scores(x), state
+        return self.scores(x), state
 
 
 model, state = eqx.nn.make_with_state(Network)(jax.random.key(0))
@@ -40,9 +38,9 @@ def apply(model, state, x):  # of a batch; the new state is not asked for
 explain = eqx.filter_jit(jaxlrp.value_and_lrp(apply))
 scores, relevance = explain(model, state, x)
 
-# 2. How much passes each unit of the body?
-captured = eqx.filter_jit(jaxlrp.lrp(apply, capture="body"))(model, state, x)[1]
+# 2. How much passes each hidden unit? A layer is called by its attribute.
+captured = eqx.filter_jit(jaxlrp.lrp(apply, capture="hidden"))(model, state, x)[1]
 
-# 3. And under another rule in the head?
-composite = composites.Epsilon().on("dense", rules.Gamma(0.25), scope="*head*")
+# 3. And under another rule in the last layer?
+composite = composites.Epsilon().on("dense", rules.Gamma(0.25), scope="scores")
 other = eqx.filter_jit(jaxlrp.lrp(apply, composite))(model, state, x)

@@ -13,11 +13,9 @@ class Network(nnx.Module):
         self.scores = nnx.Linear(16, 3, rngs=rngs)
 
     def __call__(self, x):
-        with jax.named_scope("body"):  # modules make no scopes of their own
-            x = nnx.relu(self.hidden(x))
+        x = nnx.relu(self.hidden(x))
         x = self.dropout(self.norm(x))
-        with jax.named_scope("head"):
-            return self.scores(x)
+        return self.scores(x)
 
 
 model = Network(nnx.Rngs(0))
@@ -32,9 +30,9 @@ def apply(model, x):  # a module is a pytree: it can be an argument
 # 1. Which inputs speak for the highest score?
 scores, relevance = jax.jit(jaxlrp.value_and_lrp(apply))(model, x)
 
-# 2. How much passes each unit of the body?
-_, captured = jax.jit(jaxlrp.lrp(apply, capture="body"))(model, x)
+# 2. How much passes each hidden unit? A layer is called by its attribute.
+_, captured = jax.jit(jaxlrp.lrp(apply, capture="hidden"))(model, x)
 
-# 3. And under another rule in the head?
-composite = composites.Epsilon().on("dense", rules.Gamma(0.25), scope="head")
+# 3. And under another rule in the last layer?
+composite = composites.Epsilon().on("dense", rules.Gamma(0.25), scope="scores")
 other = jax.jit(jaxlrp.lrp(apply, composite))(model, x)

@@ -12,11 +12,11 @@ keras.utils.set_random_seed(0)
 model = keras.Sequential(
     [
         keras.layers.Input((8,)),
-        keras.layers.Dense(16, name="body"),  # its name is a scope
+        keras.layers.Dense(16, name="hidden"),  # its name is a scope
         keras.layers.ReLU(),
         keras.layers.BatchNormalization(),
         keras.layers.Dropout(0.5),
-        keras.layers.Dense(3, name="head"),
+        keras.layers.Dense(3, name="scores"),
     ]
 )
 x = jax.random.normal(jax.random.key(1), (4, 8))
@@ -31,9 +31,9 @@ def apply(weights, state, x):
 # 1. Which inputs speak for the highest score?
 scores, relevance = jax.jit(jaxlrp.value_and_lrp(apply))(weights, state, x)
 
-# 2. How much passes each unit of the body?
-_, captured = jax.jit(jaxlrp.lrp(apply, capture="*body"))(weights, state, x)
+# 2. How much passes each hidden unit?
+_, captured = jax.jit(jaxlrp.lrp(apply, capture="*hidden"))(weights, state, x)
 
-# 3. And under another rule in the head?
-composite = composites.Epsilon().on("dense", rules.Gamma(0.25), scope="*head*")
+# 3. And under another rule in the last layer?
+composite = composites.Epsilon().on("dense", rules.Gamma(0.25), scope="*scores*")
 other = jax.jit(jaxlrp.lrp(apply, composite))(weights, state, x)

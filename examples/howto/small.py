@@ -134,8 +134,11 @@ class Transformer(nnx.Module):
         self.causal = causal
 
     def __call__(self, ids: jax.Array) -> jax.Array:
-        length = ids.shape[-1]
-        x = self.embed(ids) + self.places(jnp.arange(length))
+        return self.classify(self.embed(ids))
+
+    def classify(self, embedded: jax.Array) -> jax.Array:
+        length = embedded.shape[-2]
+        x = embedded + self.places(jnp.arange(length))
         mask = jnp.tril(jnp.ones((1, length, length), bool)) if self.causal else None
         x = x + self.attention(self.norm(x), mask=mask)
         x = x if self.causal else x.mean(-2)

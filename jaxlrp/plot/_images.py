@@ -335,6 +335,12 @@ def _grid(
             panel = part.add_subplot(grid[at, left + beside + k])
             if one.left_out:
                 panel.set_axis_off()
+                # Its heading is as high as the others'.
+                panel.set(
+                    aspect="equal",
+                    xlim=(-0.5, breadth - 0.5),
+                    ylim=(height - 0.5, -0.5),
+                )
             else:
                 drawn = _draw(panel, one, picture, look)
             _head(panel, one.heading if top else "", one.title, titled)

@@ -45,8 +45,8 @@ def tokens(
       title: what is above.
       numbers: print the relevances below the tokens.
       bar: what is written at the colour bar; None for no bar.
-      width: of the figure in inches; lines are broken there.
-      into: a `Figure`, `SubFigure` or `Axes` to draw in.
+      width: of the figure in inches; lines are broken there, or where `into` ends.
+      into: a `Figure`, `SubFigure` or `Axes` to draw in, from its upper left corner.
 
     Returns:
       The figure.
@@ -72,6 +72,10 @@ def tokens(
         numbers=numbers,
     )
     with _canvas.style():
+        panel = None if into is None else _canvas.axes((width, 1.0), into)
+        if panel is not None:
+            room = panel.get_window_extent().width / panel.figure.dpi
+            width = min(width, room)
         margin = max((_width(row.label, _POINTS) for row in made.rows), default=0.0)
         margin = margin and margin + _POINTS
         inside = 72 * width - margin - 12
@@ -82,7 +86,7 @@ def tokens(
         # A short text needs no wide figure, but its colour bar needs some.
         width = min(width, max(3.2, (margin + max(ends, default=0.0) + 12) / 72))
         size = width, points / 72 + 0.15 + 0.25 * bool(title) + 0.65 * bool(bar)
-        panel = _canvas.axes(size, into)
+        panel = _canvas.axes(size, None) if panel is None else panel
         panel.set(xlim=(0, 72 * width - 12), ylim=(points, 0))
         panel.set_axis_off()
         panel.set_title(_canvas.plain(title), loc="left", fontweight="bold")
@@ -217,21 +221,34 @@ def _write(
     margin: float,
     step: float,
 ) -> None:
-    """Tokens on boxes of their colour, line by line from the top."""
-    from matplotlib.patches import Rectangle
+    """Tokens on boxes of their colour, line by line from the top.
 
+    All is placed in points, so that no box is stretched where the panel is larger.
+    """
+    from matplotlib.patches import Rectangle
+    from matplotlib.transforms import Affine2D, ScaledTranslation
+
+    axes: Any = panel.transAxes
+    corner = ScaledTranslation(0, 1, axes)
+    inches = panel.figure.dpi_scale_trans
+    place: Any = {
+        "transform": Affine2D().scale(1 / 72, -1 / 72) + inches + corner,
+        "clip_on": False,
+        "in_layout": False,
+    }
     top = 0.0
     high = 1.5 * _POINTS
     for row, of_row in zip(made.rows, lines, strict=True):
         colours = _colours(row.scale)
         if row.label:
             label = _canvas.plain(row.label)
-            panel.text(0, top + high / 2, label, fontsize=_POINTS, va="center")
+            panel.text(0, top + high / 2, label, fontsize=_POINTS, va="center", **place)
         for line in of_row:
             for word, value, at, wide in line:
                 colour = colours.to_rgba(value)
                 left = margin + at
-                panel.add_patch(Rectangle((left, top), wide, high, fc=colour, lw=0))
+                box = Rectangle((left, top), wide, high, fc=colour, lw=0, **place)
+                panel.add_artist(box)
                 middle = left + wide / 2
                 panel.text(
                     middle,
@@ -241,6 +258,7 @@ def _write(
                     color=_canvas.on(colour),
                     ha="center",
                     va="center",
+                    **place,
                 )
                 if made.numbers:
                     panel.text(
@@ -251,6 +269,7 @@ def _write(
                         color="0.35",
                         ha="center",
                         va="center",
+                        **place,
                     )
             top += step
         top += 0.4 * _POINTS

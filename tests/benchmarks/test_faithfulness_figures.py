@@ -5,6 +5,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from benchmarks import faithfulness, faithfulness_figures, trained
@@ -27,9 +28,8 @@ def texts(axes):
 
 def band(name, lift):
     fractions = np.linspace(0, 1, 5)
-    morf = np.tile(1 - fractions, (3, 1))
-    areas = np.full(3, lift)
-    return Band("best", name, "#b2182b", fractions, morf, morf + lift, areas)
+    morf = 1 - fractions
+    return Band("best", name, "#b2182b", fractions, morf, morf + lift, lift, 0.04)
 
 
 def test_a_panel_shows_the_mean_curves_of_a_method_and_the_best_of_its_row():
@@ -59,15 +59,15 @@ def test_an_image_is_shown_by_pixel_and_by_patch():
     maps = [Map(fine, units, 1.25), Map(None, units, -2.0)]
     rows = [Explained(image, "a 3?", maps, True), Explained(image, "a 5?", maps, False)]
     figure = faithfulness_figures.images_figure({"ours": "mean 1", "theirs": ""}, rows)
-    axes = np.reshape(figure.axes, (3, 3))
+    axes = np.reshape(figure.axes[:9], (3, 3))
     np.testing.assert_array_equal(axes[0, 1].images[0].get_array(), fine)
     assert axes[0, 1].images[0].get_clim() == (-20, 20)
     assert not axes[0, 2].axison
     shown = axes[1, 2].images[0].get_array()
     np.testing.assert_array_equal(shown[:2, 2:], np.full((2, 2), -4.0))
-    assert [a.get_xlabel() for a in axes[2]] == ["", "+1.2", "−2.0"]
-    assert axes[2, 0].get_ylabel() == "a 5?\npatches"
-    assert texts(axes[0, 2]) == ["theirs"]
+    assert [a.get_title() for a in axes[1]] == ["a 3?", "area +1.2", "area −2.0"]
+    assert axes[2, 0].get_title() == "a 5?"
+    assert [texts(a) for a in axes[0]] == [["image"], ["ours\nmean 1"], ["theirs"]]
 
 
 @pytest.mark.parametrize("question", [0, 4])
@@ -90,10 +90,13 @@ def test_a_text_is_coloured_without_the_token_that_is_not_ranked():
     told = Told("asked", ["G?", "G=1", "–"], relevance, {"a": 0.98, "b": 0.0}, 1, 0)
     figure = faithfulness_figures.text_figure([told])
     (axes,) = figure.axes
-    shown = np.ma.filled(axes.images[0].get_array(), np.nan)
-    np.testing.assert_array_equal(shown, [[np.nan, 0.5, -1.0], [np.nan, 0.0, 0.0]])
-    assert texts(axes) == [*told.tokens, *told.tokens, "98%", "0%", "evidence first"]
-    assert [t.get_text() for t in axes.get_yticklabels()] == ["a", "b"]
+    assert texts(axes) == ["a (98%)", *told.tokens, "b (0%)", *told.tokens]
+    held, half, all_blue, *others = [to_hex(p.get_facecolor()) for p in axes.patches]
+    middle = to_hex(colormaps["RdBu_r"](0.5))
+    assert [held, *others] == [middle] * 4
+    assert half == to_hex(colormaps["RdBu_r"](0.75))
+    assert all_blue == to_hex(colormaps["RdBu_r"](0.0))
+    assert axes.get_title(loc="left") == "asked: the evidence is G=1"
 
 
 def test_the_largest_entry_is_that_of_any_layer():
@@ -147,9 +150,11 @@ def test_curves_are_those_that_the_comparison_measures():
     shown = faithfulness_figures.band(RECORD, [at], ("jaxlrp", "Default"), "ours")
     made = faithfulness.lrp("Default", composites.Default())
     expected = faithfulness.measure(at, made)[0]["ABPC"][1::2]
-    np.testing.assert_allclose(shown.areas, expected, rtol=1e-5)
+    np.testing.assert_allclose(shown.area, expected.mean(), rtol=1e-5)
+    deviation = expected.std() / np.sqrt(len(expected))
+    np.testing.assert_allclose(shown.error, 1.96 * deviation, rtol=1e-5)
     scores = np.sum(at.inputs @ at.params * np.eye(2)[at.targets], 1)[1::2]
-    np.testing.assert_allclose(shown.morf[:, 0], scores, rtol=1e-5)
+    np.testing.assert_allclose(shown.morf[0], scores.mean(), rtol=1e-5)
 
 
 def test_a_picture_is_as_sharp_as_fits():
@@ -162,17 +167,38 @@ def test_a_picture_is_as_sharp_as_fits():
         faithfulness_figures.small(figure, 100)
 
 
-def test_pictures_are_written_whole(tmp_path, monkeypatch):
+def test_pictures_are_written_whole_and_drawn_again_from_their_numbers(
+    tmp_path, monkeypatch
+):
     kept = tmp_path / "record.json"
     kept.write_text(json.dumps([RECORD]))
-    drawn = {"curves": lambda records, _: faithfulness_figures.curves_figure(
-        {name: [band("a", 1.0)] for name in records}
-    )}  # fmt: skip
-    monkeypatch.setattr(faithfulness_figures, "PICTURES", drawn)
-    out = tmp_path / "images"
-    faithfulness_figures.main(["--record", str(kept), "--out", str(out)])
+    picture = faithfulness_figures.Picture(
+        lambda records, _: {name: [band("a", 1.0)] for name in records},
+        faithfulness_figures.curves_figure,
+    )
+    monkeypatch.setattr(faithfulness_figures, "PICTURES", {"curves": picture})
+    out, numbers = tmp_path / "images", tmp_path / "numbers.json"
+    common = ["--numbers", str(numbers), "--out", str(out)]
+    faithfulness_figures.main(["--record", str(kept), *common])
     (path,) = out.iterdir()
     assert path.name == "faithfulness_curves.png"
-    assert path.read_bytes().startswith(b"\x89PNG")
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    path.unlink()
+    faithfulness_figures.main(["--draw", *common])
+    assert path.read_bytes() == content
     with pytest.raises(SystemExit):
-        faithfulness_figures.main(["--record", str(tmp_path / "none")])
+        faithfulness_figures.main(["--record", str(tmp_path / "none"), *common])
+    numbers.unlink()
+    with pytest.raises(SystemExit):
+        faithfulness_figures.main(["--draw", *common])
+
+
+def test_numbers_come_back_from_json_with_four_digits():
+    found = Explained(np.full((2, 2), 1 / 3), "a 3?", [Map(None, np.eye(2), 2.0)], True)
+    text = json.dumps(faithfulness_figures.as_json(({"head": "mean"}, [found])))
+    heads, (again,) = faithfulness_figures.from_json(json.loads(text))
+    assert heads == {"head": "mean"}
+    np.testing.assert_array_equal(again.image, np.full((2, 2), 0.3333))
+    assert again.maps[0].fine is None and again.both is True
+    np.testing.assert_array_equal(again.maps[0].units, np.eye(2))

@@ -214,3 +214,13 @@ def test_a_single_nan_is_an_error():
     values[1, 2, 3] = np.nan
     with pytest.raises(ValueError, match=r"relevance: got nan at \[1, 2, 3\]"):
         plot.images(values)
+
+
+def test_the_heading_of_an_empty_place_is_as_high_as_the_others():
+    maps = {"one": np.ones((2, 4, 4)), "two": np.ones((2, 4, 4))}
+    maps["two"][0] = np.nan
+    figure = Figure(figsize=(3, 9), layout="constrained")  # the cells are no squares
+    plot.images(maps, columns=1, into=figure)
+    figure.draw_without_rendering()
+    one, two = (panel.texts[0].get_window_extent().y0 for panel in figure.axes[:2])
+    assert one == pytest.approx(two)

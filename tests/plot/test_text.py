@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from jaxlrp import plot
 
@@ -23,6 +24,26 @@ def test_long_texts_are_broken_into_lines():
     ends = [box.get_x() + box.get_width() for box in figure.axes[0].patches]
     assert len(heights) > 2 and left.count(0.0) == len(heights)
     assert max(ends) <= 4 * 72
+
+
+@pytest.mark.parametrize("size", [(12, 9), (4, 2)])
+def test_tokens_are_not_stretched_by_the_panel_that_they_are_drawn_in(size):
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(2, 1)
+    for panel in panels:
+        plot.tokens(WORDS * 3, np.ones(12), labels=["row"], bar=None, into=panel)
+    figure.draw_without_rendering()
+    for panel in panels:
+        label, *words = panel.texts
+        for word, box in zip(words, panel.patches, strict=True):
+            inside, around = word.get_window_extent(), box.get_window_extent()
+            assert around.width * 72 / figure.dpi == pytest.approx(box.get_width())
+            assert around.x0 < inside.x0 and inside.x1 < around.x1
+            assert around.x1 < figure.bbox.x1
+        gap = panel.patches[0].get_window_extent().x0 - label.get_window_extent().x1
+        assert 0 < gap < 30
+        top = panel.get_window_extent().y1
+        assert panel.patches[0].get_window_extent().y1 == pytest.approx(top)
 
 
 def test_rows_have_labels_numbers_and_their_own_scale():
