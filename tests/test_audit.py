@@ -409,6 +409,7 @@ def test_every_rule_adds_up(role, rule, category):
         assert found.absorbed[category] != 0.0
 
 
+@pytest.mark.always
 def test_a_rule_stated_on_relevances_absorbs_by_its_name():
     a = jnp.array([1.0, -2.0, 0.5])
     for role, rule, f, name in (

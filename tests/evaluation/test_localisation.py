@@ -57,6 +57,8 @@ def precision_recall(values, hits):
     return total
 
 
+@pytest.mark.whole
+@pytest.mark.always
 @pytest.mark.parametrize("name", MAPS)
 def test_average_precision_is_that_of_each_threshold(name):
     maps = MAPS[name].astype(np.float32)

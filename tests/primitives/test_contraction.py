@@ -150,6 +150,7 @@ def test_a_convolution_with_ones_is_known_at_less(name, ones):
     assert product == (ones == 1 and name == "cropped")
 
 
+@pytest.mark.always
 def test_w_square_of_an_image_with_gaps():
     """Sums of a kernel over what it meets: between the elements there is nothing."""
     w = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3)), jnp.float32)

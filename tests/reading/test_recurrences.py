@@ -267,6 +267,7 @@ def test_a_gate_of_a_constant_state_is_held():
     np.testing.assert_allclose(signal, g * a / (g * a + h * b), rtol=1e-5)
 
 
+@pytest.mark.always
 def test_a_factor_without_a_bound_is_no_gate_of_a_constant_state():
     state, z = jnp.asarray(XS[0], jnp.float32), jnp.asarray(XS[1], jnp.float32)
     f = lambda z: jax.nn.softplus(z) * (state @ U)  # noqa: E731

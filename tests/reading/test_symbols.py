@@ -167,6 +167,7 @@ def test_ids_that_look_up_together_share_in_equal_parts():
     np.testing.assert_allclose(b, expected[:, best] / 2, rtol=1e-5)
 
 
+@pytest.mark.always
 def test_ids_that_are_columns_of_one_index_share_in_equal_parts():
     table = jax.random.normal(KEYS[0], (VOCABULARY, VOCABULARY))
     w = jnp.arange(1.0, LENGTH)

@@ -414,6 +414,7 @@ def test_the_audit_names_the_culprit_in_a_loop():
     assert "log" in culprit
 
 
+@pytest.mark.always
 def test_capture_in_a_loop_is_the_sum_over_its_steps():
     tagged = lambda h: checkpoint_name(step(h), "hidden")  # noqa: E731
     explain = jaxlrp.lrp(
