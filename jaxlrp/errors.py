@@ -65,12 +65,18 @@ class RunError(JaxlrpError):
     """A run over a dataset cannot begin, go on, or be read.
 
     Examples:
+      >>> import tempfile, numpy as np
       >>> from jaxlrp import errors, runs
-      >>> try:
-      ...     runs.Attributions("nowhere")
-      ... except errors.RunError as error:
-      ...     print(error)
-      path: got 'nowhere', which holds no run
+      >>> x = np.ones((4, 2), np.float32)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     half = runs.attribute(
+      ...         lambda b: {"r": b}, x, folder, batch_size=1, block=1,
+      ...         shard=(0, 2), reduce={"mean": runs.Moments("r")})
+      ...     try:
+      ...         half.reduced("mean")
+      ...     except errors.RunError as error:
+      ...         print("partial=True" in str(error))
+      True
     """
 
 
@@ -86,7 +92,7 @@ class OtherRunError(RunError, ValueError):
       ...     try:
       ...         runs.attribute(lambda b: {"r": 2 * b}, x, folder, batch_size=2)
       ...     except errors.OtherRunError as error:
-      ...         print("explain" in str(error))
+      ...         print("`program` differs" in str(error))
       True
     """
 

@@ -526,8 +526,8 @@ def multipliers(
       >>> w, x = jnp.eye(2), jnp.array([0.0, 2.0])
       >>> slope = patching.multipliers(f, "h")(w, x)[2]["h"]
       >>> of_lrp = patching.multipliers(f, "h", composites.RelP())(w, x)[2]["h"]
-      >>> slope.round(2).tolist(), of_lrp.round(2).tolist()
-      ([3.0, 0.21], [3.0, 1.45])
+      >>> [f"{c:.2f}" for c in (*slope, *of_lrp)]
+      ['3.00', '0.21', '3.00', '1.45']
     """
     function("f", f)
     chosen, rules = as_sites(sites), checked_rules(composite)

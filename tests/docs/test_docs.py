@@ -83,6 +83,7 @@ def test_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
             exec(code, namespace)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "name", [name for name, path in SOURCES.items() if ">>>" in path.read_text()]
 )
