@@ -19,6 +19,7 @@ from jaxlrp.composites import Composite
 from jaxlrp.patching import _program
 from jaxlrp.patching._effects import (
     _checked_metric,
+    check_together,
     checked_at,
     checked_rules,
     differences_and_slopes,
@@ -226,6 +227,7 @@ def edges(
     function("f", f)
     one, two = as_sites(sources, "sources"), as_sites(targets, "targets")
     rules, at, names = checked_rules(composite), checked_at(at), _paired(paired)
+    check_together(at, rules)
     route = None if along is None else next(iter(as_sites(along, "along").values()))
     score = _checked_metric(metric)
 

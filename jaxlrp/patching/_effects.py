@@ -22,7 +22,7 @@ from jaxlrp.patching._pairs import Pair, read_pair
 from jaxlrp.patching._program import Program
 from jaxlrp.patching._sites import Group, Site, as_sites
 
-ENDS = ("corrupt", "clean", "both")
+ENDS = ("corrupt", "clean", "both", "between")
 
 
 def checked_at(at: Any) -> Any:
@@ -41,6 +41,15 @@ def checked_at(at: Any) -> Any:
 def checked_rules(composite: Any) -> Composite | None:
     """A composite; None stays: the gradient."""
     return None if composite is None else as_composite(composite)
+
+
+def check_together(at: Any, composite: Any) -> None:
+    """Refuses rules where difference quotients take their place."""
+    if at == "between" and composite is not None:
+        raise ValueError(
+            f"composite: got {composite!r} with at='between', where difference "
+            f"quotients take the place of rules: expected None"
+        )
 
 
 def differences_and_slopes(
@@ -63,6 +72,13 @@ def differences_and_slopes(
     """
     sources = pair.groups(of_values, "sites")
     targets = pair.groups(of_slopes, "sites")
+    if at == "between":
+        if pair.clean.traced.reading is not pair.corrupt.traced.reading:
+            raise ValueError(
+                "at: got 'between', but clean and corrupt differ in what is no array: "
+                "they are two programs, between which there are no quotients"
+            )
+        return *_between(pair, sources[0], targets[0], metric), (sources[0], targets[0])
     clean_groups, corrupt_groups = ([*g.values()] for g in sources)
     found = {}
     if at in ("clean", "both"):
@@ -90,20 +106,44 @@ def _at(
     metric: Any,
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Values of sources and multipliers of targets, from one evaluation."""
-    both = {("source", n): g for n, g in sources.items()}
-    both |= {("target", n): g for n, g in targets.items()}
-    # A value that both name is reported once.
-    once: dict[Any, Group] = {}
-    names: dict[Any, str] = {}
-    for key, group in both.items():
-        parts = tuple(part.address for part in group.parts)
-        same = once.setdefault(parts, dataclasses.replace(group, name=str(len(once))))
-        names[key] = same.name
+    once, names = _once(sources, targets)
     _, values, slopes = _program.multipliers(program, [*once.values()], metric)
     return (
         {n: values[names["source", n]] for n in sources},
         {n: slopes[names["target", n]] for n in targets},
     )
+
+
+def _between(
+    pair: Pair,
+    sources: Mapping[str, Group],
+    targets: Mapping[str, Group],
+    metric: Any,
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Differences of sources, and the quotients of targets."""
+    once, names = _once(sources, targets)
+    clean, corrupt, slopes = _program.quotients(
+        pair.clean, pair.corrupt, [*once.values()], metric
+    )
+    return (
+        {n: clean[names["source", n]] - corrupt[names["source", n]] for n in sources},
+        {n: slopes[names["target", n]] for n in targets},
+    )
+
+
+def _once(
+    sources: Mapping[str, Group], targets: Mapping[str, Group]
+) -> tuple[dict[Any, Group], dict[tuple[str, str], str]]:
+    """Groups of both kinds, each value once, and what they are called among these."""
+    both = {("source", n): g for n, g in sources.items()}
+    both |= {("target", n): g for n, g in targets.items()}
+    once: dict[Any, Group] = {}
+    names: dict[tuple[str, str], str] = {}
+    for key, group in both.items():
+        parts = tuple(part.address for part in group.parts)
+        same = once.setdefault(parts, dataclasses.replace(group, name=str(len(once))))
+        names[key] = same.name
+    return once, names
 
 
 def _on_the_way(
@@ -220,6 +260,7 @@ def effects(
     function("f", f)
     chosen = as_sites(sites)
     rules, at = checked_rules(composite), checked_at(at)
+    check_together(at, rules)
     way = None if along is None else as_sites(along, "along")
     route = None if way is None else next(iter(way.values()))
     score = _checked_metric(metric)

@@ -9,15 +9,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxlrp import _trace
+from jaxlrp import _compat, _trace
 from jaxlrp._operations import zero_beside
 from jaxlrp._rewriting.backward import Traced, backward
-from jaxlrp._rewriting.capture import expose
-from jaxlrp._rewriting.environment import Run, Visits
+from jaxlrp._rewriting.capture import expose, expose_both
+from jaxlrp._rewriting.environment import Run, Visits, as_arrays
 from jaxlrp._rewriting.forward import Edits, forward
+from jaxlrp._rewriting.quotients import Options
+from jaxlrp._rewriting.quotients import evaluate as evaluate_both
 from jaxlrp._warn import warn
 from jaxlrp.composites import Composite, Proportional
 from jaxlrp.errors import ConstantsWarning
@@ -285,6 +287,92 @@ def _ruled(
         found[group.name] = group.join([value for value, _ in pairs])
         slopes[group.name] = group.join([slope for _, slope in pairs])
     return out, found, slopes
+
+
+def quotients(
+    clean: Program,
+    corrupt: Program,
+    groups: Sequence[Group],
+    metric: Metric | None,
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+    """Both runs' values of groups, and the multipliers between both.
+
+    A step `y = g(x)` passes the difference quotient between the two runs, so that
+    `sum_i c_i (x_i - x0_i) = c_y (y - y0)`; and the metric does, by quadrature.
+
+    Args:
+      clean: one program, whose branches are taken.
+      corrupt: the same program at other inputs.
+      groups: where.
+      metric: as for `multipliers`.
+
+    Returns:
+      The clean and the corrupt values, and the multipliers.
+    """
+    traced = clean.traced
+    references: list[Any] = [None] * len(traced.inputs)
+    for i in traced.attributed:
+        references[i] = corrupt.traced.inputs[i]
+    numbers: dict[Any, int] = {}
+    places: dict[str, list[int]] = {}
+    taps: dict[int, Any] = {}
+    for group in groups:
+        for part in group.parts:
+            number = numbers.setdefault(part.address, len(numbers))
+            places.setdefault(group.name, []).append(number)
+            taps[number] = (_zeros(part),) * 3
+
+    def visit(number: int, zeros: Any, x: Array, reference: Any) -> tuple[Array, Any]:
+        other = x if reference is None else reference
+        return expose_both(x, lax.stop_gradient(other), *zeros), reference
+
+    def run(taps: Mapping[int, Any]) -> tuple[list[Array], list[Array]]:
+        visits = Visits(visit, numbers, taps)
+        options = Options(apart=True, visits=visits)
+        outs, others = evaluate_both(traced.reading, traced.inputs, references, options)
+        others = [y if r is None else r for y, r in zip(outs, others, strict=True)]
+        variables = traced.reading.program.outputs
+        both = as_arrays(variables, outs), as_arrays(variables, others)
+        return both[0], lax.stop_gradient(both[1])
+
+    outs, pull, others = jax.vjp(run, taps, has_aux=True)
+    (collected,) = pull(_slopes(clean, metric, outs, others))
+    found: tuple[dict[str, Array], ...] = ({}, {}, {})
+    for group in groups:
+        columns = zip(*(collected[n] for n in places[group.name]), strict=True)
+        for joined, column in zip(found, columns, strict=True):
+            joined[group.name] = group.join(column)
+    return found
+
+
+def _slopes(
+    program: Program, metric: Metric | None, ends: list[Array], starts: list[Array]
+) -> list[Array]:
+    """The metric's derivative by the outputs, its mean between two."""
+    real = [jnp.issubdtype(y.dtype, jnp.inexact) for y in ends]
+
+    def score(moved: list[Array]) -> Array:
+        left = iter(moved)
+        leaves = [next(left) if r else y for y, r in zip(ends, real, strict=True)]
+        return scalar(metric, program.out(leaves))
+
+    a, b = ([y for y, r in zip(ys, real, strict=True) if r] for ys in (starts, ends))
+    total = [jnp.zeros_like(y) for y in b]
+    for node, weight in zip(*np.polynomial.legendre.leggauss(8), strict=True):
+        at = [
+            x + ((1 + node) / 2 * (y - x)).astype(y.dtype)
+            for x, y in zip(a, b, strict=True)
+        ]
+        slopes = jax.grad(score)(at)
+        total = [
+            (t + weight / 2 * s).astype(t.dtype)
+            for t, s in zip(total, slopes, strict=True)
+        ]
+    found = iter(total)
+    return [
+        next(found) if r else _compat.no_cotangent(y)
+        for y, r in zip(ends, real, strict=True)
+    ]
 
 
 def _zeros(part: Any) -> Array:
