@@ -45,11 +45,13 @@ class Options(NamedTuple):
         input's own, and not that of the explained one for both.
       visits: what is done at named values, none of them in a `while` loop or a
         `shard_map`; in the place of a shadow stands the reference, or None.
+      followed: references have JAX's own derivative; otherwise they have none.
     """
 
     checkpoints: int = 64
     apart: bool = False
     visits: Visits | None = None
+    followed: bool = False
 
     def inside(self, step: Step, number: int = 0, arrays: Any = None) -> Options:
         """For a body of `step`: with its visits alone, and `arrays` as theirs."""
@@ -120,7 +122,7 @@ def _do(
         (operand,) = moved
         values, references = [env.read(operand)], [env.shadow(operand)]
     else:
-        values, references = _twice(equation, env, passing)
+        values, references = _twice(equation, env, passing, options)
     for v, y, reference, carries in zip(
         equation.outputs, values, references, active, strict=True
     ):
@@ -129,7 +131,11 @@ def _do(
             y, reference = options.visits.at(v, y, reference)
         env.values[v] = y
         if reference is not None:
-            env.shadows[v] = lax.stop_gradient(reference)
+            env.shadows[v] = _reference(reference, options)
+
+
+def _reference(x: Any, options: Options) -> Any:
+    return x if options.followed else lax.stop_gradient(x)
 
 
 def _of_references(env: Environment) -> Environment:
@@ -167,21 +173,23 @@ def _once(equation: Equation, env: Environment) -> list[Any]:
 # ---- one equation ------------------------------------------------------------------
 
 
-def _twice(equation: Equation, env: Environment, passing: Sequence[Value]) -> Pairs:
+def _twice(
+    equation: Equation, env: Environment, passing: Sequence[Value], options: Options
+) -> Pairs:
     where = [i for i, v in enumerate(equation.inputs) if v in passing]
     operands = [jnp.asarray(env.read(v)) for v in equation.inputs]
     before = [
         x if env.shadow(v) is None else jnp.asarray(env.shadow(v))
         for v, x in zip(equation.inputs, operands, strict=True)
     ]
-    ends = [operands[i] for i in where]
-    starts = [lax.stop_gradient(before[i]) for i in where]
+    ends, starts = ([x[i] for i in where] for x in (operands, before))
     still = [i for i in range(len(operands)) if i not in where]
     others, others_before = (
         [lax.stop_gradient(x[i]) for i in still] for x in (operands, before)
     )
     f = _Between(equation, tuple(where))
-    return _paired(f, ends, starts, others), f(starts, others_before)
+    values = _paired(f, ends, lax.stop_gradient(starts), others)
+    return values, f(_reference(starts, options), others_before)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -122,13 +122,14 @@ def _between(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Differences of sources, and the quotients of targets."""
     once, names = _once(sources, targets)
-    clean, corrupt, slopes = _program.quotients(
-        pair.clean, pair.corrupt, [*once.values()], metric
+    found = _program.quotients(
+        pair.clean, pair.corrupt, [*once.values()], metric, False
     )
-    return (
-        {n: clean[names["source", n]] - corrupt[names["source", n]] for n in sources},
-        {n: slopes[names["target", n]] for n in targets},
-    )
+    change = {
+        n: found.clean[names["source", n]] - found.corrupt[names["source", n]]
+        for n in sources
+    }
+    return change, {n: found.slopes[names["target", n]] for n in targets}
 
 
 def _once(
@@ -216,17 +217,26 @@ def effects(
     (attribution patching), or LRP's coefficient `R / v` (RelP), which is finite where
     the value is zero. It takes two forward passes and one reverse pass.
 
+    With `at="between"` each operation `y = g(x)` passes its multiplier back as the
+    difference quotient between both runs, as in DeepLIFT with the corrupt run as the
+    reference: `c_x = (y - y0) / (x - x0) c_y` of one variable, the derivative half way
+    of a product. So `sum (v_clean - v_corrupt) c` over values that together decide
+    about the output is the whole change of the metric. It takes as many passes, no
+    rules, and was the best of all in `docs/patching-results.md`: the recommended way.
+    Branches, and numbers of steps of `while` loops, are those of the clean run.
+
     Args:
       f: a function `f(params, x)`. Weights that it closes over instead are compiled
         into the program, which takes minutes for large ones: give them as `params`.
       sites: a name, a `patching.site`, several of these, or a dict of them.
-      composite: the rules, as `composites.RelP()`; None for the gradient.
+      composite: the rules, as `composites.RelP()`; None for the gradient, or with
+        `at="between"` for quotients.
       metric: `metric(out, *aux)` gives a number; it is differentiated as it is,
         behind the rules. None where `f` returns a number.
       at: where multipliers are taken: `"corrupt"`, as in the formula; `"clean"`;
-        `"both"`, their mean, with one more reverse pass; or a number of steps, the mean
-        over so many points between both, each with a forward and a reverse pass
-        (integrated gradients along the inputs).
+        `"both"`, their mean, with one more reverse pass; `"between"`, see below; or a
+        number of steps, the mean over so many points between both, each with a forward
+        and a reverse pass (integrated gradients along the inputs).
       along: with steps, the site whose values go from corrupt to clean, as the
         embeddings of tokens. None for `x` itself, if that is floating-point.
 
@@ -241,7 +251,8 @@ def effects(
         rules that give no multipliers.
 
     Source: Nanda 2023, "Attribution patching"; Rezaei Jafari et al. 2025, "RelP";
-    Hanna et al. 2024, "Have faith in faithfulness" (steps).
+    Hanna et al. 2024, "Have faith in faithfulness" (steps); Shrikumar et al. 2017,
+    "Learning important features through propagating activation differences".
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -252,7 +263,7 @@ def effects(
       >>> w, one, zero = jnp.eye(2), jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0])
       >>> patching.effects(f, "h")(w, one, zero)["h"].tolist()
       [0.0, 2.0]
-      >>> patching.effects(f, "h", at="both")(w, one, zero)["h"].tolist()
+      >>> patching.effects(f, "h", at="between")(w, one, zero)["h"].tolist()
       [0.0, 3.0]
       >>> patching.exact(f, "h")(w, one, zero)["h"].tolist()
       [0.0, 3.0]

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxlrp import _compat, _trace
+from jaxlrp import _trace
 from jaxlrp._operations import zero_beside
 from jaxlrp._rewriting.backward import Traced, backward
 from jaxlrp._rewriting.capture import expose, expose_both
@@ -289,12 +289,32 @@ def _ruled(
     return out, found, slopes
 
 
+@dataclasses.dataclass(frozen=True)
+class Quotients:
+    """What two runs differ by, and how the metric's change rests on it.
+
+    Attributes:
+      clean: values of one run, by group's name.
+      corrupt: those of the other.
+      slopes: multipliers between both.
+      at_corrupt: the gradient in the corrupt run, or None.
+      change: of the metric, from the corrupt to the clean run.
+    """
+
+    clean: dict[str, Array]
+    corrupt: dict[str, Array]
+    slopes: dict[str, Array]
+    at_corrupt: dict[str, Array] | None
+    change: Array
+
+
 def quotients(
     clean: Program,
     corrupt: Program,
     groups: Sequence[Group],
     metric: Metric | None,
-) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+    gradient: bool,
+) -> Quotients:
     """Both runs' values of groups, and the multipliers between both.
 
     A step `y = g(x)` passes the difference quotient between the two runs, so that
@@ -305,9 +325,7 @@ def quotients(
       corrupt: the same program at other inputs.
       groups: where.
       metric: as for `multipliers`.
-
-    Returns:
-      The clean and the corrupt values, and the multipliers.
+      gradient: that of the corrupt run is wanted as well.
     """
     traced = clean.traced
     references: list[Any] = [None] * len(traced.inputs)
@@ -320,59 +338,82 @@ def quotients(
         for part in group.parts:
             number = numbers.setdefault(part.address, len(numbers))
             places.setdefault(group.name, []).append(number)
-            taps[number] = (_zeros(part),) * 3
+            taps[number] = (_zeros(part),) * 4
 
     def visit(number: int, zeros: Any, x: Array, reference: Any) -> tuple[Array, Any]:
-        other = x if reference is None else reference
-        return expose_both(x, lax.stop_gradient(other), *zeros), reference
+        value, other, slope, own = zeros
+        beside = x if reference is None else reference
+        x = expose_both(x, lax.stop_gradient(beside), value, other, slope)
+        if reference is not None and gradient:
+            reference = expose(reference, jnp.zeros_like(own), own)
+        return x, reference
 
-    def run(taps: Mapping[int, Any]) -> tuple[list[Array], list[Array]]:
+    variables = traced.reading.program.outputs
+
+    def run(taps: Mapping[int, Any]) -> Any:
         visits = Visits(visit, numbers, taps)
-        options = Options(apart=True, visits=visits)
+        options = Options(apart=True, visits=visits, followed=gradient)
         outs, others = evaluate_both(traced.reading, traced.inputs, references, options)
-        others = [y if r is None else r for y, r in zip(outs, others, strict=True)]
-        variables = traced.reading.program.outputs
+        others = [
+            lax.stop_gradient(y) if r is None else r
+            for y, r in zip(outs, others, strict=True)
+        ]
         both = as_arrays(variables, outs), as_arrays(variables, others)
-        return both[0], lax.stop_gradient(both[1])
+        return (_floats(both[0]), _floats(both[1])), both
 
-    outs, pull, others = jax.vjp(run, taps, has_aux=True)
-    (collected,) = pull(_slopes(clean, metric, outs, others))
-    found: tuple[dict[str, Array], ...] = ({}, {}, {})
+    _, pull, (outs, others) = jax.vjp(run, taps, has_aux=True)
+    slopes = _mean_gradient(clean, metric, others, outs)
+    own = [jnp.zeros_like(c) for c in slopes]
+    if gradient:
+        own = _mean_gradient(clean, metric, others, others, _ONE_NODE)
+    (collected,) = pull((slopes, own))
+    found: tuple[dict[str, Array], ...] = ({}, {}, {}, {})
     for group in groups:
         columns = zip(*(collected[n] for n in places[group.name]), strict=True)
         for joined, column in zip(found, columns, strict=True):
             joined[group.name] = group.join(column)
-    return found
+    change = scalar(metric, clean.out(outs)) - scalar(metric, clean.out(others))
+    return Quotients(*found[:3], found[3] if gradient else None, change)
 
 
-def _slopes(
-    program: Program, metric: Metric | None, ends: list[Array], starts: list[Array]
+def _floats(leaves: Sequence[Array]) -> list[Array]:
+    return [y for y in leaves if jnp.issubdtype(y.dtype, jnp.inexact)]
+
+
+_NODES = np.polynomial.legendre.leggauss(8)
+
+
+def _mean_gradient(
+    program: Program,
+    metric: Metric | None,
+    starts: Sequence[Array],
+    ends: Sequence[Array],
+    quadrature: Any = _NODES,
 ) -> list[Array]:
-    """The metric's derivative by the outputs, its mean between two."""
-    real = [jnp.issubdtype(y.dtype, jnp.inexact) for y in ends]
+    """The metric's derivative by the floating outputs, its mean between two."""
 
-    def score(moved: list[Array]) -> Array:
+    def score(moved: Sequence[Array]) -> Array:
         left = iter(moved)
-        leaves = [next(left) if r else y for y, r in zip(ends, real, strict=True)]
+        leaves = [next(left) if _floats([y]) else y for y in ends]
         return scalar(metric, program.out(leaves))
 
-    a, b = ([y for y, r in zip(ys, real, strict=True) if r] for ys in (starts, ends))
-    total = [jnp.zeros_like(y) for y in b]
-    for node, weight in zip(*np.polynomial.legendre.leggauss(8), strict=True):
+    one, two = _floats(starts), _floats(ends)
+    total = [jnp.zeros_like(y) for y in two]
+    for node, weight in zip(*quadrature, strict=True):
+        share = (1 + node) / 2
         at = [
-            x + ((1 + node) / 2 * (y - x)).astype(y.dtype)
-            for x, y in zip(a, b, strict=True)
+            (a + share * (b - a)).astype(b.dtype) for a, b in zip(one, two, strict=True)
         ]
         slopes = jax.grad(score)(at)
         total = [
-            (t + weight / 2 * s).astype(t.dtype)
-            for t, s in zip(total, slopes, strict=True)
+            (t + weight / 2 * c).astype(t.dtype)
+            for t, c in zip(total, slopes, strict=True)
         ]
-    found = iter(total)
-    return [
-        next(found) if r else _compat.no_cotangent(y)
-        for y, r in zip(ends, real, strict=True)
-    ]
+    return total
+
+
+_ONE_NODE = np.array([-1.0]), np.array([2.0])
+"""At the start alone."""
 
 
 def _zeros(part: Any) -> Array:
