@@ -22,7 +22,8 @@ from jaxlrp.patching._pairs import Pair, read_pair
 from jaxlrp.patching._program import Program
 from jaxlrp.patching._sites import Group, Site, as_sites
 
-ENDS = ("corrupt", "clean", "both", "between")
+QUOTIENTS = ("between", "blend")
+ENDS = ("corrupt", "clean", "both", *QUOTIENTS)
 
 
 def checked_at(at: Any) -> Any:
@@ -45,22 +46,66 @@ def checked_rules(composite: Any) -> Composite | None:
 
 def check_together(at: Any, composite: Any) -> None:
     """Refuses rules where difference quotients take their place."""
-    if at == "between" and composite is not None:
+    if at in QUOTIENTS and composite is not None:
         raise ValueError(
-            f"composite: got {composite!r} with at='between', where difference "
+            f"composite: got {composite!r} with at={at!r}, where difference "
             f"quotients take the place of rules: expected None"
         )
 
 
-def differences_and_slopes(
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What estimates of effects are made of.
+
+    Attributes:
+      differences: clean less corrupt values of sources, by name.
+      slopes: multipliers of targets.
+      starts: groups of sources.
+      ends: groups of targets.
+      gradient: the gradient at targets in the corrupt run, to be blended, or None.
+      change: of the metric between the runs, with `gradient`.
+    """
+
+    differences: dict[str, Array]
+    slopes: dict[str, Array]
+    starts: dict[str, Group]
+    ends: dict[str, Group]
+    gradient: dict[str, Array] | None = None
+    change: Array | None = None
+
+    def scores(self, find: Callable[[dict[str, Array]], Any]) -> Any:
+        """What `find` makes of multipliers.
+
+        Where two are blended, `s**p E + (1 - s**p) E'` of the effect `E` by quotients
+        and `E'` by the gradient, with the share `s = min(|E / change|, 1)`.
+        """
+        large = find(self.slopes)
+        if self.gradient is None or self.change is None:
+            return large
+        none = self.change == 0
+        whole = jnp.where(none, 1, jnp.abs(self.change))
+
+        def blended(large: Array, small: Array) -> Array:
+            share = jnp.where(none, 1, jnp.minimum(jnp.abs(large) / whole, 1))
+            weight = (share**POWER).astype(large.dtype)
+            return weight * large + (1 - weight) * small
+
+        return jax.tree.map(blended, large, find(self.gradient))
+
+
+POWER = 0.5
+"""A tenth of the change is weighed as a third of all: see `docs/patching.md`."""
+
+
+def estimate(
     pair: Pair,
     of_values: Mapping[str, Site],
     of_slopes: Mapping[str, Site],
     metric: Any,
     at: Any,
     along: Site | None,
-) -> tuple[dict[str, Array], dict[str, Array], tuple[dict, dict]]:
-    """Clean less corrupt values, multipliers, and the groups of either.
+) -> Estimate:
+    """Differences of values, and multipliers.
 
     Args:
       pair: both runs.
@@ -72,13 +117,13 @@ def differences_and_slopes(
     """
     sources = pair.groups(of_values, "sites")
     targets = pair.groups(of_slopes, "sites")
-    if at == "between":
+    if at in QUOTIENTS:
         if pair.clean.traced.reading is not pair.corrupt.traced.reading:
             raise ValueError(
-                "at: got 'between', but clean and corrupt differ in what is no array: "
-                "they are two programs, between which there are no quotients"
+                f"at: got {at!r}, but clean and corrupt differ in what is no array: "
+                f"they are two programs, between which there are no quotients"
             )
-        return *_between(pair, sources[0], targets[0], metric), (sources[0], targets[0])
+        return _between(pair, sources[0], targets[0], metric, at == "blend")
     clean_groups, corrupt_groups = ([*g.values()] for g in sources)
     found = {}
     if at in ("clean", "both"):
@@ -96,7 +141,7 @@ def differences_and_slopes(
         slopes = _on_the_way(pair, targets[1], metric, int(at), along)
     else:
         slopes = {n: sum(s[n] for s in ends) / len(ends) for n in of_slopes}
-    return change, slopes, (sources[0], targets[0])
+    return Estimate(change, slopes, sources[0], targets[0])
 
 
 def _at(
@@ -116,20 +161,33 @@ def _at(
 
 def _between(
     pair: Pair,
-    sources: Mapping[str, Group],
-    targets: Mapping[str, Group],
+    sources: dict[str, Group],
+    targets: dict[str, Group],
     metric: Any,
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Differences of sources, and the quotients of targets."""
+    blend: bool,
+) -> Estimate:
+    """By quotients, with the gradient beside them if they are to be blended."""
     once, names = _once(sources, targets)
     found = _program.quotients(
-        pair.clean, pair.corrupt, [*once.values()], metric, False
+        pair.clean, pair.corrupt, [*once.values()], metric, blend
     )
-    change = {
-        n: found.clean[names["source", n]] - found.corrupt[names["source", n]]
-        for n in sources
-    }
-    return change, {n: found.slopes[names["target", n]] for n in targets}
+    change = {}
+    for name in sources:
+        same = names["source", name]
+        change[name] = found.clean[same] - found.corrupt[same]
+
+    def of_targets(slopes: Mapping[str, Array]) -> dict[str, Array]:
+        return {n: slopes[names["target", n]] for n in targets}
+
+    gradient = found.at_corrupt
+    return Estimate(
+        change,
+        of_targets(found.slopes),
+        sources,
+        targets,
+        None if gradient is None else of_targets(gradient),
+        found.change,
+    )
 
 
 def _once(
@@ -280,10 +338,15 @@ def effects(
     def estimated(params: Any, clean: Any, corrupt: Any, *aux: Any) -> dict[str, Array]:
         pair = read_pair(f, params, clean, corrupt, rules)
         of_out = with_aux(score, aux)
-        change, slopes, (groups, _) = differences_and_slopes(
-            pair, chosen, chosen, of_out, at, route
-        )
-        return {n: g.scores(change[n] * slopes[n]) for n, g in groups.items()}
+        found = estimate(pair, chosen, chosen, of_out, at, route)
+
+        def scores(slopes: Mapping[str, Array]) -> dict[str, Array]:
+            return {
+                n: g.scores(found.differences[n] * slopes[n])
+                for n, g in found.starts.items()
+            }
+
+        return found.scores(scores)
 
     return estimated
 

@@ -1,4 +1,6 @@
-"""Effects by difference quotients between both runs: `at="between"`."""
+"""Effects by difference quotients between both runs: `at="between"`, `at="blend"`."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -149,8 +151,45 @@ def test_edges_into_the_end_add_up():
     assert_close(sum(v.sum() for v in found.values()), change())
 
 
-def test_pairs_can_be_mapped_and_lie_on_eight_devices():
-    mapped = jax.vmap(between(net.scanned), (None, 0, 0, 0))
+def blended(large, small, change):
+    share = np.minimum(abs(np.asarray(large) / change), 1)
+    return share**0.5 * large + (1 - share**0.5) * small
+
+
+@pytest.mark.parametrize("form", ["scanned", "unrolled"])
+def test_a_blend_has_quotients_where_they_are_large_and_else_the_gradient(form):
+    f = getattr(net, form)
+    find = functools.partial(patching.effects, f, SITES, None, net.metric)
+    found, large, small = (
+        jax.jit(find(at=at))(*ARGS) for at in ("blend", "between", "corrupt")
+    )
+    for name in SITES:
+        assert_close(found[name], blended(large[name], small[name], change()))
+    assert abs(found["residual"] - large["residual"]).max() > 0.01
+    assert abs(found["residual"] - small["residual"]).max() > 0.01
+
+
+def test_edges_are_blended_one_by_one():
+    ends = patching.site("mlp_out", net.AXES), patching.site("final", net.AXES[1:])
+    find = functools.partial(patching.edges, net.scanned, *ends, None, net.metric)
+    found, large, small = (
+        find(at=at)(*ARGS).scores["mlp_out", "final"]
+        for at in ("blend", "between", "corrupt")
+    )
+    assert_close(found, blended(large, small, change()))
+
+
+def test_a_blend_of_what_changes_nothing_is_finite():
+    find = patching.effects(simple, "h", at="blend")
+    w, x = jnp.eye(2), jnp.array([1.0, 0.0])
+    assert_close(find(w, x, x[::-1])["h"], [1.0, -1.0])  # together they are nothing
+    assert_close(find(w, x, x)["h"], [0.0, 0.0])
+
+
+@pytest.mark.parametrize("kind", ["between", "blend"])
+def test_pairs_can_be_mapped_and_lie_on_eight_devices(kind):
+    one = patching.effects(net.scanned, SITES, None, net.metric, at=kind)
+    mapped = jax.vmap(one, (None, 0, 0, 0))
     rng = np.random.default_rng(1)
     clean, corrupt = rng.integers(0, net.WORDS, (2, 8, net.TOKENS))
     answers = jnp.tile(net.ANSWERS, (8, 1))
@@ -160,11 +199,12 @@ def test_pairs_can_be_mapped_and_lie_on_eight_devices():
     on_many = [jax.device_put(a, spread) for a in (clean, corrupt, answers)]
     found = jax.jit(mapped)(net.PARAMS, *on_many)
     assert len(found["mlp"].sharding.device_set) == 8
-    alone = jax.jit(between(net.scanned))(net.PARAMS, clean[3], corrupt[3], answers[3])
+    alone = jax.jit(one)(net.PARAMS, clean[3], corrupt[3], answers[3])
     assert_close(jax.tree.map(lambda a: a[3], found), alone, 2e-5)
 
 
-def test_it_takes_two_forward_passes_and_one_reverse_pass():
+@pytest.mark.parametrize(("kind", "most"), [("between", 3.3), ("blend", 4.4)])
+def test_it_takes_two_forward_passes_and_a_reverse_pass_for_each(kind, most):
     rng = np.random.default_rng(0)
     w = jnp.asarray(rng.normal(size=(3, 128, 128)) / 12, jnp.float32)
 
@@ -177,8 +217,8 @@ def test_it_takes_two_forward_passes_and_one_reverse_pass():
         return jax.jit(f).lower(*args).compile().cost_analysis()["flops"]
 
     clean, corrupt = jnp.asarray(rng.normal(size=(2, 64, 128)), jnp.float32)
-    find = between(f, patching.site("out", ("layer", None, None)), None)
-    assert flops(find, w, clean, corrupt) < 3.4 * flops(f, w, clean)
+    find = patching.effects(f, patching.site("out", ("layer", None, None)), at=kind)
+    assert flops(find, w, clean, corrupt) < most * flops(f, w, clean)
 
 
 def switched(params, x):
