@@ -32,7 +32,7 @@ KEPT = ROOT / "out" / "patching"
 PAGE = ROOT / "docs" / "patching-results.md"
 IMAGES = ROOT / "docs" / "images" / "patching"
 
-EDGES = ("gradient", "RelP", "RelP, both ends", "between")
+EDGES = ("gradient", "RelP", "between", "blend")
 
 TASKS: dict[str, tasks.Task] = {
     "names": tasks.Task(
@@ -122,6 +122,7 @@ def circuits_of(
     def of_edges(method: measure.Method) -> dict[Any, np.ndarray]:
         return measure.edge_scores(model, fit, method)
 
+    scored: dict[str, tuple[Any, tuple[measure.Method, ...]]]
     scored = {"nodes": (of_nodes, measure.METHODS)}
     if edges:
         chosen = tuple(m for m in measure.METHODS if m.name in edges)

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxlrp import _files
 
-SHOWN = ("gradient", "RelP", "CP-LRP", "gradient, 5 steps", "between")
+SHOWN = ("gradient", "RelP", "CP-LRP", "gradient, 5 steps", "blend")
 KINDS = ("residual", "attention", "mlp", "heads")
 
 

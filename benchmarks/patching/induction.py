@@ -101,10 +101,11 @@ def load(path: Path, seed: int = 0, steps: int = STEPS) -> Loaded:
         stream = io.BytesIO()
         np.savez(stream, *map(np.asarray, leaves))
         _files.write(path, stream.getvalue(), folders=True)
+    none: Any = None  # the tokens are numbers
     tree = jax.tree.structure(jax.eval_shape(fresh, jax.random.key(0)))
     with np.load(path, allow_pickle=False) as kept:
         leaves = [jnp.asarray(kept[name]) for name in kept.files]
-    return Loaded(CONFIG, jax.tree.unflatten(tree, leaves), None)
+    return Loaded(CONFIG, jax.tree.unflatten(tree, leaves), none)
 
 
 def repeated(model: Loaded, count: int, seed: int) -> Pairs:
@@ -118,6 +119,6 @@ def repeated(model: Loaded, count: int, seed: int) -> Pairs:
         clean.append([*piece, *piece[:4]])
         corrupt.append([*changed, *piece[:4]])
         answers.append([piece[4], other])
-    both = (" ".join(map(str, ids)) for ids in (clean[0], corrupt[0]))
+    text = tuple(" ".join(map(str, ids[0])) for ids in (clean, corrupt))
     ids = (np.array(each) for each in (clean, corrupt, answers))
-    return Pairs(*ids, start=4, texts=(tuple(both),))
+    return Pairs(*ids, start=4, texts=((text[0], text[1]),))

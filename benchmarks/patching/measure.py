@@ -93,7 +93,7 @@ def kept(
         arrays = dict(make())
         arrays["seconds"] = np.array([time.perf_counter() - start])
         stream = io.BytesIO()
-        np.savez(stream, **arrays)
+        np.savez(stream, allow_pickle=False, **arrays)
         _files.write(path, stream.getvalue(), folders=True)
         print(f"{path.name}: {arrays['seconds'][0]:.0f} s", flush=True)
     with np.load(path, allow_pickle=False) as found:
@@ -185,7 +185,8 @@ METHODS = (
     Method("gradient, both ends", {"at": "both"}, "2 + 2"),
     Method("RelP, both ends", {"composite": composites.RelP(), "at": "both"}, "2 + 2"),
     Method("gradient, 5 steps", {"at": 5, "along": "embedding"}, "7 + 5"),
-    Method("between", {"at": "between"}, "2 + 1"),
+    Method("between", {"at": "between"}),
+    Method("blend", {"at": "blend"}, "2 + 2"),
 )
 
 

@@ -174,8 +174,9 @@ def _once(equation: Equation, env: Environment) -> list[Any]:
 
 
 def _twice(
-    equation: Equation, env: Environment, passing: Sequence[Value], options: Options
+    equation: Equation, env: Environment, passing: Sequence[Any], options: Options
 ) -> Pairs:
+    """With a quotient for the operands that `passing` has."""
     where = [i for i, v in enumerate(equation.inputs) if v in passing]
     operands = [jnp.asarray(env.read(v)) for v in equation.inputs]
     before = [
