@@ -13,6 +13,7 @@ goes on; what was measured is in `out/patching.json`, after each task.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,8 @@ KEPT = ROOT / "out" / "patching"
 PAGE = ROOT / "docs" / "patching-results.md"
 IMAGES = ROOT / "docs" / "images" / "patching"
 
-EDGES = ("gradient", "RelP", "between", "blend")
+MAIN = ("gradient", "RelP", "CP-LRP", "gradient, 5 steps", "between", "blend")
+EDGES = ("gradient", "RelP", "blend")
 
 TASKS: dict[str, tasks.Task] = {
     "names": tasks.Task(
@@ -43,13 +45,14 @@ TASKS: dict[str, tasks.Task] = {
     "capitals": tasks.Task(
         tasks.capitals,
         "Of which country is it? The corrupt prompt has another one.",
-        edges=EDGES,
+        methods=MAIN,
     ),
     "others": tasks.Task(
         tasks.others,
         "As the first, but the corrupt prompt is about two other people: three tokens "
         "are changed.",
-        count=10,
+        count=6,
+        methods=MAIN,
     ),
     "induction": tasks.Task(
         induction.repeated,
@@ -57,13 +60,19 @@ TASKS: dict[str, tasks.Task] = {
         "(`benchmarks/patching/induction.py`): what came next before? The corrupt row "
         "had something else there.",
         model=tasks.INDUCTION,
+        methods=MAIN,
         edges=EDGES,
     ),
 }
 
 
+def compared(names: Sequence[str]) -> tuple[measure.Method, ...]:
+    """The methods of these names, or all."""
+    return tuple(m for m in measure.METHODS if not names or m.name in names)
+
+
 def measured(
-    model: smollm.Loaded, runs: measure.Runs, folder: Path, edges: Sequence[str]
+    model: smollm.Loaded, runs: measure.Runs, folder: Path, task: tasks.Task
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is measured of one task, and the arrays that pictures are drawn from.
 
@@ -71,12 +80,12 @@ def measured(
       model: the network.
       runs: the pairs.
       folder: where effects are kept.
-      edges: the methods by which circuits of edges are ordered, too.
+      task: which methods are compared.
     """
     true = measure.exact(model, runs, folder)
     seconds = float(true["seconds"].sum())
     rows, arrays = [], {"exact": true}
-    for method in measure.METHODS:
+    for method in compared(task.methods):
         found = measure.of_nodes(model, runs, method, folder)
         arrays[method.name] = found
         seconds += float(found["seconds"][0])
@@ -91,7 +100,7 @@ def measured(
                 "of means": float(mean[0]),
             }
         print(f"{method.name}: {page.said(rows[-1])}", flush=True)
-    circuits, more = circuits_of(model, runs, folder, arrays, edges)
+    circuits, more = circuits_of(model, runs, folder, arrays, task.edges)
     found = {
         "pairs": len(runs),
         "rows": rows,
@@ -123,10 +132,9 @@ def circuits_of(
         return measure.edge_scores(model, fit, method)
 
     scored: dict[str, tuple[Any, tuple[measure.Method, ...]]]
-    scored = {"nodes": (of_nodes, measure.METHODS)}
+    scored = {"nodes": (of_nodes, compared(tuple(arrays)))}
     if edges:
-        chosen = tuple(m for m in measure.METHODS if m.name in edges)
-        scored["edges"] = of_edges, chosen
+        scored["edges"] = of_edges, compared(edges)
     circuits: dict[str, Any] = {}
     seconds = 0.0
     for kind, (score, methods) in scored.items():
@@ -167,6 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.patching")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--pairs", type=int, help="of prompts, of each task")
+    parser.add_argument("--methods", nargs="+", help="these alone, where compared")
     parser.add_argument("--seed", type=int, default=0, help="of their choice")
     parser.add_argument("--page", action="store_true", help="write the page only")
     parser.add_argument("--record", type=Path, default=RECORD)
@@ -178,6 +187,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         models: dict[str, smollm.Loaded] = {}
         for name in options.tasks:
             task = TASKS[name]
+            if options.methods:
+                only = tuple(m.name for m in compared(task.methods))
+                only = tuple(n for n in only if n in options.methods)
+                ends = tuple(n for n in task.edges if n in only)
+                task = dataclasses.replace(task, methods=only, edges=ends)
             if task.model not in models:
                 models[task.model] = (
                     smollm.load()
@@ -188,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             pairs = task.pairs(model, options.pairs or task.count, options.seed)
             runs = measure.read_pairs(model, pairs)
             folder = KEPT / f"{name}-{len(runs)}-{options.seed}"
-            found, arrays = measured(model, runs, folder, task.edges)
+            found, arrays = measured(model, runs, folder, task)
             said = {"seed": options.seed, "example": pairs.texts[0], "text": task.text}
             record[name] = {**found, **said}
             gradient_ratio.write(options.record, record)

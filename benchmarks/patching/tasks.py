@@ -113,6 +113,7 @@ class Task:
       text: what the page says about it.
       count: of pairs.
       model: whose.
+      methods: what is compared, or all there is.
       edges: methods that order circuits of edges, too.
     """
 
@@ -120,4 +121,5 @@ class Task:
     text: str
     count: int = 30
     model: str = SMOLLM
+    methods: tuple[str, ...] = ()
     edges: tuple[str, ...] = ()

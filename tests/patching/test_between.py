@@ -188,6 +188,8 @@ def test_a_blend_of_what_changes_nothing_is_finite():
 
 @pytest.mark.parametrize("kind", ["between", "blend"])
 def test_pairs_can_be_mapped_and_lie_on_eight_devices(kind):
+    # Without XLA's optimisations what is partitioned has NaN beside masked scores.
+    jax.config.update("jax_disable_most_optimizations", False)
     one = patching.effects(net.scanned, SITES, None, net.metric, at=kind)
     mapped = jax.vmap(one, (None, 0, 0, 0))
     rng = np.random.default_rng(1)
@@ -222,8 +224,8 @@ def test_it_takes_two_forward_passes_and_a_reverse_pass_for_each(kind, most):
 
 
 def switched(params, x):
-    values, doubled = x
-    return (checkpoint_name(values, "h") * (2.0 if doubled else 1.0)).sum()
+    values, factor = x
+    return (checkpoint_name(values, "h") * factor).sum()
 
 
 def simple(w, x):
@@ -233,15 +235,15 @@ def simple(w, x):
 BAD = {
     "rules": (
         lambda: patching.effects(simple, "h", composites.RelP(), at="between"),
-        "composite: got RelP.* with at='between'.*expected None",
+        "composite: got Composite.name='RelP'.* with at='between'.*expected None",
     ),
     "rules of edges": (
         lambda: patching.edges(simple, "h", "h", composites.RelP(), at="between"),
-        "composite: got RelP.* with at='between'.*expected None",
+        "composite: got Composite.name='RelP'.* with at='between'.*expected None",
     ),
     "two programs": (
         lambda: between(switched, "h", None)(
-            (), (jnp.ones(2), True), (jnp.zeros(2), False)
+            (), (jnp.ones(2), 1.0), (jnp.zeros(2), 2.0)
         ),
         "at: got 'between', but clean and corrupt differ in what is no array",
     ),
