@@ -20,7 +20,7 @@ from examples import smollm
 from jaxlrp import patching
 
 PAIRS = 10
-JUDGED = 3  # of these also by running each patch
+JUDGED = 2  # of these also by running each patch
 
 model = smollm.load()
 pairs = tasks.names(model, PAIRS, seed=1)
@@ -74,8 +74,9 @@ print(f"clean {whole.mean():.2f}, corrupt {nothing.mean():.2f}")
 #
 # A node is what attention or the MLP of a layer adds at one position, or one head at
 # the last. If its value in the corrupt run were that of the clean one, how much of the
-# score would come back? `at="between"` estimates all of them from two forward passes
-# and one reverse pass, by difference quotients between both runs.
+# score would come back? `at="blend"` estimates all of them from two forward and two
+# reverse passes: by difference quotients between both runs where effects are large, by
+# the gradient where they are small.
 
 # %%
 axes = ("layer", "position", None)
@@ -89,7 +90,7 @@ heads = patching.site("z", ("layer", "position", "head", None), only={"position"
 
 def estimate(params, *pair):
     sites = added | {"heads": heads}
-    return patching.effects(f, sites, metric=score(params), at="between")(params, *pair)
+    return patching.effects(f, sites, metric=score(params), at="blend")(params, *pair)
 
 
 every = jax.tree.map(
