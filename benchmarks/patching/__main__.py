@@ -1,26 +1,29 @@
-"""Exact against estimated patching of SmolLM2-135M, and the page about it.
+"""Exact against estimated patching of two language models, and the page about it.
 
-    python -m benchmarks.patching                 both tasks, then the page
-    python -m benchmarks.patching --pairs 10      fewer pairs
-    python -m benchmarks.patching --page          the page, from the kept record
+    python -m benchmarks.patching                     all tasks, then the page
+    python -m benchmarks.patching --tasks names       one task
+    python -m benchmarks.patching --pairs 10          fewer pairs
+    python -m benchmarks.patching --page              the page, from the kept record
 
-Exact effects are kept in `out/patching`, and what was measured in `out/patching.json`,
-after each task; `docs/patching-results.md` is written when both are there.
+What is found is kept in `out/patching` piece by piece, so that a run that was stopped
+goes on; what was measured is in `out/patching.json`, after each task.
+`docs/patching-results.md` is written of the tasks that are there.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import json
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import gradient_ratio
-from benchmarks.patching import figures, measure, page, tasks
+from benchmarks.patching import figures, induction, measure, page, tasks
 from examples import smollm
 from jaxlrp import _files
 
@@ -30,43 +33,74 @@ KEPT = ROOT / "out" / "patching"
 PAGE = ROOT / "docs" / "patching-results.md"
 IMAGES = ROOT / "docs" / "images" / "patching"
 
+MAIN = ("gradient", "RelP", "CP-LRP", "gradient, 5 steps", "between", "blend")
+EDGES = ("gradient", "RelP", "blend")
+
+TASKS: dict[str, tasks.Task] = {
+    "names": tasks.Task(
+        tasks.names,
+        "Who is given a drink? The corrupt prompt swaps the second name.",
+        edges=EDGES,
+    ),
+    "capitals": tasks.Task(
+        tasks.capitals,
+        "Of which country is it? The corrupt prompt has another one.",
+        methods=MAIN,
+    ),
+    "others": tasks.Task(
+        tasks.others,
+        "As the first, but the corrupt prompt is about two other people: three tokens "
+        "are changed.",
+        count=6,
+        methods=MAIN,
+    ),
+    "induction": tasks.Task(
+        induction.repeated,
+        "Another model, a decoder of three layers that was trained on this alone "
+        "(`benchmarks/patching/induction.py`): what came next before? The corrupt row "
+        "had something else there.",
+        model=tasks.INDUCTION,
+        methods=MAIN,
+        edges=EDGES,
+    ),
+}
+
+
+def compared(names: Sequence[str]) -> tuple[measure.Method, ...]:
+    """The methods of these names, or all."""
+    return tuple(m for m in measure.METHODS if not names or m.name in names)
+
 
 def measured(
-    model: smollm.Loaded, runs: measure.Runs, folder: Path
+    model: smollm.Loaded, runs: measure.Runs, folder: Path, task: tasks.Task
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is measured of one task, and the arrays that pictures are drawn from."""
-    start = time.perf_counter()
+    """What is measured of one task, and the arrays that pictures are drawn from.
+
+    Args:
+      model: the network.
+      runs: the pairs.
+      folder: where effects are kept.
+      task: which methods are compared.
+    """
     true = measure.exact(model, runs, folder)
+    seconds = float(true["seconds"].sum())
     rows, arrays = [], {"exact": true}
-    for method in measure.METHODS:
-        begun = time.perf_counter()
-        found = measure.of_nodes(model, runs, method)
+    for method in compared(task.methods):
+        found = measure.of_nodes(model, runs, method, folder)
         arrays[method.name] = found
-        row: dict[str, Any] = {"method": method.name, "passes": method.passes}
-        for kind in (*measure.KINDS, "heads"):
+        seconds += float(found["seconds"][0])
+        rows.append({"method": method.name, "passes": method.passes})
+        for kind in page.KINDS:
             each = measure.pearson(found[kind], true[kind])
             ranks = measure.spearman(found[kind], true[kind])
             mean = measure.pearson(found[kind].mean(0)[None], true[kind].mean(0)[None])
-            row[kind] = {
+            rows[-1][kind] = {
                 "pearson": each.tolist(),
                 "spearman": ranks.tolist(),
                 "of means": float(mean[0]),
             }
-        row["seconds"] = time.perf_counter() - begun
-        rows.append(row)
-        print(f"{method.name}: {page.said(row)}", flush=True)
-    half = len(runs) // 2
-    fit, judged = runs.pairs(slice(half)), runs.pairs(slice(half, None))
-    circuits = {}
-    for name, of_edges in (("nodes", False), ("edges", True)):
-        lines = {}
-        for method in measure.METHODS:
-            scores = measure.circuit_scores(model, fit, method, of_edges)
-            lines[method.name] = measure.curves(model, judged, scores, of_edges)
-        chance = measure.random_scores(scores, seed=0)
-        lines["random"] = measure.curves(model, judged, chance, of_edges)
-        circuits[name] = {k: np.asarray(v).tolist() for k, v in lines.items()}
-        print(f"circuits of {name}: {page.areas(circuits[name])}", flush=True)
+        print(f"{method.name}: {page.said(rows[-1])}", flush=True)
+    circuits, more = circuits_of(model, runs, folder, arrays, task.edges)
     found = {
         "pairs": len(runs),
         "rows": rows,
@@ -74,17 +108,74 @@ def measured(
         "fractions": list(measure.FRACTIONS),
         "change": float((true["clean"] - true["corrupt"]).mean()),
         "exact seconds": float(true["seconds"].sum()),
-        "seconds": time.perf_counter() - start,
+        "seconds": seconds + more,
     }
     return found, arrays
 
 
+def circuits_of(
+    model: smollm.Loaded,
+    runs: measure.Runs,
+    folder: Path,
+    arrays: Mapping[str, Any],
+    edges: Sequence[str],
+) -> tuple[dict[str, Any], float]:
+    """Faithfulness of circuits, by kind, method and order, and how long it took."""
+    half = len(runs) // 2
+    fit, judged = runs.pairs(slice(half)), runs.pairs(slice(half, None))
+
+    def of_nodes(method: measure.Method) -> dict[Any, np.ndarray]:
+        found = arrays[method.name]
+        return measure.node_scores({k: found[k][:half] for k in page.KINDS})
+
+    def of_edges(method: measure.Method) -> dict[Any, np.ndarray]:
+        return measure.edge_scores(model, fit, method)
+
+    scored: dict[str, tuple[Any, tuple[measure.Method, ...]]]
+    scored = {"nodes": (of_nodes, compared(tuple(arrays)))}
+    if edges:
+        scored["edges"] = of_edges, compared(edges)
+    circuits: dict[str, Any] = {}
+    seconds = 0.0
+    for kind, (score, methods) in scored.items():
+        curve = measure.curve_of(model, judged, kind == "edges")
+        lines: dict[str, Any] = {}
+        for name, make in _orders(score, methods).items():
+            found = measure.kept(
+                folder / f"{kind} {name}.npz", functools.partial(_curves, curve, make)
+            )
+            lines[name] = {by: found[by].tolist() for by in measure.ORDERS}
+            seconds += float(found["seconds"][0])
+        circuits[kind] = lines
+        print(f"circuits of {kind}: {page.areas(lines)}", flush=True)
+    return circuits, seconds
+
+
+Scores = Callable[[], dict[Any, np.ndarray]]
+
+
+def _orders(
+    score: Callable[[measure.Method], dict[Any, np.ndarray]],
+    methods: Sequence[measure.Method],
+) -> dict[str, Scores]:
+    """By name, what gives scores: each method, and chance."""
+    found: dict[str, Scores] = {m.name: functools.partial(score, m) for m in methods}
+    first = found[methods[0].name]
+    return found | {"random": lambda: measure.random_scores(first(), seed=0)}
+
+
+def _curves(
+    curve: Callable[[Any, str], np.ndarray], make: Scores
+) -> dict[str, np.ndarray]:
+    scores = make()
+    return {by: curve(scores, by) for by in measure.ORDERS}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.patching")
-    parser.add_argument("--tasks", nargs="+", default=list(tasks.TASKS))
-    parser.add_argument(
-        "--pairs", type=int, default=30, help="of prompts, of each task"
-    )
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--pairs", type=int, help="of prompts, of each task")
+    parser.add_argument("--methods", nargs="+", help="these alone, where compared")
     parser.add_argument("--seed", type=int, default=0, help="of their choice")
     parser.add_argument("--page", action="store_true", help="write the page only")
     parser.add_argument("--record", type=Path, default=RECORD)
@@ -93,17 +184,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     record = json.loads(options.record.read_text()) if options.record.exists() else {}
     if not options.page:
         print(f"seed {options.seed}", flush=True)
-        model = smollm.load()
+        models: dict[str, smollm.Loaded] = {}
         for name in options.tasks:
-            pairs = tasks.TASKS[name](model, options.pairs, options.seed)
+            task = TASKS[name]
+            if options.methods:
+                only = tuple(m.name for m in compared(task.methods))
+                only = tuple(n for n in only if n in options.methods)
+                ends = tuple(n for n in task.edges if n in only)
+                task = dataclasses.replace(task, methods=only, edges=ends)
+            if task.model not in models:
+                models[task.model] = (
+                    smollm.load()
+                    if task.model == tasks.SMOLLM
+                    else induction.load(KEPT / "induction.npz")
+                )
+            model = models[task.model]
+            pairs = task.pairs(model, options.pairs or task.count, options.seed)
             runs = measure.read_pairs(model, pairs)
-            folder = KEPT / f"{name}-{options.seed}"
-            found, arrays = measured(model, runs, folder)
-            record[name] = {**found, "seed": options.seed, "example": pairs.texts[0]}
+            folder = KEPT / f"{name}-{len(runs)}-{options.seed}"
+            found, arrays = measured(model, runs, folder, task)
+            said = {"seed": options.seed, "example": pairs.texts[0], "text": task.text}
+            record[name] = {**found, **said}
             gradient_ratio.write(options.record, record)
             figures.draw(name, record[name], arrays, IMAGES)
-    if set(record) >= set(tasks.TASKS):
-        _files.write(options.out, page.render(record).encode(), folders=True)
+    _files.write(options.out, page.render(record).encode(), folders=True)
 
 
 if __name__ == "__main__":

@@ -77,10 +77,6 @@ def _attend(
 def run(config: Config, params: Params, ids: Array, past: Past) -> tuple[Array, Past]:
     """The state of the last token, and the keys and values of those given.
 
-    Tags: `embedding`; in each layer `residual` and `attention_in` (what attention
-    reads, with the skip connection and without), `z` (what each head gives),
-    `attention_out`, `middle` and `mlp_in`, `mlp_out`; `final`.
-
     Args:
       config: of the network.
       params: its weights.
@@ -90,6 +86,27 @@ def run(config: Config, params: Params, ids: Array, past: Past) -> tuple[Array, 
     Returns:
       The state behind the last norm, `(width,)`, which times `embed` gives the logits,
       and a `Past` of the tokens in front and of those given.
+    """
+    x, own = _stream(config, params, ids, past)
+    return _norm(x[-1], params["norm"], config.epsilon), own
+
+
+def states(
+    config: Config, params: Params, ids: Array, past: Past
+) -> tuple[Array, Past]:
+    """As `run`, of all tokens."""
+    x, own = _stream(config, params, ids, past)
+    return _norm(x, params["norm"], config.epsilon), own
+
+
+def _stream(
+    config: Config, params: Params, ids: Array, past: Past
+) -> tuple[Array, Past]:
+    """The residual stream behind all layers, and keys and values.
+
+    Tags: `embedding`; in each layer `residual` and `attention_in` (what attention
+    reads, with the skip connection and without), `z` (what each head gives),
+    `attention_out`, `middle` and `mlp_in`, `mlp_out`; `final`.
     """
 
     def layer(x: Array, given: Any) -> tuple[Array, Past]:
@@ -111,8 +128,7 @@ def run(config: Config, params: Params, ids: Array, past: Past) -> tuple[Array, 
 
     x = checkpoint_name(params["embed"][ids], "embedding")
     x, own = lax.scan(layer, x, (params["layers"], past))
-    x = checkpoint_name(x, "final")
-    return _norm(x[-1], params["norm"], config.epsilon), own
+    return checkpoint_name(x, "final"), own
 
 
 def state(config: Config, params: Params, x: Mapping[str, Any]) -> Array:

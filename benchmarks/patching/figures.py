@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxlrp import _files
 
-SHOWN = ("gradient", "RelP", "CP-LRP", "gradient, both ends", "gradient, 5 steps")
+SHOWN = ("gradient", "RelP", "CP-LRP", "gradient, 5 steps", "blend")
 KINDS = ("residual", "attention", "mlp", "heads")
 
 
@@ -35,16 +35,19 @@ def draw(
     _save(figure, folder / f"{task}-effects.png")
 
     figure = Figure(figsize=(9, 3.4), layout="tight")
-    for axis, kind in zip(figure.subplots(1, 2), ("nodes", "edges"), strict=True):
+    kinds = list(found["circuits"])
+    axes = figure.subplots(1, len(kinds), squeeze=False)[0]
+    for axis, kind in zip(axes, kinds, strict=True):
         for name, line in found["circuits"][kind].items():
             style = "--" if name == "random" else "-"
-            axis.plot(found["fractions"], line, style, label=name, linewidth=1)
+            x, y = found["fractions"], line["signed"]
+            axis.plot(x, y, style, label=name, linewidth=1)
         axis.axhline(1, linewidth=0.5, color="gray")
         axis.set_xscale("symlog", linthresh=0.005)
         axis.set_title(f"circuits of {kind}", fontsize=8)
         axis.set_xlabel("fraction kept", fontsize=7)
         axis.tick_params(labelsize=6)
-    axis.legend(fontsize=6)
+    axes[0].legend(fontsize=6)
     _save(figure, folder / f"{task}-circuits.png")
 
 

@@ -84,10 +84,20 @@ def score(params: Any) -> Callable[..., Array]:
     return lambda state, answers: decoder.difference(state, params["embed"], answers)
 
 
-def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    stream = io.BytesIO()
-    np.savez(stream, **arrays)
-    _files.write(path, stream.getvalue())
+def kept(
+    path: Path, make: Callable[[], Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Arrays from a file, or made and written there with the `seconds` that it took."""
+    if not path.exists():
+        start = time.perf_counter()
+        arrays = dict(make())
+        arrays["seconds"] = np.array([time.perf_counter() - start])
+        stream = io.BytesIO()
+        np.savez(stream, allow_pickle=False, **arrays)
+        _files.write(path, stream.getvalue(), folders=True)
+        print(f"{path.name}: {arrays['seconds'][0]:.0f} s", flush=True)
+    with np.load(path, allow_pickle=False) as found:
+        return {name: found[name] for name in found.files}
 
 
 def exact(model: Loaded, runs: Runs, folder: Path) -> dict[str, np.ndarray]:
@@ -100,7 +110,6 @@ def exact(model: Loaded, runs: Runs, folder: Path) -> dict[str, np.ndarray]:
       By kind `(pairs, layers, positions)`, of heads `(pairs, layers, heads)`, and the
       scores `clean` and `corrupt`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     f = functools.partial(decoder.state, model.config)
     tokens = runs.clean["ids"].shape[1]
 
@@ -126,29 +135,25 @@ def exact(model: Loaded, runs: Runs, folder: Path) -> dict[str, np.ndarray]:
 
         return jax.vmap(one)((clean, corrupt, answers))
 
+    def together(first: int) -> dict[str, np.ndarray]:
+        some = runs.pairs(slice(first, first + TOGETHER))
+        parts = (some.clean, some.corrupt, some.answers)
+        rows: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+        arrays = {}
+        for position in range(tokens):
+            effects, clean, corrupt = of_position(position, model.params, parts)
+            for kind in KINDS:
+                rows[kind].append(np.asarray(effects[kind])[:, :, 0])
+            if "heads" in effects:
+                arrays["heads"] = np.asarray(effects["heads"])[:, :, 0]
+            arrays |= {"clean": np.asarray(clean), "corrupt": np.asarray(corrupt)}
+        return arrays | {kind: np.stack(each, -1) for kind, each in rows.items()}
+
     found: dict[str, list[np.ndarray]] = {}
     for first in range(0, len(runs), TOGETHER):
-        path = folder / f"{first}.npz"
-        if not path.exists():
-            start = time.perf_counter()
-            some = runs.pairs(slice(first, first + TOGETHER))
-            parts = (some.clean, some.corrupt, some.answers)
-            rows: dict[str, list[Any]] = {kind: [] for kind in KINDS}
-            arrays = {}
-            for position in range(tokens):
-                effects, clean, corrupt = of_position(position, model.params, parts)
-                for kind in KINDS:
-                    rows[kind].append(np.asarray(effects[kind])[:, :, 0])
-                if "heads" in effects:
-                    arrays["heads"] = np.asarray(effects["heads"])[:, :, 0]
-                arrays |= {"clean": np.asarray(clean), "corrupt": np.asarray(corrupt)}
-            arrays |= {kind: np.stack(each, -1) for kind, each in rows.items()}
-            arrays["seconds"] = np.array([time.perf_counter() - start])
-            _save(path, arrays)
-            print(f"{path}: {arrays['seconds'][0]:.0f} s", flush=True)
-        with np.load(path, allow_pickle=False) as kept:
-            for name in kept.files:
-                found.setdefault(name, []).append(kept[name])
+        make = functools.partial(together, first)
+        for name, array in kept(folder / f"{first}.npz", make).items():
+            found.setdefault(name, []).append(array)
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
@@ -180,6 +185,8 @@ METHODS = (
     Method("gradient, both ends", {"at": "both"}, "2 + 2"),
     Method("RelP, both ends", {"composite": composites.RelP(), "at": "both"}, "2 + 2"),
     Method("gradient, 5 steps", {"at": 5, "along": "embedding"}, "7 + 5"),
+    Method("between", {"at": "between"}),
+    Method("blend", {"at": "blend"}, "2 + 2"),
 )
 
 
@@ -194,16 +201,21 @@ def estimated(model: Loaded, runs: Runs, find: Callable[..., Any]) -> Any:
     return jax.tree.map(np.asarray, found)
 
 
-def of_nodes(model: Loaded, runs: Runs, method: Method) -> dict[str, np.ndarray]:
-    """Estimated effects, as `exact` returns them."""
+def of_nodes(
+    model: Loaded, runs: Runs, method: Method, folder: Path
+) -> dict[str, np.ndarray]:
+    """Estimated effects, as `exact` returns them; kept in a folder."""
     f = functools.partial(decoder.state, model.config)
 
     def find(params: Any, clean: Any, corrupt: Any, answers: Any) -> Any:
         effects = patching.effects(f, nodes(), metric=score(params), **method.options)
         return effects(params, clean, corrupt, answers)
 
-    found = estimated(model, runs, find)
-    return found | {"heads": found["heads"][:, :, 0]}
+    def make() -> dict[str, np.ndarray]:
+        found = estimated(model, runs, find)
+        return found | {"heads": found["heads"][:, :, 0]}
+
+    return kept(folder / f"{method.name}.npz", make)
 
 
 def pearson(one: np.ndarray, two: np.ndarray) -> np.ndarray:
@@ -221,8 +233,11 @@ def spearman(one: np.ndarray, two: np.ndarray) -> np.ndarray:
 
 # ---- circuits ----------------------------------------------------------------------
 
-FRACTIONS = (0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1)
-"""Of nodes or edges that a circuit keeps."""
+FRACTIONS = (0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
+"""Of nodes or edges that a circuit keeps, as in MIB."""
+
+ORDERS = ("signed", "size")
+"""By which nodes or edges are kept: for areas below the curve and to one, as in MIB."""
 
 SOURCES = {
     "embedding": patching.site("embedding", AXES[1:]),
@@ -236,50 +251,74 @@ TARGETS = {
 }
 
 
-def circuit_scores(
-    model: Loaded, runs: Runs, method: Method, of_edges: bool
-) -> dict[Any, np.ndarray]:
-    """Mean effects over pairs, of nodes or of edges."""
+def node_scores(found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Mean effects over pairs of what is added to the residual stream."""
+    parts = {name: found[name] for name in ("attention", "mlp")}
+    # In front of the first layer the stream is the embedding.
+    parts["embedding"] = found["residual"][:, 0]
+    return {name: each.mean(0) for name, each in parts.items()}
+
+
+def edge_scores(model: Loaded, runs: Runs, method: Method) -> dict[Any, np.ndarray]:
+    """Mean effects of edges over pairs; minus infinity for those that do not exist."""
     f = functools.partial(decoder.state, model.config)
 
     def find(params: Any, clean: Any, corrupt: Any, answers: Any) -> Any:
         options = {"metric": score(params), **method.options}
-        if of_edges:
-            make = patching.edges(f, SOURCES, TARGETS, **options)
-        else:
-            make = patching.effects(f, SOURCES, **options)
-        found = make(params, clean, corrupt, answers)
-        if not of_edges:
-            return found
-        there = found.exists
-        # What does not exist comes last.
-        return {k: jnp.where(there[k], v, -jnp.inf) for k, v in found.scores.items()}
+        found = patching.edges(f, SOURCES, TARGETS, **options)(
+            params, clean, corrupt, answers
+        )
+        return {
+            key: jnp.where(found.exists[key], v, -jnp.inf)
+            for key, v in found.scores.items()
+        }
 
     return jax.tree.map(lambda a: a.mean(0), estimated(model, runs, find))
 
 
-def curves(
-    model: Loaded, runs: Runs, scores: Mapping[Any, np.ndarray], of_edges: bool
-) -> np.ndarray:
-    """The faithfulness of circuits, `(fractions,)`: ratios of means over pairs."""
+def places(scores: Mapping[Any, np.ndarray], by: str) -> dict[Any, Array]:
+    """In which order nodes or edges are kept; what does not exist comes last."""
+    if by == "size":
+        there = {key: np.isfinite(v) for key, v in scores.items()}
+        scores = {k: np.where(there[k], abs(v), -np.inf) for k, v in scores.items()}
+    return patching.order(dict(scores))
+
+
+def curve_of(
+    model: Loaded, runs: Runs, of_edges: bool
+) -> Callable[[Mapping[Any, np.ndarray], str], np.ndarray]:
+    """A function `(scores, by)` to the faithfulness of circuits, `(fractions,)`.
+
+    Faithfulness is a ratio of means over pairs. What is compiled is compiled once.
+    """
     f = functools.partial(decoder.state, model.config)
-    places = patching.order(dict(scores))
-    count = sum(int(np.isfinite(v).sum()) for v in scores.values())
-    sizes = jnp.asarray([round(share * count) for share in FRACTIONS])
     if of_edges:
         run = patching.circuit(f, edges=(SOURCES, TARGETS))
     else:
         run = patching.circuit(f, SOURCES)
 
-    def find(params: Any, clean: Any, corrupt: Any, answers: Any) -> Any:
-        def of_size(size: Array) -> Array:
-            keep = jax.tree.map(lambda p: p < size, places)
-            return score(params)(run(keep, params, clean, corrupt), answers)
+    @jax.jit
+    def every(params: Any, parts: Any, order: Any, sizes: Array) -> Array:
+        def one(each: Any) -> Array:
+            clean, corrupt, answers = each
 
-        return jax.vmap(of_size)(sizes)
+            def of_size(size: Array) -> Array:
+                keep = jax.tree.map(lambda p: p < size, order)
+                return score(params)(run(keep, params, clean, corrupt), answers)
 
-    found = estimated(model, runs, find).mean(0)
-    return (found - found[0]) / (found[-1] - found[0])
+            return jax.vmap(of_size)(sizes)
+
+        return jax.lax.map(one, parts)
+
+    def curve(scores: Mapping[Any, np.ndarray], by: str) -> np.ndarray:
+        count = sum(int(np.isfinite(v).sum()) for v in scores.values())
+        sizes = jnp.asarray([int(share * count) for share in FRACTIONS])
+        parts = (runs.clean, runs.corrupt, runs.answers)
+        found = every(model.params, parts, places(scores, by), sizes)
+        found = np.asarray(found).mean(0)
+        return (found - found[0]) / (found[-1] - found[0])
+
+    return curve
 
 
 def random_scores(scores: Mapping[Any, np.ndarray], seed: int) -> dict[Any, np.ndarray]:

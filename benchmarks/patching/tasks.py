@@ -86,7 +86,40 @@ def capitals(model: Loaded, count: int, seed: int) -> Pairs:
     return _pairs(model, texts, answers)
 
 
-TASKS: dict[str, Callable[[Loaded, int, int], Pairs]] = {
-    "names": names,
-    "capitals": capitals,
-}
+def others(model: Loaded, count: int, seed: int) -> Pairs:
+    """Indirect objects where the corrupt prompt is about two other people."""
+    rng = np.random.default_rng(seed)
+    texts, answers = [], []
+    for _ in range(count):
+        a, b, c, d = rng.choice(NAMES, 4, replace=False)
+        prompts = (
+            f"Then, {x} and {y} went to the store. {y} gave a drink to"
+            for x, y in ((a, b), (c, d))
+        )
+        texts.append(tuple(prompts))
+        answers.append((a, c))
+    return _pairs(model, texts, answers)
+
+
+SMOLLM, INDUCTION = "SmolLM2-135M", "induction"
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is measured.
+
+    Attributes:
+      pairs: makes pairs of prompts, `pairs(model, count, seed)`.
+      text: what the page says about it.
+      count: of pairs.
+      model: whose.
+      methods: what is compared, or all there is.
+      edges: methods that order circuits of edges, too.
+    """
+
+    pairs: Callable[[Loaded, int, int], Pairs]
+    text: str
+    count: int = 30
+    model: str = SMOLLM
+    methods: tuple[str, ...] = ()
+    edges: tuple[str, ...] = ()

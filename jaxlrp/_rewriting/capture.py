@@ -67,6 +67,24 @@ expose.defvjp(lambda x, value, slope: (x, x), lambda x, c: (c, x, c))
 
 
 @jax.custom_vjp
+def expose_both(
+    x: Array, reference: Array, value: Array, other: Array, slope: Array
+) -> Array:
+    """As `expose`; the zeros `other` receive `reference`."""
+    return x
+
+
+def _expose_both_backward(residuals: Any, c: Array) -> Any:
+    x, reference = residuals
+    return c, _compat.no_cotangent(reference), x, reference, c
+
+
+expose_both.defvjp(
+    lambda x, reference, value, other, slope: (x, (x, reference)), _expose_both_backward
+)
+
+
+@jax.custom_vjp
 def admit(x: Array, mask: Array) -> Array:
     """The value `x`; what passes back to it is multiplied by `mask`."""
     return x

@@ -18,7 +18,7 @@ from jaxlrp._operations import own_settings
 from jaxlrp._reading.facts import is_real
 from jaxlrp._rewriting.backward import Traced
 from jaxlrp._rewriting.environment import as_arrays
-from jaxlrp._rewriting.quotients import evaluate
+from jaxlrp._rewriting.quotients import Options, evaluate
 
 
 @own_settings()
@@ -51,7 +51,7 @@ def difference(
         inputs = list(traced.inputs)
         for i, x in zip(traced.attributed, xs, strict=True):
             inputs[i] = x
-        outs, _ = evaluate(reading, inputs, beside, checkpoints)
+        outs, _ = evaluate(reading, inputs, beside, Options(checkpoints))
         outs = as_arrays(reading.program.outputs, outs)
         return [outs[i] for i in real], outs
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from jaxlrp._program.bodies import bodies_of
 from jaxlrp._program.program import Equation, Value
 from jaxlrp._reading.facts import is_real
 from jaxlrp._reading.steps import Reading, Step
-from jaxlrp._rewriting.environment import Environment, run_equations
+from jaxlrp._rewriting.environment import Environment, Visits, run_equations
 from jaxlrp._rewriting.while_loop import Loop, reversible
 from jaxlrp.errors import UnexplainedPrimitiveError
 from jaxlrp.primitives import Kind, lookup
@@ -36,20 +36,48 @@ Pairs = tuple[list[Any], list[Array | None]]
 """Values, each with its reference; None where it is the value itself."""
 
 
+class Options(NamedTuple):
+    """How both are evaluated.
+
+    Attributes:
+      checkpoints: how many carries of a `while` loop are kept on either level.
+      apart: what relevance cannot pass (an index, what `stop_gradient` holds) is each
+        input's own, and not that of the explained one for both.
+      visits: what is done at named values, none of them in a `while` loop or a
+        `shard_map`; in the place of a shadow stands the reference, or None.
+      followed: references have JAX's own derivative; otherwise they have none.
+    """
+
+    checkpoints: int = 64
+    apart: bool = False
+    visits: Visits | None = None
+    followed: bool = False
+
+    def inside(self, step: Step, number: int = 0, arrays: Any = None) -> Options:
+        """For a body of `step`: with its visits alone, and `arrays` as theirs."""
+        if self.visits is None:
+            return self
+        visits = self.visits.inside(step, number)
+        if arrays is not None:
+            visits = dataclasses.replace(visits, arrays=arrays)
+        return self._replace(visits=visits)
+
+
 def evaluate(
-    reading: Reading, inputs: Sequence[Any], references: Any, checkpoints: int
+    reading: Reading, inputs: Sequence[Any], references: Any, options: Options
 ) -> Pairs:
     """Evaluates a reading.
 
     What relevance cannot pass (an index, what `stop_gradient` holds) is a constant:
-    both inputs get that of the explained one. A maximum is not one, though softmax
-    holds it: with that of the other, `exp(x0 - max(x))` could have any size.
+    both inputs get that of the explained one, or each its own. A maximum is none,
+    though softmax holds it: with that of the other, `exp(x0 - max(x))` could have any
+    size. Branches and numbers of steps are those of the explained input.
 
     Args:
       reading: what to evaluate.
       inputs: the program's inputs.
       references: of each input; None where it is the input itself.
-      checkpoints: how many carries of a `while` loop are kept on either level.
+      options: how.
 
     Returns:
       The program's outputs and their references.
@@ -58,13 +86,13 @@ def evaluate(
     maxima: set[Value] = set()
     for v, x, reference in zip(reading.program.inputs, inputs, references, strict=True):
         env.values[v] = x
-        if reference is not None and reading.is_active(v):
+        if reference is not None and (options.apart or reading.is_active(v)):
             env.shadows[v] = reference
     for step in reading.steps:
         for equation in step.equations:
             scope = reading.program.inner_scope(equation)
             with _compat.equation_context(equation.source, equation.context, scope):
-                _do(step, equation, env, maxima, checkpoints)
+                _do(step, equation, env, maxima, options)
     outputs = reading.program.outputs
     return [env.read(v) for v in outputs], [env.shadow(v) for v in outputs]
 
@@ -74,30 +102,47 @@ def _do(
     equation: Equation,
     env: Environment,
     maxima: set[Value],
-    checkpoints: int,
+    options: Options,
 ) -> None:
     """Evaluates one equation at both, and writes its results."""
     moved = [v for v in equation.inputs if env.shadow(v) is not None]
-    moves = maxima.issuperset(moved) and _moves(equation)
-    held = moved and (step.constant or moves)
-    if held or (moved and _is_largest(equation)):
+    passing = [v for v in moved if env.reading.is_active(v) or v in maxima]
+    moves = maxima.issuperset(passing) and _moves(equation)
+    held = passing and (step.constant or moves)
+    if held or (passing and _is_largest(equation)):
         maxima.update(equation.outputs)
     active = [bool(held) or env.reading.is_active(v) for v in equation.outputs]
-    if not (moved and any(active)):
+    if not moved or not (options.apart or any(active)):
         values, references = _once(equation, env), [None] * len(equation.outputs)
     elif step.bodies:
-        values, references = _control(step, env, checkpoints)
+        values, references = _control(step, env, options)
+    elif not (passing and any(active)):
+        values, references = _once(equation, env), _once(equation, _of_references(env))
     elif equation.primitive is P.stop_gradient_p:
         (operand,) = moved
         values, references = [env.read(operand)], [env.shadow(operand)]
     else:
-        values, references = _twice(equation, env)
+        values, references = _twice(equation, env, passing, options)
     for v, y, reference, carries in zip(
         equation.outputs, values, references, active, strict=True
     ):
+        reference = reference if carries or options.apart else None
+        if options.visits is not None:
+            y, reference = options.visits.at(v, y, reference)
         env.values[v] = y
-        if reference is not None and carries:
-            env.shadows[v] = lax.stop_gradient(reference)
+        if reference is not None:
+            env.shadows[v] = _reference(reference, options)
+
+
+def _reference(x: Any, options: Options) -> Any:
+    return x if options.followed else lax.stop_gradient(x)
+
+
+def _of_references(env: Environment) -> Environment:
+    """The same with references as the values."""
+    other = Environment(env.reading)
+    other.values = env.values | env.shadows
+    return other
 
 
 def _is_largest(equation: Equation) -> bool:
@@ -128,14 +173,24 @@ def _once(equation: Equation, env: Environment) -> list[Any]:
 # ---- one equation ------------------------------------------------------------------
 
 
-def _twice(equation: Equation, env: Environment) -> Pairs:
-    where = [i for i, v in enumerate(equation.inputs) if env.shadow(v) is not None]
+def _twice(
+    equation: Equation, env: Environment, passing: Sequence[Any], options: Options
+) -> Pairs:
+    """With a quotient for the operands that `passing` has."""
+    where = [i for i, v in enumerate(equation.inputs) if v in passing]
     operands = [jnp.asarray(env.read(v)) for v in equation.inputs]
-    ends = [operands[i] for i in where]
-    starts = [lax.stop_gradient(env.shadow(equation.inputs[i])) for i in where]
-    others = [lax.stop_gradient(x) for i, x in enumerate(operands) if i not in where]
+    before = [
+        x if env.shadow(v) is None else jnp.asarray(env.shadow(v))
+        for v, x in zip(equation.inputs, operands, strict=True)
+    ]
+    ends, starts = ([x[i] for i in where] for x in (operands, before))
+    still = [i for i in range(len(operands)) if i not in where]
+    others, others_before = (
+        [lax.stop_gradient(x[i]) for i in still] for x in (operands, before)
+    )
     f = _Between(equation, tuple(where))
-    return _paired(f, ends, starts, others), f(starts, others)
+    values = _paired(f, ends, lax.stop_gradient(starts), others)
+    return values, f(_reference(starts, options), others_before)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,24 +358,30 @@ def _pulled(f: _Between, xs: Sequence[Array], others: Any, c: Any) -> list[Array
 
 # ---- control flow ------------------------------------------------------------------
 
-Body = Callable[[Sequence[Any], Sequence[Any]], tuple[list, list]]
-"""From a body's inputs and their references to its results and their references."""
+Body = Callable[..., tuple[list, list]]
+"""From a body's inputs, their references, and what its visits are given where that is
+scanned over, to its results and their references."""
 
 
-def _control(step: Step, env: Environment, checkpoints: int) -> Pairs:
+def _control(step: Step, env: Environment, options: Options) -> Pairs:
     """Emitted again; the explained input decides on branches and numbers of steps."""
     params = step.main.params
     inputs = [env.read(v) for v in step.main.inputs]
     references = [env.shadow(v) for v in step.main.inputs]
-    bodies = [functools.partial(_whole, r, checkpoints) for r in step.bodies]
+    bodies = [
+        functools.partial(_whole, reading, options, step, number)
+        for number, reading in enumerate(step.bodies)
+    ]
     flow = bodies_of(step.main).flow
     if flow == "branch":
         return lax.switch(inputs[0], bodies, inputs[1:], references[1:])
     (body,) = bodies
     if flow == "scan":
-        return _scan(body, step, inputs, references)
+        visits = options.inside(step).visits
+        arrays = None if visits is None else visits.arrays
+        return _scan(body, step, inputs, references, arrays)
     if flow == "while":
-        return _while_loop(body, step, inputs, references, checkpoints)
+        return _while_loop(body, step, inputs, references, options.checkpoints)
     if flow == "shard_map":
         parts = _compat.shard_map_parts(params)
         beside = [
@@ -347,10 +408,17 @@ def _spread(given: Sequence[Array], like: Sequence[Any]) -> list[Array | None]:
 
 
 def _whole(
-    reading: Reading, checkpoints: int, inputs: Any, references: Any
+    reading: Reading,
+    options: Options,
+    step: Step,
+    number: int,
+    inputs: Any,
+    references: Any,
+    arrays: Any = None,
 ) -> tuple[list, list]:
     """A body, with a reference for each of its results."""
-    outs, given = evaluate(reading, inputs, references, checkpoints)
+    inner = options.inside(step, number, arrays)
+    outs, given = evaluate(reading, inputs, references, inner)
     return outs, [
         lax.stop_gradient(y) if r is None else r
         for y, r in zip(outs, given, strict=True)
@@ -358,17 +426,22 @@ def _whole(
 
 
 def _scan(
-    whole: Body, step: Step, inputs: Sequence[Any], references: Sequence[Any]
+    whole: Body,
+    step: Step,
+    inputs: Sequence[Any],
+    references: Sequence[Any],
+    arrays: Any,
 ) -> Pairs:
     params = dict(step.main.params)
     consts, carries = _compat.scan_split(params)
     split = consts + carries
 
     def body(carry: Any, x: Any) -> Any:
-        (values, beside), (xs, xs_beside) = carry, x
+        (values, beside), (xs, xs_beside, visited) = carry, x
         outs, given = whole(
             [*inputs[:consts], *values, *xs],
             [*references[:consts], *beside, *xs_beside],
+            visited,
         )
         return (outs[:carries], given[:carries]), (outs[carries:], given[carries:])
 
@@ -376,7 +449,7 @@ def _scan(
     (values, beside), (ys, ys_beside) = lax.scan(
         body,
         start,
-        (inputs[split:], list(references[split:])),
+        (inputs[split:], list(references[split:]), arrays),
         **_compat.scan_options(params),
     )
     return [*values, *ys], [*beside, *ys_beside]

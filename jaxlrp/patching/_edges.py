@@ -19,9 +19,10 @@ from jaxlrp.composites import Composite
 from jaxlrp.patching import _program
 from jaxlrp.patching._effects import (
     _checked_metric,
+    check_together,
     checked_at,
     checked_rules,
-    differences_and_slopes,
+    estimate,
     with_aux,
 )
 from jaxlrp.patching._pairs import Pair, read_pair
@@ -226,6 +227,7 @@ def edges(
     function("f", f)
     one, two = as_sites(sources, "sources"), as_sites(targets, "targets")
     rules, at, names = checked_rules(composite), checked_at(at), _paired(paired)
+    check_together(at, rules)
     route = None if along is None else next(iter(as_sites(along, "along").values()))
     score = _checked_metric(metric)
 
@@ -233,16 +235,19 @@ def edges(
     def estimated(params: Any, clean: Any, corrupt: Any, *aux: Any) -> Edges:
         pair = read_pair(f, params, clean, corrupt, rules)
         of_out = with_aux(score, aux)
-        change, slopes, (starts, ends) = differences_and_slopes(
-            pair, one, two, of_out, at, route
-        )
-        scores, exists = {}, {}
-        for u, v, way, there in _pairs(pair, starts, ends, names):
-            one_, two_ = way.letters
-            found = jnp.einsum(f"{one_},{two_}->{way.out}", change[u], slopes[v])
-            scores[u, v] = jnp.where(there, found, 0)
-            exists[u, v] = there
-        return Edges(scores, _Static(exists))
+        found = estimate(pair, one, two, of_out, at, route)
+        every = _pairs(pair, found.starts, found.ends, names)
+
+        def scores(slopes: Mapping[str, Array]) -> dict[tuple[str, str], Array]:
+            scored = {}
+            for u, v, way, there in every:
+                letters = f"{way.letters[0]},{way.letters[1]}->{way.out}"
+                each = jnp.einsum(letters, found.differences[u], slopes[v])
+                scored[u, v] = jnp.where(there, each, 0)
+            return scored
+
+        exists = {(u, v): there for u, v, _, there in every}
+        return Edges(found.scores(scores), _Static(exists))
 
     return estimated
 

@@ -22,7 +22,8 @@ from jaxlrp.patching._pairs import Pair, read_pair
 from jaxlrp.patching._program import Program
 from jaxlrp.patching._sites import Group, Site, as_sites
 
-ENDS = ("corrupt", "clean", "both")
+QUOTIENTS = ("between", "blend")
+ENDS = ("corrupt", "clean", "both", *QUOTIENTS)
 
 
 def checked_at(at: Any) -> Any:
@@ -43,15 +44,68 @@ def checked_rules(composite: Any) -> Composite | None:
     return None if composite is None else as_composite(composite)
 
 
-def differences_and_slopes(
+def check_together(at: Any, composite: Any) -> None:
+    """Refuses rules where difference quotients take their place."""
+    if at in QUOTIENTS and composite is not None:
+        raise ValueError(
+            f"composite: got {composite!r} with at={at!r}, where difference "
+            f"quotients take the place of rules: expected None"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What estimates of effects are made of.
+
+    Attributes:
+      differences: clean less corrupt values of sources, by name.
+      slopes: multipliers of targets.
+      starts: groups of sources.
+      ends: groups of targets.
+      gradient: the gradient at targets in the corrupt run, to be blended, or None.
+      change: of the metric between the runs, with `gradient`.
+    """
+
+    differences: dict[str, Array]
+    slopes: dict[str, Array]
+    starts: dict[str, Group]
+    ends: dict[str, Group]
+    gradient: dict[str, Array] | None = None
+    change: Array | None = None
+
+    def scores(self, find: Callable[[dict[str, Array]], Any]) -> Any:
+        """What `find` makes of multipliers.
+
+        Where two are blended, `s**p E + (1 - s**p) E'` of the effect `E` by quotients
+        and `E'` by the gradient, with the share `s = min(|E / change|, 1)`.
+        """
+        large = find(self.slopes)
+        if self.gradient is None or self.change is None:
+            return large
+        none = self.change == 0
+        whole = jnp.where(none, 1, jnp.abs(self.change))
+
+        def blended(large: Array, small: Array) -> Array:
+            share = jnp.where(none, 1, jnp.minimum(jnp.abs(large) / whole, 1))
+            weight = (share**POWER).astype(large.dtype)
+            return weight * large + (1 - weight) * small
+
+        return jax.tree.map(blended, large, find(self.gradient))
+
+
+POWER = 0.5
+"""A tenth of the change is weighed as a third of all: see `docs/patching.md`."""
+
+
+def estimate(
     pair: Pair,
     of_values: Mapping[str, Site],
     of_slopes: Mapping[str, Site],
     metric: Any,
     at: Any,
     along: Site | None,
-) -> tuple[dict[str, Array], dict[str, Array], tuple[dict, dict]]:
-    """Clean less corrupt values, multipliers, and the groups of either.
+) -> Estimate:
+    """Differences of values, and multipliers.
 
     Args:
       pair: both runs.
@@ -63,6 +117,13 @@ def differences_and_slopes(
     """
     sources = pair.groups(of_values, "sites")
     targets = pair.groups(of_slopes, "sites")
+    if at in QUOTIENTS:
+        if pair.clean.traced.reading is not pair.corrupt.traced.reading:
+            raise ValueError(
+                f"at: got {at!r}, but clean and corrupt differ in what is no array: "
+                f"they are two programs, between which there are no quotients"
+            )
+        return _between(pair, sources[0], targets[0], metric, at == "blend")
     clean_groups, corrupt_groups = ([*g.values()] for g in sources)
     found = {}
     if at in ("clean", "both"):
@@ -80,7 +141,7 @@ def differences_and_slopes(
         slopes = _on_the_way(pair, targets[1], metric, int(at), along)
     else:
         slopes = {n: sum(s[n] for s in ends) / len(ends) for n in of_slopes}
-    return change, slopes, (sources[0], targets[0])
+    return Estimate(change, slopes, sources[0], targets[0])
 
 
 def _at(
@@ -90,20 +151,58 @@ def _at(
     metric: Any,
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Values of sources and multipliers of targets, from one evaluation."""
-    both = {("source", n): g for n, g in sources.items()}
-    both |= {("target", n): g for n, g in targets.items()}
-    # A value that both name is reported once.
-    once: dict[Any, Group] = {}
-    names: dict[Any, str] = {}
-    for key, group in both.items():
-        parts = tuple(part.address for part in group.parts)
-        same = once.setdefault(parts, dataclasses.replace(group, name=str(len(once))))
-        names[key] = same.name
+    once, names = _once(sources, targets)
     _, values, slopes = _program.multipliers(program, [*once.values()], metric)
     return (
         {n: values[names["source", n]] for n in sources},
         {n: slopes[names["target", n]] for n in targets},
     )
+
+
+def _between(
+    pair: Pair,
+    sources: dict[str, Group],
+    targets: dict[str, Group],
+    metric: Any,
+    blend: bool,
+) -> Estimate:
+    """By quotients, with the gradient beside them if they are to be blended."""
+    once, names = _once(sources, targets)
+    found = _program.quotients(
+        pair.clean, pair.corrupt, [*once.values()], metric, blend
+    )
+    change = {}
+    for name in sources:
+        same = names["source", name]
+        change[name] = found.clean[same] - found.corrupt[same]
+
+    def of_targets(slopes: Mapping[str, Array]) -> dict[str, Array]:
+        return {n: slopes[names["target", n]] for n in targets}
+
+    gradient = found.at_corrupt
+    return Estimate(
+        change,
+        of_targets(found.slopes),
+        sources,
+        targets,
+        None if gradient is None else of_targets(gradient),
+        found.change,
+    )
+
+
+def _once(
+    sources: Mapping[str, Group], targets: Mapping[str, Group]
+) -> tuple[dict[Any, Group], dict[tuple[str, str], str]]:
+    """Groups of both kinds, each value once, and what they are called among these."""
+    both = {("source", n): g for n, g in sources.items()}
+    both |= {("target", n): g for n, g in targets.items()}
+    once: dict[Any, Group] = {}
+    names: dict[tuple[str, str], str] = {}
+    for key, group in both.items():
+        parts = tuple(part.address for part in group.parts)
+        same = once.setdefault(parts, dataclasses.replace(group, name=str(len(once))))
+        names[key] = same.name
+    return once, names
 
 
 def _on_the_way(
@@ -176,17 +275,26 @@ def effects(
     (attribution patching), or LRP's coefficient `R / v` (RelP), which is finite where
     the value is zero. It takes two forward passes and one reverse pass.
 
+    With `at="between"` each operation `y = g(x)` passes its multiplier back as the
+    difference quotient between both runs, as in DeepLIFT with the corrupt run as the
+    reference: `c_x = (y - y0) / (x - x0) c_y` of one variable, the derivative half way
+    of a product. So `sum (v_clean - v_corrupt) c` over values that together decide
+    about the output is the whole change of the metric. It takes as many passes, no
+    rules, and was the best of all in `docs/patching-results.md`: the recommended way.
+    Branches, and numbers of steps of `while` loops, are those of the clean run.
+
     Args:
       f: a function `f(params, x)`. Weights that it closes over instead are compiled
         into the program, which takes minutes for large ones: give them as `params`.
       sites: a name, a `patching.site`, several of these, or a dict of them.
-      composite: the rules, as `composites.RelP()`; None for the gradient.
+      composite: the rules, as `composites.RelP()`; None for the gradient, or with
+        `at="between"` for quotients.
       metric: `metric(out, *aux)` gives a number; it is differentiated as it is,
         behind the rules. None where `f` returns a number.
       at: where multipliers are taken: `"corrupt"`, as in the formula; `"clean"`;
-        `"both"`, their mean, with one more reverse pass; or a number of steps, the mean
-        over so many points between both, each with a forward and a reverse pass
-        (integrated gradients along the inputs).
+        `"both"`, their mean, with one more reverse pass; `"between"`, see below; or a
+        number of steps, the mean over so many points between both, each with a forward
+        and a reverse pass (integrated gradients along the inputs).
       along: with steps, the site whose values go from corrupt to clean, as the
         embeddings of tokens. None for `x` itself, if that is floating-point.
 
@@ -201,7 +309,8 @@ def effects(
         rules that give no multipliers.
 
     Source: Nanda 2023, "Attribution patching"; Rezaei Jafari et al. 2025, "RelP";
-    Hanna et al. 2024, "Have faith in faithfulness" (steps).
+    Hanna et al. 2024, "Have faith in faithfulness" (steps); Shrikumar et al. 2017,
+    "Learning important features through propagating activation differences".
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -212,7 +321,7 @@ def effects(
       >>> w, one, zero = jnp.eye(2), jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0])
       >>> patching.effects(f, "h")(w, one, zero)["h"].tolist()
       [0.0, 2.0]
-      >>> patching.effects(f, "h", at="both")(w, one, zero)["h"].tolist()
+      >>> patching.effects(f, "h", at="between")(w, one, zero)["h"].tolist()
       [0.0, 3.0]
       >>> patching.exact(f, "h")(w, one, zero)["h"].tolist()
       [0.0, 3.0]
@@ -220,6 +329,7 @@ def effects(
     function("f", f)
     chosen = as_sites(sites)
     rules, at = checked_rules(composite), checked_at(at)
+    check_together(at, rules)
     way = None if along is None else as_sites(along, "along")
     route = None if way is None else next(iter(way.values()))
     score = _checked_metric(metric)
@@ -228,10 +338,15 @@ def effects(
     def estimated(params: Any, clean: Any, corrupt: Any, *aux: Any) -> dict[str, Array]:
         pair = read_pair(f, params, clean, corrupt, rules)
         of_out = with_aux(score, aux)
-        change, slopes, (groups, _) = differences_and_slopes(
-            pair, chosen, chosen, of_out, at, route
-        )
-        return {n: g.scores(change[n] * slopes[n]) for n, g in groups.items()}
+        found = estimate(pair, chosen, chosen, of_out, at, route)
+
+        def scores(slopes: Mapping[str, Array]) -> dict[str, Array]:
+            return {
+                n: g.scores(found.differences[n] * slopes[n])
+                for n, g in found.starts.items()
+            }
+
+        return found.scores(scores)
 
     return estimated
 

@@ -9,15 +9,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxlrp import _trace
 from jaxlrp._operations import zero_beside
 from jaxlrp._rewriting.backward import Traced, backward
-from jaxlrp._rewriting.capture import expose
-from jaxlrp._rewriting.environment import Run, Visits
+from jaxlrp._rewriting.capture import expose, expose_both
+from jaxlrp._rewriting.environment import Run, Visits, as_arrays
 from jaxlrp._rewriting.forward import Edits, forward
+from jaxlrp._rewriting.quotients import Options
+from jaxlrp._rewriting.quotients import evaluate as evaluate_both
 from jaxlrp._warn import warn
 from jaxlrp.composites import Composite, Proportional
 from jaxlrp.errors import ConstantsWarning
@@ -285,6 +287,133 @@ def _ruled(
         found[group.name] = group.join([value for value, _ in pairs])
         slopes[group.name] = group.join([slope for _, slope in pairs])
     return out, found, slopes
+
+
+@dataclasses.dataclass(frozen=True)
+class Quotients:
+    """What two runs differ by, and how the metric's change rests on it.
+
+    Attributes:
+      clean: values of one run, by group's name.
+      corrupt: those of the other.
+      slopes: multipliers between both.
+      at_corrupt: the gradient in the corrupt run, or None.
+      change: of the metric, from the corrupt to the clean run.
+    """
+
+    clean: dict[str, Array]
+    corrupt: dict[str, Array]
+    slopes: dict[str, Array]
+    at_corrupt: dict[str, Array] | None
+    change: Array
+
+
+def quotients(
+    clean: Program,
+    corrupt: Program,
+    groups: Sequence[Group],
+    metric: Metric | None,
+    gradient: bool,
+) -> Quotients:
+    """Both runs' values of groups, and the multipliers between both.
+
+    A step `y = g(x)` passes the difference quotient between the two runs, so that
+    `sum_i c_i (x_i - x0_i) = c_y (y - y0)`; and the metric does, by quadrature.
+
+    Args:
+      clean: one program, whose branches are taken.
+      corrupt: the same program at other inputs.
+      groups: where.
+      metric: as for `multipliers`.
+      gradient: that of the corrupt run is wanted as well.
+    """
+    traced = clean.traced
+    references: list[Any] = [None] * len(traced.inputs)
+    for i in traced.attributed:
+        references[i] = corrupt.traced.inputs[i]
+    numbers: dict[Any, int] = {}
+    places: dict[str, list[int]] = {}
+    taps: dict[int, Any] = {}
+    for group in groups:
+        for part in group.parts:
+            number = numbers.setdefault(part.address, len(numbers))
+            places.setdefault(group.name, []).append(number)
+            taps[number] = (_zeros(part),) * 4
+
+    def visit(number: int, zeros: Any, x: Array, reference: Any) -> tuple[Array, Any]:
+        value, other, slope, own = zeros
+        beside = x if reference is None else reference
+        x = expose_both(x, lax.stop_gradient(beside), value, other, slope)
+        if reference is not None and gradient:
+            reference = expose(reference, jnp.zeros_like(own), own)
+        return x, reference
+
+    variables = traced.reading.program.outputs
+
+    def run(taps: Mapping[int, Any]) -> Any:
+        visits = Visits(visit, numbers, taps)
+        options = Options(apart=True, visits=visits, followed=gradient)
+        outs, others = evaluate_both(traced.reading, traced.inputs, references, options)
+        others = [
+            lax.stop_gradient(y) if r is None else r
+            for y, r in zip(outs, others, strict=True)
+        ]
+        both = as_arrays(variables, outs), as_arrays(variables, others)
+        return (_floats(both[0]), _floats(both[1])), both
+
+    _, pull, (outs, others) = jax.vjp(run, taps, has_aux=True)
+    slopes = _mean_gradient(clean, metric, others, outs)
+    own = [jnp.zeros_like(c) for c in slopes]
+    if gradient:
+        own = _mean_gradient(clean, metric, others, others, _ONE_NODE)
+    (collected,) = pull((slopes, own))
+    found: tuple[dict[str, Array], ...] = ({}, {}, {}, {})
+    for group in groups:
+        columns = zip(*(collected[n] for n in places[group.name]), strict=True)
+        for joined, column in zip(found, columns, strict=True):
+            joined[group.name] = group.join(column)
+    change = scalar(metric, clean.out(outs)) - scalar(metric, clean.out(others))
+    return Quotients(*found[:3], found[3] if gradient else None, change)
+
+
+def _floats(leaves: Sequence[Array]) -> list[Array]:
+    return [y for y in leaves if jnp.issubdtype(y.dtype, jnp.inexact)]
+
+
+_NODES = np.polynomial.legendre.leggauss(8)
+
+
+def _mean_gradient(
+    program: Program,
+    metric: Metric | None,
+    starts: Sequence[Array],
+    ends: Sequence[Array],
+    quadrature: Any = _NODES,
+) -> list[Array]:
+    """The metric's derivative by the floating outputs, its mean between two."""
+
+    def score(moved: Sequence[Array]) -> Array:
+        left = iter(moved)
+        leaves = [next(left) if _floats([y]) else y for y in ends]
+        return scalar(metric, program.out(leaves))
+
+    one, two = _floats(starts), _floats(ends)
+    total = [jnp.zeros_like(y) for y in two]
+    for node, weight in zip(*quadrature, strict=True):
+        share = (1 + node) / 2
+        at = [
+            (a + share * (b - a)).astype(b.dtype) for a, b in zip(one, two, strict=True)
+        ]
+        slopes = jax.grad(score)(at)
+        total = [
+            (t + weight / 2 * c).astype(t.dtype)
+            for t, c in zip(total, slopes, strict=True)
+        ]
+    return total
+
+
+_ONE_NODE = np.array([-1.0]), np.array([2.0])
+"""At the start alone."""
 
 
 def _zeros(part: Any) -> Array:

@@ -497,7 +497,7 @@ BAD = {
     "at": (
         lambda: patching.effects(simple, "h", at="middle"),
         ValueError,
-        "at: got 'middle', expected one of 'corrupt', 'clean', 'both', or a positive",
+        "at: got 'middle', expected one of 'corrupt', 'clean', 'both', 'between'",
     ),
     "a way along integers": (
         lambda: patching.effects(net.scanned, "mlp_out", None, net.metric, at=2)(*ARGS),
