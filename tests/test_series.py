@@ -98,6 +98,14 @@ def test_kinks_have_the_derivative_of_jax(function):
     np.testing.assert_allclose(found, [0, jax.grad(function)(0.0), 0])
 
 
+def test_a_power_of_a_negative_base_has_its_series():
+    cube = jnp.float32(3.0)
+    found = _series.coefficients(
+        lambda xs: jnp.power(xs[0], cube), [jnp.array(-2.0)], [jnp.array(1.0)], ORDER
+    )
+    np.testing.assert_allclose(found, [-8.0, 12.0, -6.0, 1.0], rtol=1e-6)
+
+
 def test_coefficients_have_gradients():
     """`d/dx` of the third coefficient along `d`: four times the fourth, along `d`."""
     with jax.enable_x64(True):

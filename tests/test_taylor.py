@@ -187,6 +187,7 @@ def test_a_root_of_a_linear_function_is_the_nearest():
     np.testing.assert_allclose((found.at_root, found.residual[0]), 0, atol=1e-12)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("level", [0.0, 1.5])
 def test_a_search_finds_the_level_inside_the_domain(level):
     def f(x):
