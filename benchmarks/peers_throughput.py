@@ -5,8 +5,8 @@
 
 Each model with each batch is a part, which takes the place of an older one in
 `benchmarks/peers/throughput.json` and on `docs/performance.md`. All of a part is
-measured in one process: PyTorch's gradient and the peers by turns, then JAX's gradient
-and our composites.
+measured in one process, by turns: PyTorch's gradient and the peers, JAX's gradient and
+our composites.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import torch
 
 from benchmarks import gradient_ratio, rates
@@ -61,17 +62,20 @@ def _calls(
     return calls, methods
 
 
-def peers(model: str, batch: int, rounds: int, tiny: bool) -> list[rates.Row]:
-    """The rows of PyTorch."""
+def rows(model: str, batch: int, rounds: int, tiny: bool) -> list[rates.Row]:
+    """All rows of a part, whose calls take turns."""
     for call in _calls(model, 2, tiny)[0].values():
         call()  # PyTorch compiles nothing: a few examples warm it as well as many
     calls, methods = _calls(model, batch, tiny)
-    found = rates.medians(calls, rounds)
+    found = rates.medians(calls | rates.ours(model, batch, tiny), rounds)
+    del calls
     gc.collect()
-    return [
+    jax.clear_caches()
+    theirs = [
         rates.Row(m.composite, m.name, m.package, found["gradient"], found[m.name])
         for m in methods
     ]
+    return theirs + rates.rows_of_ours(model, found)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -99,12 +103,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     for model in options.models:
         for batch in options.batch:
             part: dict[str, Any] = {"environment": facts, "model": model}
-            part |= {"batch": batch, "rows": []}
-            for side in (peers, rates.ours):
-                rows = side(model, batch, options.rounds, options.tiny)
-                part["rows"] += (new := [dataclasses.asdict(row) for row in rows])
-                print("\n".join(rates.line(part, row) for row in new), flush=True)
-            print("\n".join(rates.verdicts(part)), flush=True)
+            part["batch"] = batch
+            found = rows(model, batch, options.rounds, options.tiny)
+            part["rows"] = [dataclasses.asdict(row) for row in found]
+            shown = [rates.line(part, row) for row in part["rows"]]
+            print("\n".join([*shown, *rates.verdicts(part)]), flush=True)
             if not options.no_page:  # after each part: a run may be ended early
                 rates.keep(part, options.record)
                 text = rates.put(

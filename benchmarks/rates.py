@@ -57,6 +57,7 @@ COMPOSITES = {
 }
 """What peers have as well."""
 
+GRADIENT = "gradient in JAX"
 OURS = {
     "epsilon": "jaxlrp epsilon",
     "epsilon-plus-flat": "jaxlrp EpsilonPlusFlat",
@@ -96,11 +97,14 @@ def medians(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, fl
     return {name: statistics.median(found) for name, found in times.items()}
 
 
-def ours(model: str, batch: int, rounds: int, tiny: bool) -> list[Row]:
-    """Our rows: compiled calls that have run once, from an array to an array."""
+def ours(model: str, batch: int, tiny: bool) -> dict[str, Callable[[], Any]]:
+    """Our gradient and composites: compiled calls that have run once.
+
+    Each takes a batch in NumPy and gives its results in NumPy.
+    """
     apply, params, x = NETWORKS[model](tiny)
     x = np.asarray(jnp.repeat(x, batch, 0))
-    functions = {"gradient": gradient_ratio.gradient(apply)}
+    functions = {GRADIENT: gradient_ratio.gradient(apply)}
     for name in COMPOSITES[model]:
         rule = gradient_ratio.COMPOSITES[name]
         functions[name] = gradient_ratio.relevance(apply, rule)
@@ -109,10 +113,13 @@ def ours(model: str, batch: int, rounds: int, tiny: bool) -> list[Row]:
         made = quick(function) if model == "efficientnet" else function
         calls[name] = _call(jax.jit(made), params, x)
         calls[name]()
-    found = medians(calls, rounds)
-    jax.clear_caches()
+    return calls
+
+
+def rows_of_ours(model: str, found: Mapping[str, float]) -> list[Row]:
+    """Our rows, of seconds by the names of calls."""
     return [
-        Row(name, OURS[name], "jaxlrp", found["gradient"], found[name])
+        Row(name, OURS[name], "jaxlrp", found[GRADIENT], found[name])
         for name in COMPOSITES[model]
     ]
 
@@ -216,7 +223,8 @@ def _conditions(at: Mapping[str, Any]) -> str:
     named = ", ".join(f"{name} {at[name]}" for name in packages if name in at)
     rounds = "1 round" if at["rounds"] == 1 else f"{at['rounds']} rounds"
     tiny = "; in small shapes, to try it" if at["tiny"] else ""
-    return f"*{at['device']}, {at['cores']} cores; {named}; {rounds}; {at['date']}{tiny}.*\n"
+    where = f"{at['device']}, {at['cores']} cores"
+    return f"*{where}; {named}; {rounds}; {at['date']}{tiny}.*\n"
 
 
 def put(page: str, text: str) -> str:

@@ -366,7 +366,7 @@ def _blocks(
     for number, tile in enumerate(tiles):
         check()
         if isinstance(tile, _tiles.End):
-            _manifest.write_end(run.root, tile.rows)
+            _ended(run, tile.rows)
             continue
         with _while_explaining(tile):
             results = _identity.named(run.explain(run.place.put(tile.batch, number)))
@@ -381,6 +381,22 @@ def _blocks(
     while flying:
         if (found := land()) is not None:
             yield found
+
+
+def _ended(run: _Run, rows: int) -> None:
+    """Keeps the length of a stream.
+
+    Raises:
+      OtherRunError: if it is not the one that was explained before.
+    """
+    known = _markers.numbers(run.root)
+    marker = _markers.read(run.root, known[-1]) if known else None
+    if marker is not None and marker.stop > rows:
+        raise errors.OtherRunError(
+            f"source: ended after {rows} rows, but row {marker.stop - 1} of it was "
+            "explained before. A stream has to give the same rows each time"
+        )
+    _manifest.write_end(run.root, rows)
 
 
 @contextlib.contextmanager

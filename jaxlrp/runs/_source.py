@@ -64,7 +64,13 @@ class Rows:
         unique, back = np.unique(indices, return_inverse=True)
         wanted = [int(i) for i in unique]
         if hasattr(self.data, "__getitems__"):
-            found = list(self.data.__getitems__(wanted))
+            found = self.data.__getitems__(wanted)
+            if isinstance(found, collections.abc.Mapping) or len(found) != len(wanted):
+                raise TypeError(
+                    f"source: its __getitems__ of {len(wanted)} numbers returned "
+                    f"{_kind(found)} with {len(found)} elements, expected a list of as "
+                    "many rows"
+                )
         else:
             found = [self.data[i] for i in wanted]
         return [found[i] for i in back]
@@ -304,7 +310,7 @@ def stacked(rows: Sequence[Any]) -> Any:
             where = jax.tree_util.keystr(path)
             raise TypeError(
                 f"source: got rows with {leaf.dtype} at {where or 'the top'}, expected "
-                "numbers"
+                "numbers; what is not explained has to be left out of the rows"
             )
     return batch
 
