@@ -65,11 +65,13 @@ class Rows:
         wanted = [int(i) for i in unique]
         if hasattr(self.data, "__getitems__"):
             found = self.data.__getitems__(wanted)
-            if isinstance(found, collections.abc.Mapping) or len(found) != len(wanted):
+            sized = isinstance(found, collections.abc.Sized)
+            keyed = isinstance(found, collections.abc.Mapping)
+            if not sized or keyed or len(found) != len(wanted):
+                count = f" with {len(found)} elements" if sized else ""
                 raise TypeError(
                     f"source: its __getitems__ of {len(wanted)} numbers returned "
-                    f"{_kind(found)} with {len(found)} elements, expected a list of as "
-                    "many rows"
+                    f"{_kind(found)}{count}, expected a list of as many rows"
                 )
         else:
             found = [self.data[i] for i in wanted]
