@@ -18,6 +18,7 @@ import argparse
 import dataclasses
 import functools
 import gc
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(rates.HEADER, flush=True)
     for model in options.models:
         for batch in options.batch:
-            part: dict[str, Any] = {"environment": facts, "model": model}
-            part["batch"] = batch
             found = rows(model, batch, options.rounds, options.tiny)
+            at = facts | {"load": os.getloadavg()[0]}
+            part: dict[str, Any] = {"environment": at, "model": model, "batch": batch}
             part["rows"] = [dataclasses.asdict(row) for row in found]
             shown = [rates.line(part, row) for row in part["rows"]]
             print("\n".join([*shown, *rates.verdicts(part)]), flush=True)

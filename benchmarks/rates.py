@@ -203,7 +203,10 @@ def section(path: Path = RECORD) -> str:
         "Whole batches, one call after the other, by `python -m "
         "benchmarks.peers_throughput`. *gradient* is that of the same model in the "
         "same framework, *time* the method's over it. JAX is compiled and has run "
-        "once; PyTorch has run once with two examples. `efficientnet` is the "
+        "once; PyTorch has run once with two examples. All calls take turns, and share "
+        "the machine with whatever else it does: *load* is the system's average over "
+        "the last minute of a part, of which a call alone is as many as there are "
+        "cores. `efficientnet` is the "
         "Lite0 of `make real`, with the convolutions of single channels as sums there "
         "(`benchmarks/real/quick.py`), the gradient's too. What a run over a dataset "
         "adds is on [the page on datasets](datasets.md#what-is-guaranteed).\n",
@@ -224,6 +227,8 @@ def _conditions(at: Mapping[str, Any]) -> str:
     rounds = "1 round" if at["rounds"] == 1 else f"{at['rounds']} rounds"
     tiny = "; in small shapes, to try it" if at["tiny"] else ""
     where = f"{at['device']}, {at['cores']} cores"
+    if at.get("load"):
+        where += f" with a load of {at['load']:.1f}"
     return f"*{where}; {named}; {rounds}; {at['date']}{tiny}.*\n"
 
 

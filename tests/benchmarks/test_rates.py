@@ -10,6 +10,7 @@ from benchmarks import rates
 FACTS = {
     "device": "a machine",
     "cores": 2,
+    "load": 3.25,
     "jax": "0.12",
     "torch": "2.13",
     "rounds": 1,
@@ -68,6 +69,7 @@ def test_the_section_takes_the_place_of_an_older_one(tmp_path):
     page = rates.put(rates.put(f"# Performance\n\n{SECTION}", text), text)
     assert page.count(rates.TITLE) == 1 and page.endswith(SECTION)
     assert "| bert | 32 | LXT AttnLRP |" in page and "1 round; 2026-12-01" in page
+    assert "2 cores with a load of 3.2; jax 0.12" in page
     assert rates.put(SECTION, "") == SECTION
     assert rates.section(tmp_path / "none.json") == ""
 
