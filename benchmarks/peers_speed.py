@@ -138,12 +138,13 @@ def _modified_gradient(port: Port) -> torch.Tensor:
 def captum_methods(model: str, tiny: bool, batch: int = 1) -> Iterator[Method]:
     """Its default: epsilon on all that has weights, on pooling and sums."""
     port = image_network(model, tiny, "captum", batch)
-    for module in port.module.modules():
-        if isinstance(module, nn.ReLU6):  # which it does not know; what it does to ReLU
-            module.rule = IdentityRule()  # type: ignore[assignment]
     target = port.scores(port.x).argmax(-1)
 
+    clipped = [m for m in port.module.modules() if isinstance(m, nn.ReLU6)]
+
     def call() -> torch.Tensor:
+        for module in clipped:  # unknown to captum, which forgets rules after a call
+            module.rule = IdentityRule()  # type: ignore[assignment]
         x = port.x.clone().requires_grad_()
         return LRP(port.module).attribute(x, target=target)
 
