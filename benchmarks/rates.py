@@ -217,6 +217,7 @@ def section(path: Path = RECORD) -> str:
     for facts, group in by_facts.items():
         rows = [line(part, row) for part in group for row in part["rows"]]
         said = [f"- {text}.\n" for part in group for text in verdicts(part)]
+        said += [f"- {note}\n" for part in group for note in part.get("notes", ())]
         texts += [f"{facts}\n", "\n".join([HEADER, *rows]) + "\n", "".join(said)]
     return "\n".join(texts)
 
