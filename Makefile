@@ -134,9 +134,12 @@ bench-device: $(VENV)/.test
 bench-runs: $(VENV)/.test
 	$(BIN)/python -m benchmarks.throughput $(BENCH_ARGS)
 
+# More arguments, e.g. THROUGHPUT_ARGS="--models resnet18 bert --batch 32 --rounds 3".
 bench-peers: peers-venv $(VENV)/.demo
 	OMP_WAIT_POLICY=passive \
 	    $(PEERS_VENV)/bin/python -m benchmarks.peers_speed $(BENCH_ARGS)
+	OMP_WAIT_POLICY=passive \
+	    $(PEERS_VENV)/bin/python -m benchmarks.peers_throughput $(THROUGHPUT_ARGS)
 	$(BIN)/python -m benchmarks.performance --page
 
 faithfulness: $(VENV)/.test

@@ -15,6 +15,9 @@ from captum.attr._utils.custom_modules import Addition_Module
 from torch import Tensor, nn
 from zennit.layer import Sum
 
+from benchmarks.rates import TINY_STAGES
+from examples.efficientnet import CLASSES, HEAD, STAGES, STEM, Stage
+
 
 @dataclasses.dataclass(frozen=True)
 class Convolutions:
@@ -174,6 +177,64 @@ class ResNet(nn.Module):
         return self.head(self.average(self.blocks(x)).flatten(1))
 
 
+class Inverted(nn.Module):
+    """An inverted residual block of EfficientNet-Lite."""
+
+    def __init__(
+        self, features: int, stage: Stage, stride: int, add: Callable[[], nn.Module]
+    ) -> None:
+        super().__init__()
+        wide, kernel = features * stage.expansion, stage.kernel
+        parts: list[nn.Module] = []
+        if stage.expansion > 1:
+            parts += [*_normed(features, wide, 1), nn.ReLU6()]
+        parts += [*_normed(wide, wide, kernel, stride, wide), nn.ReLU6()]
+        self.inner = nn.Sequential(*parts, *_normed(wide, stage.width, 1))
+        fits = stride == 1 and features == stage.width
+        self.add = add() if fits else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.inner(x)
+        return h if self.add is None else self.add(h, x)
+
+
+def _normed(
+    features: int, wide: int, kernel: int, stride: int = 1, groups: int = 1
+) -> list[nn.Module]:
+    # Padded alike on both sides: other numbers than ours, and as many of them.
+    convolve = nn.Conv2d(
+        features, wide, kernel, stride, kernel // 2, groups=groups, bias=False
+    )
+    return [convolve, nn.BatchNorm2d(wide)]
+
+
+class Efficient(nn.Module):
+    """EfficientNet-Lite0, as in `examples.efficientnet`."""
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        stem: int,
+        head: int,
+        classes: int,
+        add: Callable[[], nn.Module],
+    ) -> None:
+        super().__init__()
+        parts: list[nn.Module] = [*_normed(3, stem, 3, 2), nn.ReLU6()]
+        features = stem
+        for stage in stages:
+            for i in range(stage.blocks):
+                stride = 1 if i else stage.stride
+                parts.append(Inverted(features, stage, stride, add))
+                features = stage.width
+        parts += [*_normed(features, head, 1), nn.ReLU6()]
+        self.features = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1))
+        self.head = nn.Linear(head, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).flatten(1))
+
+
 @dataclasses.dataclass(frozen=True)
 class Port:
     """A network in PyTorch, from an input of floats to scores.
@@ -189,16 +250,25 @@ class Port:
     x: Tensor
 
 
-def image_network(name: str, tiny: bool = False, add: str = "plain") -> Port:
-    """VGG16 or ResNet18."""
-    sizes = (TINY if tiny else SIZES)[name]
-    assert isinstance(sizes, Convolutions)
-    made = Vgg(sizes) if name == "vgg16" else ResNet(sizes, ADDITIONS[add])
+def image_network(
+    name: str, tiny: bool = False, add: str = "plain", batch: int = 1
+) -> Port:
+    """VGG16, ResNet18 or EfficientNet-Lite0."""
+    if name == "efficientnet":
+        size = 16 if tiny else 224
+        stages = TINY_STAGES if tiny else STAGES
+        widths = (4, 8, 5) if tiny else (STEM, HEAD, CLASSES)
+        made: nn.Module = Efficient(stages, *widths, ADDITIONS[add])
+    else:
+        sizes = (TINY if tiny else SIZES)[name]
+        assert isinstance(sizes, Convolutions)
+        made = Vgg(sizes) if name == "vgg16" else ResNet(sizes, ADDITIONS[add])
+        size = sizes.size
     module = made.eval().requires_grad_(False)
-    return Port(module, module, torch.randn(1, 3, sizes.size, sizes.size))
+    return Port(module, module, torch.randn(batch, 3, size, size))
 
 
-def transformer(name: str, tiny: bool = False) -> Port:
+def transformer(name: str, tiny: bool = False, batch: int = 1) -> Port:
     """Hugging Face's, whose classes are found when this is called: LXT's stand in."""
     sizes = (TINY if tiny else SIZES)[name]
     assert isinstance(sizes, Transformer)
@@ -208,7 +278,7 @@ def transformer(name: str, tiny: bool = False) -> Port:
         "num_attention_heads": sizes.heads,
         "intermediate_size": sizes.hidden,
     }
-    x = torch.randn(1, sizes.tokens, sizes.width)
+    x = torch.randn(batch, sizes.tokens, sizes.width)
     if name == "vit":
         from transformers.models.vit import modeling_vit
 
@@ -219,7 +289,7 @@ def transformer(name: str, tiny: bool = False) -> Port:
             num_labels=sizes.classes,
         )
         module = modeling_vit.ViTForImageClassification(config)
-        x = torch.randn(1, 3, sizes.tokens, sizes.tokens)
+        x = torch.randn(batch, 3, sizes.tokens, sizes.tokens)
         scores = lambda x: module(x).logits  # noqa: E731
     elif name == "bert":
         from transformers.models.bert import modeling_bert

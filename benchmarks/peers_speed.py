@@ -29,6 +29,7 @@ from typing import Any
 import jax
 import torch
 from captum.attr import LRP
+from captum.attr._utils.lrp_rules import IdentityRule
 from lxt.efficient.models import bert as lxt_bert
 from lxt.efficient.models import llama as lxt_llama
 from torch import nn
@@ -84,10 +85,10 @@ def gradient(port: Port) -> torch.Tensor:
 # ---- zennit ----------------------------------------------------------------------
 
 
-def zennit_methods(model: str, tiny: bool) -> Iterator[Method]:
-    port = image_network(model, tiny, "zennit")
+def zennit_methods(model: str, tiny: bool, batch: int = 1) -> Iterator[Method]:
+    port = image_network(model, tiny, "zennit", batch)
     merge: dict[str, Any] = {}
-    if model == "resnet18":
+    if model != "vgg16":  # which has no batch norm
         merge = {"canonizers": [SequentialMergeBatchNorm()]}
     box = {
         "low": torch.full_like(port.x, -3.0),
@@ -134,12 +135,16 @@ def _modified_gradient(port: Port) -> torch.Tensor:
 # ---- captum ----------------------------------------------------------------------
 
 
-def captum_methods(model: str, tiny: bool) -> Iterator[Method]:
+def captum_methods(model: str, tiny: bool, batch: int = 1) -> Iterator[Method]:
     """Its default: epsilon on all that has weights, on pooling and sums."""
-    port = image_network(model, tiny, "captum")
+    port = image_network(model, tiny, "captum", batch)
     target = port.scores(port.x).argmax(-1)
 
+    clipped = [m for m in port.module.modules() if isinstance(m, nn.ReLU6)]
+
     def call() -> torch.Tensor:
+        for module in clipped:  # unknown to captum, which forgets rules after a call
+            module.rule = IdentityRule()  # type: ignore[assignment]
         x = port.x.clone().requires_grad_()
         return LRP(port.module).attribute(x, target=target)
 
@@ -161,11 +166,11 @@ MAPS: dict[str, dict[str, tuple[str, patching.Patches]]] = {
 }
 
 
-def lxt_methods(model: str, tiny: bool) -> Iterator[Method]:
+def lxt_methods(model: str, tiny: bool, batch: int = 1) -> Iterator[Method]:
     for name, (words, patches) in MAPS[model].items():
         ready = functools.partial(patching.patched, patches)
         with ready():
-            port = transformer(model, tiny)
+            port = transformer(model, tiny, batch)
         yield Method(name, words, "lxt", functools.partial(gradient, port), ready)
 
 

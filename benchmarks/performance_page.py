@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import on_device, performance_figure, performance_limits
+from benchmarks import on_device, performance_figure, performance_limits, rates
 from benchmarks.performance_limits import CHECKS, Check, of_cost
 from jaxlrp import _files
 
@@ -318,7 +318,7 @@ def render(records: Sequence[Record], picture: str | None = None) -> str:
                 table(HEADERS[name], cells(name, record["rows"])),
             ]
     parts += [peers(record) for record in records if record["table"] == PEERS]
-    parts += filter(None, [on_device.section()])
+    parts += filter(None, [on_device.section(), rates.section()])
     return "\n".join([*parts, published()]).rstrip() + "\n"
 
 

@@ -366,7 +366,7 @@ def _blocks(
     for number, tile in enumerate(tiles):
         check()
         if isinstance(tile, _tiles.End):
-            _manifest.write_end(run.root, tile.rows)
+            _ended(run, tile.rows)
             continue
         with _while_explaining(tile):
             results = _identity.named(run.explain(run.place.put(tile.batch, number)))
@@ -381,6 +381,23 @@ def _blocks(
     while flying:
         if (found := land()) is not None:
             yield found
+
+
+def _ended(run: _Run, rows: int) -> None:
+    """Keeps the length of a stream.
+
+    Raises:
+      OtherRunError: if it is not the one that was explained before.
+    """
+    known = _markers.numbers(run.root)
+    marker = _markers.read(run.root, known[-1]) if known else None
+    unknown = _manifest.read_end(run.root) is None
+    if unknown and marker is not None and marker.stop > rows:
+        raise errors.OtherRunError(
+            f"source: ended after {rows} rows, but row {marker.stop - 1} of it was "
+            "explained before. A stream has to give the same rows each time"
+        )
+    _manifest.write_end(run.root, rows)
 
 
 @contextlib.contextmanager
@@ -459,12 +476,17 @@ def _cast(name: str, values: np.ndarray, dtype: Any) -> np.ndarray:
     """
     if values.dtype == dtype:
         return values
-    with np.errstate(over="raise"):
-        try:
-            return values.astype(dtype)
-        except FloatingPointError:
-            largest = np.nanmax(np.abs(values))
-            raise errors.StoreError(
-                f"dtype: got {np.dtype(dtype).name}, which cannot hold {largest:g} of "
-                f"{name!r}; `runs.scaled_half` has a scale for each row"
-            ) from None
+    try:
+        with np.errstate(over="raise"):
+            found = values.astype(dtype)
+        # NumPy itself raises; dtypes that are not its own, such as bfloat16, do not.
+        own = np.dtype(dtype).kind != "V"
+        if own or (np.isfinite(found) == np.isfinite(values)).all():
+            return found
+    except FloatingPointError:
+        pass
+    largest = np.abs(values).max(where=np.isfinite(values), initial=0)
+    raise errors.StoreError(
+        f"dtype: got {np.dtype(dtype).name}, which cannot hold {largest:g} of "
+        f"{name!r}; `runs.scaled_half` has a scale for each row"
+    )

@@ -64,7 +64,15 @@ class Rows:
         unique, back = np.unique(indices, return_inverse=True)
         wanted = [int(i) for i in unique]
         if hasattr(self.data, "__getitems__"):
-            found = list(self.data.__getitems__(wanted))
+            found = self.data.__getitems__(wanted)
+            sized = isinstance(found, collections.abc.Sized)
+            keyed = isinstance(found, collections.abc.Mapping)
+            if not sized or keyed or len(found) != len(wanted):
+                count = f" with {len(found)} elements" if sized else ""
+                raise TypeError(
+                    f"source: its __getitems__ of {len(wanted)} numbers returned "
+                    f"{_kind(found)}{count}, expected a list of as many rows"
+                )
         else:
             found = [self.data[i] for i in wanted]
         return [found[i] for i in back]
@@ -304,7 +312,7 @@ def stacked(rows: Sequence[Any]) -> Any:
             where = jax.tree_util.keystr(path)
             raise TypeError(
                 f"source: got rows with {leaf.dtype} at {where or 'the top'}, expected "
-                "numbers"
+                "numbers; what is not explained has to be left out of the rows"
             )
     return batch
 

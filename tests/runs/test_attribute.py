@@ -188,6 +188,49 @@ def test_a_stream_of_another_length_is_refused(tmp_path):
         run(tmp_path / "run", source=lambda: iter(small.images()[:60]))
 
 
+@pytest.mark.parametrize("rows", [BLOCK, 2 * BLOCK + 3])
+def test_a_stream_that_got_shorter_than_what_is_done_is_refused(rows, tmp_path):
+    class Enough(Exception):
+        pass
+
+    def stop(progress):
+        if progress.rows == 3 * BLOCK:
+            raise Enough
+
+    with pytest.raises(Enough):
+        run(tmp_path / "run", source=stream, progress=stop)
+    done = runs.Attributions(tmp_path / "run").done()
+    with pytest.raises(errors.OtherRunError, match=f"ended after {rows} rows, but row"):
+        run(tmp_path / "run", source=lambda: iter(small.images()[:rows]))
+    found = runs.Attributions(tmp_path / "run")
+    assert found.rows is None and found.done() == done
+
+
+@pytest.mark.parametrize("source", [small.images()[:0], [], lambda: iter(())])
+def test_a_dataset_without_rows_is_named_and_nothing_is_written(source, tmp_path):
+    with pytest.raises(ValueError, match="source: got one without rows"):
+        run(tmp_path / "run", source=source)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["with spaces", "50% #1?", "größe"])
+def test_folders_of_any_name_hold_a_run(name, tmp_path):
+    found = run(tmp_path / name / "run")
+    assert found.path == tmp_path / name / "run" and found.done(verify=True)
+    again = run(str(tmp_path / name / "run"))
+    assert (again["relevance"][:] == by_hand(small.explainer(), small.images())).all()
+
+
+def test_results_in_bfloat16_are_kept_bit_by_bit_and_reduced(tmp_path):
+    explain = jax.jit(lambda x: x.astype("bfloat16"))
+    found = run(tmp_path / "run", explain, reduce={"all": runs.Moments("relevance")})
+    expected = np.asarray(explain(small.images()))
+    assert found["relevance"][:].tobytes() == expected.tobytes()
+    mean = expected.astype(np.float64).mean(0)
+    np.testing.assert_allclose(found.reduced("all")["mean"], mean, atol=1e-15)
+    assert len(found.done(verify=True)) == 8
+
+
 @pytest.mark.parametrize("devices", [1, 3])
 def test_rows_of_different_lengths_go_into_buckets(devices, tmp_path):
     source = runs.Buckets(small.TEXTS, (4, 8))
@@ -240,9 +283,22 @@ def test_floating_results_are_written_in_the_dtype_asked_for(tmp_path):
     assert (found["relevance"][:] == half).all()
 
 
-def test_a_number_that_the_dtype_cannot_hold_is_an_error(tmp_path):
-    with pytest.raises(errors.StoreError, match="float16, which cannot hold .*scaled"):
-        run(tmp_path / "run", jax.jit(lambda x: 1e6 * x), dtype="float16")
+@pytest.mark.parametrize(
+    ("dtype", "factor"), [("float16", 1e6), (jax.numpy.bfloat16, 3.3975e38)]
+)
+def test_a_number_that_the_dtype_cannot_hold_is_an_error(dtype, factor, tmp_path):
+    name = np.dtype(dtype).name
+    explain = jax.jit(lambda x: x / abs(x).max() * factor)
+    with pytest.raises(errors.StoreError, match=f"{name}, which cannot hold .*scaled"):
+        run(tmp_path / "run", explain, dtype=dtype)
+
+
+def test_what_is_not_finite_is_written_in_any_dtype(tmp_path):
+    source = np.array([np.nan, np.inf, -np.inf, 1.0], np.float32)
+    for dtype in ("float16", jax.numpy.bfloat16):
+        out = tmp_path / np.dtype(dtype).name
+        found = run(out, jax.jit(lambda x: x), source, dtype=dtype)
+        np.testing.assert_array_equal(found["relevance"][:].astype(np.float32), source)
 
 
 def test_progress_tells_of_every_block(tmp_path):

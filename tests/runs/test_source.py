@@ -1,5 +1,6 @@
 """Datasets of all kinds are read alike."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -119,3 +120,58 @@ def test_records_of_arrays_are_a_source(tmp_path):
     source = _source.open_source(path)
     assert source.length == len(X)
     assert (source.batch(np.array([3, 5])) == X[[3, 5]]).all()
+
+
+@pytest.mark.parametrize(("group", "column"), [(5, "x"), (100, "x")])
+def test_a_table_of_columns_is_a_stream_of_dicts(group, column, tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("grain")
+    from pyarrow import parquet
+
+    table = arrow.table({"x": X.tolist(), "tag": list(range(12))})
+    parquet.write_table(table, tmp_path / "x.parquet", row_group_size=group)
+    source = _source.open_source(tmp_path / "x.parquet")
+    batch = _source.stacked(list(source.start()))
+    assert (batch[column] == X).all() and batch["tag"].tolist() == list(range(12))
+    explain = jax.jit(lambda batch: 2.0 * batch["x"])
+    options = {"batch_size": 2, "block": 4, "progress": False}
+    found = runs.attribute(explain, tmp_path / "x.parquet", tmp_path / "run", **options)
+    assert found.complete and (found["relevance"][:] == 2 * X).all()
+
+
+class Together(Rows):
+    """Gives several rows at once, as a function says."""
+
+    def __init__(self, give):
+        super().__init__()
+        self.give = give
+
+    def __getitems__(self, indices):
+        return self.give([{"x": X[i].tolist(), "tag": i} for i in indices])
+
+
+def test_rows_that_come_together_are_asked_for_at_once():
+    source = Together(list)
+    batch = _source.open_source(source).batch(np.array([10, 11, 11]))
+    assert (batch["x"] == X[[10, 11, 11]]).all() and not source.read
+    assert batch["tag"].tolist() == [10, 11, 11]
+
+
+@pytest.mark.parametrize(
+    ("give", "match"),
+    [
+        (lambda rows: {"x": [row["x"] for row in rows]}, "type dict with 1 elements"),
+        (lambda rows: rows[:1], "of 2 numbers returned one of type list with 1"),
+        (lambda rows: rows * 2, "with 4 elements, expected a list of as many rows"),
+        (lambda rows: iter(rows), "returned one of type list_iterator, expected"),
+    ],
+)
+def test_rows_that_come_together_are_as_many_as_were_asked_for(give, match):
+    source = _source.open_source(Together(give))
+    with pytest.raises(TypeError, match=match):
+        source.batch(np.array([0, 1]))
+
+
+def test_rows_of_texts_are_refused_with_their_place():
+    with pytest.raises(TypeError, match=r"<U3 at \['name'\].*left out of the rows"):
+        _source.stacked([{"x": X[0], "name": "one"}, {"x": X[1], "name": "two"}])
