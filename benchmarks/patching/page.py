@@ -32,7 +32,7 @@ heads' results at the last token. Each is patched alone, by `patching.exact`.
 def said(row: Mapping[str, Any]) -> str:
     """One line about a method."""
     parts = (f"{kind} {np.mean(row[kind]['pearson']):.3f}" for kind in KINDS)
-    return f"{', '.join(parts)} ({row['seconds']:.0f} s)"
+    return ", ".join(parts)
 
 
 def areas(lines: Mapping[str, Mapping[str, Sequence[float]]]) -> str:

@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.patching import __main__ as command
 from benchmarks.patching import decoder, figures, induction, measure, page, tasks
 from examples.smollm import Config, Loaded
 from jaxlrp import patching
@@ -234,8 +236,8 @@ def test_training_lowers_the_loss_and_the_weights_are_kept(tmp_path, monkeypatch
 
 def test_page_and_pictures_say_what_was_measured(tmp_path):
     each = {"pearson": [0.5, 0.7], "spearman": [0.1, 0.3], "of means": 0.9}
-    row = {"method": "RelP", "passes": "2 + 1", "seconds": 1.0}
-    row |= dict.fromkeys(page.KINDS, each)
+    row = {"method": "RelP", "passes": "2 + 1", **dict.fromkeys(page.KINDS, each)}
+    assert page.said(row).startswith("residual 0.600, attention 0.600")
     line = list(np.linspace(0, 1, len(measure.FRACTIONS)))
     lines = {"signed": line, "size": [2 * v for v in line]}
     found = {
@@ -267,3 +269,25 @@ def test_page_and_pictures_say_what_was_measured(tmp_path):
     figures.draw("names", found, {"exact": shape, "RelP": shape}, tmp_path)
     for name in ("names-effects.png", "names-circuits.png"):
         assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_command_measures_a_task_and_writes_the_page(tmp_path, monkeypatch):
+    weights = jax.jit(induction.fresh)(jax.random.key(0))
+    untrained = Loaded(induction.CONFIG, weights, None)
+    monkeypatch.setattr(command.induction, "load", lambda path: untrained)
+    monkeypatch.setattr(command, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(command, "IMAGES", tmp_path / "images")
+    record, out = tmp_path / "record.json", tmp_path / "page.md"
+    options = ["--record", str(record), "--out", str(out)]
+    asked = ["--tasks", "induction", "--pairs", "2", "--methods", "gradient"]
+    command.main([*asked, *options])
+    found = json.loads(record.read_text())["induction"]
+    assert found["pairs"] == 2
+    assert [row["method"] for row in found["rows"]] == ["gradient"]
+    assert np.isfinite(found["rows"][0]["residual"]["pearson"]).all()
+    assert "## Induction" in out.read_text()
+    assert (tmp_path / "images" / "induction-effects.png").exists()
+    start = out.read_text()
+    out.unlink()
+    command.main(["--page", *options])
+    assert out.read_text() == start
