@@ -23,6 +23,8 @@
 # make multiprocess  a dataset, explained by two processes
 # make kills    ends runs over datasets with kill -9, goes on, compares bit by bit
 # make artefact finds the mark that a network learnt instead of a digit
+# make formats  the tests of what reads, writes and draws by Ray, grain, ViRelAy, CoRelAy,
+#               Parquet and shap, with these installed, and of two processes
 # make clean    remove what these made
 #
 # The first call makes .venv with the newest supported Python on this machine.
@@ -37,6 +39,7 @@ PIP_ARGS ?=
 PEERS_VENV ?= .venv-peers
 ZOO_VENV ?= .venv-zoo
 KERAS_VENV ?= .venv-zoo-keras
+FORMATS_VENV ?= .venv-formats
 # More arguments for the look at pages, e.g. PAGES_ARGS="--only rules --pictures out".
 PAGES_ARGS ?=
 # More arguments for pytest, e.g. PYTEST_ARGS="-k conservation".
@@ -48,7 +51,7 @@ TURN ?= 1/1
 
 .PHONY: test test-slow test-all mutate fuzz demo examples real sentences interactions hub multiprocess bench bench-peers faithfulness
 .PHONY: gallery notebooks peers peers-venv zoo docs docs-check docs-links docs-pages lint format types build clean
-.PHONY: patching roots kills artefact bench-device bench-runs
+.PHONY: patching roots kills artefact bench-device bench-runs formats
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --only quick --part $(PART) $(PYTEST_ARGS)
@@ -73,6 +76,21 @@ kills: $(VENV)/.test
 	$(BIN)/python -m tests.runs.kills $(KILLS_ARGS)
 	$(BIN)/python -m tests.runs.kills --errors 50
 	JAXLRP_LONG=1 $(BIN)/python -m pytest tests/runs/test_together.py tests/runs/test_ray.py
+
+# ViRelAy asks for an older NumPy, hence a folder of its own.
+FORMATS = "ray[data]==2.60.0" virelay==1.0.0 corelay==1.0.0 grain==0.2.18 \
+    array_record==0.8.6 pyarrow==26.0.1 shap==0.54.1
+
+formats: $(FORMATS_VENV)/.formats
+	JAXLRP_LONG=1 $(FORMATS_VENV)/bin/python -m pytest -n 1 $(FORMATS_ARGS) \
+	    tests/runs/test_source.py tests/runs/test_ray.py tests/runs/test_export.py \
+	    tests/runs/test_together.py tests/test_clusters.py tests/plot/test_shap.py
+
+$(FORMATS_VENV)/.formats: pyproject.toml
+	$(MAKE) VENV=$(FORMATS_VENV) $(FORMATS_VENV)/bin/python
+	$(FORMATS_VENV)/bin/python -m pip install -qq $(PIP_ARGS) $(FORMATS) \
+	    --editable ".[test]"
+	touch $@
 
 artefact: $(VENV)/.demo $(VENV)/.clusters
 	$(BIN)/python -m examples.artefact

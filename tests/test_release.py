@@ -51,11 +51,6 @@ def test_one_version_and_date_everywhere():
     assert newest[2] == citation["date-released"]
 
 
-def test_the_changelog_is_the_sites():
-    both = [ROOT / "CHANGELOG.md", ROOT / "docs/changelog.md"]
-    assert both[0].read_text() == both[1].read_text()
-
-
 def test_nothing_is_published_by_a_password():
     release = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
     jobs = release["jobs"]

@@ -225,7 +225,7 @@ def test_training_lowers_the_loss_and_the_weights_are_kept(tmp_path, monkeypatch
     monkeypatch.setattr(induction, "BATCH", 4)
     monkeypatch.setattr(induction, "LAYERS", 1)
     path = tmp_path / "induction.npz"
-    model = induction.load(path, steps=12)
+    model = induction.load(path, steps=100)
     ids, known = induction.rows(jax.random.key(5))
     assert known.sum(1).min() >= 12
     before = induction.loss(induction.fresh(jax.random.key(0)), ids, known)
