@@ -251,6 +251,17 @@ def test_an_argument_that_does_nothing_warns():
 
 
 @pytest.mark.always
+def test_a_maximum_that_is_held_is_each_inputs_own():
+    def held(x):
+        e = jnp.exp(x - jax.lax.stop_gradient(x.max()))
+        return e / e.sum()
+
+    x, x0 = jnp.array([1.0, -2.0, 60.0, 3.0]), jnp.array([-30.0, 5.0, -1.0, 2.0])
+    expected = jaxlrp.lrp(jax.nn.softmax, target=1, baseline=x0)(x)
+    assert_close(jaxlrp.lrp(held, target=1, baseline=x0)(x), expected)
+
+
+@pytest.mark.always
 @pytest.mark.parametrize("far", [1000.0, -1000.0])
 def test_a_softmax_has_the_maximum_of_each_input(far):
     """With that of the other one, an exponential of a difference would overflow."""
