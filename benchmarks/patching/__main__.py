@@ -120,27 +120,32 @@ def circuits_of(
     arrays: Mapping[str, Any],
     edges: Sequence[str],
 ) -> tuple[dict[str, Any], float]:
-    """Faithfulness of circuits, by kind, method and order, and how long it took."""
+    """Faithfulness of circuits, by kind, method and order, and how long it took.
+
+    Nodes are also kept by their exact effects: how far can an order of single ones get?
+    """
     half = len(runs) // 2
     fit, judged = runs.pairs(slice(half)), runs.pairs(slice(half, None))
 
-    def of_nodes(method: measure.Method) -> dict[Any, np.ndarray]:
-        found = arrays[method.name]
+    def of_nodes(name: str) -> dict[Any, np.ndarray]:
+        found = arrays[name]
         return measure.node_scores({k: found[k][:half] for k in page.KINDS})
 
-    def of_edges(method: measure.Method) -> dict[Any, np.ndarray]:
+    def of_edges(name: str) -> dict[Any, np.ndarray]:
+        (method,) = compared((name,))
         return measure.edge_scores(model, fit, method)
 
-    scored: dict[str, tuple[Any, tuple[measure.Method, ...]]]
-    scored = {"nodes": (of_nodes, compared(tuple(arrays)))}
+    scored: dict[str, tuple[Any, tuple[str, ...]]]
+    names = tuple(m.name for m in compared(tuple(arrays)))
+    scored = {"nodes": (of_nodes, (*names, "exact"))}
     if edges:
-        scored["edges"] = of_edges, compared(edges)
+        scored["edges"] = of_edges, tuple(m.name for m in compared(edges))
     circuits: dict[str, Any] = {}
     seconds = 0.0
-    for kind, (score, methods) in scored.items():
+    for kind, (score, names) in scored.items():
         curve = measure.curve_of(model, judged, kind == "edges")
         lines: dict[str, Any] = {}
-        for name, make in _orders(score, methods).items():
+        for name, make in _orders(score, names).items():
             found = measure.kept(
                 folder / f"{kind} {name}.npz", functools.partial(_curves, curve, make)
             )
@@ -155,12 +160,11 @@ Scores = Callable[[], dict[Any, np.ndarray]]
 
 
 def _orders(
-    score: Callable[[measure.Method], dict[Any, np.ndarray]],
-    methods: Sequence[measure.Method],
+    score: Callable[[str], dict[Any, np.ndarray]], names: Sequence[str]
 ) -> dict[str, Scores]:
     """By name, what gives scores: each method, and chance."""
-    found: dict[str, Scores] = {m.name: functools.partial(score, m) for m in methods}
-    first = found[methods[0].name]
+    found: dict[str, Scores] = {n: functools.partial(score, n) for n in names}
+    first = found[names[0]]
     return found | {"random": lambda: measure.random_scores(first(), seed=0)}
 
 
