@@ -115,8 +115,8 @@ And of the effects averaged over pairs:
 Circuits: nodes or edges are ordered by their mean effect over {half} pairs, and kept in
 a run on the other {found["pairs"] - half}; the rest has the values of the corrupt run.
 CPR is the area below the faithfulness of circuits of the most positive, CMD that
-between one and the faithfulness of circuits of the largest, whatever their sign. *exact*
-keeps nodes by what patching each alone does.
+between one and the faithfulness of circuits of the largest, whatever their sign.
+*exact* keeps nodes by what patching each alone does.
 
 {_circuits(found["circuits"])}
 
