@@ -20,12 +20,14 @@ from jax import Array, lax
 from jax.extend.core import Literal
 from jax.extend.core import primitives as P
 
-from jaxlrp import _arguments, _compat
+from jaxlrp import _arguments, _compat, _kinks
 from jaxlrp._program.bodies import bodies_of
-from jaxlrp._program.program import Equation, Value
+from jaxlrp._program.program import Equation
 from jaxlrp._reading.steps import Reading, Step
 from jaxlrp._trace import trace
+from jaxlrp._warn import warn
 from jaxlrp.composites import Default
+from jaxlrp.errors import CurvatureWarning
 from jaxlrp.primitives import Kind, lookup
 
 Score = Callable[[list[Array]], Array]
@@ -54,7 +56,11 @@ def curved(score: Score, xs: Sequence[Array], beta: Any) -> Score:
 
     Raises:
       ValueError: for a `while` loop; for a piecewise linear activation if `beta` is
-        None, or if it is one that no softplus replaces.
+        None, or if it is one that no softplus replaces; for one that has curvature and
+        a jump of its slope.
+
+    Warns:
+      CurvatureWarning: where the input makes other choices.
     """
     traced = trace(
         score,
@@ -83,16 +89,35 @@ def curved(score: Score, xs: Sequence[Array], beta: Any) -> Score:
         )
     if _arguments.known_numbers(beta) is not None and math.isinf(beta):
         return score
-    kinks = list(_kinks(traced.reading))
-    if not kinks:
-        return score
-    if beta is None:
+    seen: _kinks.Seen = {}
+    hidden = list(_hidden(traced.reading, seen))
+    if hidden:
+        raise ValueError(
+            f"f: it is not twice differentiable: the slope of the activation at "
+            f"{hidden[0].line} jumps, of which its curvature beside says nothing, and "
+            f"no softplus replaces it; expected a smooth one, or beta=jnp.inf, which "
+            f"leaves it"
+        )
+    kinks = list(_bends(traced.reading))
+    if kinks and beta is None:
         lines = ", ".join(list(dict.fromkeys(e.line for e in kinks))[:3])
         raise ValueError(
             f"f: it is not twice differentiable: a piecewise linear activation or "
             f"maximum at {lines} has no curvature, and all interactions by it would be "
             f"missed. beta=10.0 puts a softplus in its place, beta=jnp.inf leaves it"
         )
+    replaced = {id(e) for e in kinks}
+    others = (e for e in _kinks.switches(traced.reading, seen) if id(e) not in replaced)
+    switches = list(dict.fromkeys(e.line for e in others))
+    if switches:
+        warn(
+            f"f: at {', '.join(switches[:3])} the input decides what is computed, by a "
+            f"comparison, a sign, rounding or an index. Second derivatives do not see "
+            f"that it would decide otherwise nearby. With beta=jnp.inf nothing is said",
+            CurvatureWarning,
+        )
+    if not kinks:
+        return score
     by_mark = {_mark(e.caller, e.source): e for e in kinks}
     marked, jaxpr = frozenset(by_mark), traced.jaxpr
     unknown = marked - _marks(jaxpr, marked, None)
@@ -110,7 +135,18 @@ _STRAIGHT = (
 )
 
 
-def _kinks(reading: Reading) -> Iterator[Equation]:
+def _hidden(reading: Reading, seen: _kinks.Seen) -> Iterator[Equation]:
+    """Activations that have curvature, and kinks besides."""
+    for step in reading.steps:
+        if step.role == "activation":
+            bends = _bent(step.equations, {step.argument, *step.signals})
+            if not bends and _kinks.kinked(step, reading, seen):
+                yield step.main
+        for body in step.bodies:
+            yield from _hidden(body, seen)
+
+
+def _bends(reading: Reading) -> Iterator[Equation]:
     """The kinks of activations that are piecewise linear."""
     for step in reading.steps:
         if step.role == "activation":
@@ -118,15 +154,14 @@ def _kinks(reading: Reading) -> Iterator[Equation]:
         elif _chooses(step, reading) or _pools(step, reading):
             yield step.main
         for body in step.bodies:
-            yield from _kinks(body)
+            yield from _bends(body)
 
 
 def _chooses(step: Step, reading: Reading) -> bool:
     """Does what is attributed decide between two values, as in a leaky ReLU?"""
     if step.main.primitive is not P.select_n_p or len(step.signals) < 2:
         return False
-    which = step.main.inputs[0]
-    return isinstance(which, Value) and reading.facts[which].cut
+    return _kinks.decides(step.main, reading)
 
 
 _POOLS = (

@@ -7,6 +7,7 @@ __all__ = [
     "BoundsWarning",
     "BusyError",
     "ConstantsWarning",
+    "CurvatureWarning",
     "IndependentArgumentWarning",
     "JaxlrpError",
     "OtherRunError",
@@ -252,4 +253,19 @@ class PositionsWarning(UserWarning):
       ...     _ = attribution.positional(f)(jnp.ones(3))
       >>> [w.category.__name__ for w in seen]
       ['PositionsWarning']
+    """
+
+
+class CurvatureWarning(UserWarning):
+    """Second derivatives do not see all of a function: its input makes choices in it.
+
+    Examples:
+      >>> import warnings, jax.numpy as jnp
+      >>> from jaxlrp import interactions
+      >>> f = lambda x: (x[0] ** 2 * jnp.sign(x[1]))
+      >>> with warnings.catch_warnings(record=True) as seen:
+      ...     warnings.simplefilter("always")
+      ...     _ = interactions.integrated_hessians(f)(jnp.array([1.0, 2.0]))
+      >>> [w.category.__name__ for w in seen]
+      ['CurvatureWarning']
     """

@@ -121,6 +121,7 @@ def integrated_hessians(
         memory, and a function that is not twice differentiable.
 
     Warns:
+      CurvatureWarning: where the input makes choices that derivatives do not see.
       RelevanceWarning: if the whole matrix adds up to something else than the score
         gains, by more than a tenth of it: `nodes` are too few. Not under `jit` and
         `vmap`, where nothing is known; compare `G.sum()` with `S(x) - S(b)` there.

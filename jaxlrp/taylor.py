@@ -176,6 +176,10 @@ def taylor(
         numbers out of range, a matrix that is larger than the memory; and from the
         second order on for a function that is not twice differentiable.
 
+    Warns:
+      CurvatureWarning: from the second order on, where the input makes choices that
+        derivatives do not see.
+
     Source: Montavon et al. 2018, section 4.1.
 
     Examples:

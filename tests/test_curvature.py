@@ -8,6 +8,7 @@ import pytest
 from jax import lax
 
 from jaxlrp import _curvature
+from jaxlrp.errors import CurvatureWarning
 
 RNG = np.random.default_rng(3)
 W = jnp.asarray(RNG.normal(size=(4, 4)), jnp.float32)
@@ -82,7 +83,8 @@ def test_softplus_replaces_relus_in_branches():
             xs[0].sum() > 9, lambda h: h.sum(), lambda h: activation(h).sum(), xs[0]
         )
 
-    score = _curvature.curved(with_(jax.nn.relu), [X], 2.0)
+    with pytest.warns(CurvatureWarning, match="decides"):  # which branch it takes
+        score = _curvature.curved(with_(jax.nn.relu), [X], 2.0)
     expected = with_(lambda x: softplus(x, 2.0))([X])
     np.testing.assert_allclose(score([X]), expected, rtol=1e-5)
 
@@ -250,6 +252,7 @@ def between(h):
         (lambda h: jnp.median(h), "sort"),
     ],
 )
+@pytest.mark.filterwarnings("ignore::jaxlrp.errors.CurvatureWarning")  # the median's
 def test_choices_that_no_softplus_replaces_are_refused(f, name):
     score = lambda xs: f(xs[0] @ W).sum()  # noqa: E731
     with pytest.raises(ValueError, match="not twice differentiable.*test_curvature"):
