@@ -1,4 +1,4 @@
-"""FullGrad: the input's relevance, and beside it that of every bias where it is added."""
+"""FullGrad: the relevance of the input, and of each bias where it is added."""
 
 from __future__ import annotations
 
@@ -202,8 +202,9 @@ def fullgrad(
     Examples:
       >>> import jax, jax.numpy as jnp
       >>> from jaxlrp import attribution
-      >>> params = {"w": jnp.array([[1.0, -1.0], [2.0, 0.5]]), "b": jnp.array([0.5, 0.0])}
+      >>> w, b = jnp.array([[1.0, -1.0], [2.0, 0.5]]), jnp.array([0.5, 0.0])
       >>> f = lambda params, x: jax.nn.relu(x @ params["w"] + params["b"])
+      >>> params = {"w": w, "b": b}
       >>> found = attribution.fullgrad(f)(params, jnp.array([1.0, 2.0]))
       >>> found.input.tolist(), found.biases["b"].tolist()
       ([1.0, 4.0], [0.5, 0.0])
@@ -213,8 +214,8 @@ def fullgrad(
     rules = _trace.checked(f, composite, argnums, target, has_aux)
     if any(line.first for line in rules.assignments):
         raise ValueError(
-            f"composite: got {rules.name}, which has rules for first layers; biases are "
-            f"inputs here, behind which all layers are first ones"
+            f"composite: got {rules.name}, which has rules for first layers; biases "
+            f"are inputs here, behind which all layers are first ones"
         )
 
     def explained(*args: P.args, **kwargs: P.kwargs) -> Any:

@@ -18,9 +18,9 @@ from jaxlrp._trace import positive
 from jaxlrp.composites import Composite
 from jaxlrp.patching import _program
 from jaxlrp.patching._effects import (
-    checked_metric,
     check_together,
     checked_at,
+    checked_metric,
     checked_rules,
     estimate,
     with_aux,

@@ -60,7 +60,8 @@ def units(
       >>> from jaxlrp import composites, patching
       >>> def f(w, x):
       ...     return checkpoint_name(jax.nn.relu(x @ w), "hidden") * 3.0
-      >>> find = patching.units(f, "hidden", composites.Proportional(), lambda out, k: out[k])
+      >>> rules, logit = composites.Proportional(), lambda out, k: out[k]
+      >>> find = patching.units(f, "hidden", rules, logit)
       >>> find(jnp.eye(2), jnp.array([1.0, 2.0]), 1)["hidden"].tolist()
       [0.0, 6.0]
     """
@@ -95,8 +96,8 @@ def mean_units(
     """The mean relevance of each unit over a dataset, or the difference of two.
 
     `mean R`, or `mean |R|` of each example, in which contributions of different
-    examples cannot cancel. For datasets whose relevances are to be kept, and for several
-    processes, give `units` to `jaxlrp.runs.attribute` with `runs.Moments`.
+    examples cannot cancel. For datasets whose relevances are to be kept, and for
+    several processes, give `units` to `jaxlrp.runs.attribute` with `runs.Moments`.
 
     Args:
       f: as for `units`, of one example.
@@ -206,8 +207,8 @@ def prune(
       scores: a pytree of scores, as of `units`, `mean_units` or `effects`.
       share: of the units that go, between 0 and 1; their number is rounded. It may be
         traced.
-      by: as for `order`: `"signed"`, the most negative ones go first, or `"size"`, those
-        next to zero do.
+      by: as for `order`: `"signed"`, the most negative ones go first, or `"size"`,
+        those next to zero do.
       apart: None where the units of all sites compete with each other; else the share
         goes of each site, 0, or of each index of its first so many axes: 1 for each
         layer of a stack.
