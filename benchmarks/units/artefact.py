@@ -42,7 +42,7 @@ def corrected(steps: int) -> dict[str, dict[str, dict[str, list[float]]]]:
     """By site and criterion, for each number of units that go: three percentages.
 
     How many test images without a mark are right; how many of other classes are called
-    a three with the mark on them; and the mean rise of that score by it, of what it was.
+    a three with the mark on them; and the mean rise of that score by it.
     """
     images, labels, where = artefact.data(0.5)
     plain = np.where(where[:, None, None, None], artefact.data(0.0)[0], images)

@@ -1,4 +1,4 @@
-"""Accuracy on the digits against the share of filters and hidden units that are gone."""
+"""Accuracy on the digits against the share of filters and hidden units removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Perplexity of a language model against the share of neurons or heads that are gone."""
+"""Perplexity of a language model against the share of neurons or heads removed."""
 
 from __future__ import annotations
 
