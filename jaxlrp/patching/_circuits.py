@@ -43,16 +43,14 @@ def circuit(
       paired: as for `edges`.
 
     Returns:
-      A function `(keep, params, clean, corrupt=None)` that returns what `f` does; with
-      zero or given values there need be no corrupt input, and the first pass alone is
-      run. `keep`
+      A function `(keep, params, clean, corrupt=None)` that returns what `f` does. `keep`
       has for each site an array of booleans over its nodes, or for each `(source,
       target)` one over its edges, as `effects` and `edges` return scores; numbers
-      between 0 and 1 keep a share. What `keep` leaves out is kept. It can be mapped
-      over `keep`.
+      between 0 and 1 keep a share. What `keep` leaves out is kept. `corrupt` may be
+      left out where zero or given values are put in. It can be mapped over `keep`.
 
     Raises:
-      TypeError: for arguments of the wrong type.
+      TypeError: for arguments of the wrong type, and a missing corrupt input.
       ValueError: for both or none of nodes and edges, a site or a shape of `keep` that
         does not fit, and as `effects`.
 
