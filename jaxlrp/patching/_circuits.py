@@ -44,10 +44,11 @@ def circuit(
 
     Returns:
       A function `(keep, params, clean, corrupt=None)` that returns what `f` does.
-      `keep` has for each site an array of booleans over its nodes, or for each `(source,
-      target)` one over its edges, as `effects` and `edges` return scores; numbers
-      between 0 and 1 keep a share. What `keep` leaves out is kept. `corrupt` may be
-      left out where zero or given values are put in. It can be mapped over `keep`.
+      `keep` has for each site an array of booleans over its nodes, or for each
+      `(source, target)` one over its edges, as `effects` and `edges` return scores;
+      numbers between 0 and 1 keep a share. What `keep` leaves out is kept. `corrupt`
+      may be left out where zero or given values are put in. It can be mapped over
+      `keep`.
 
     Raises:
       TypeError: for arguments of the wrong type, and a missing corrupt input.
