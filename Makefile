@@ -13,6 +13,7 @@
 # make real     pretrained networks of images, letters, words, sentences:
 #               docs/real-networks.md
 # make patching  exact against estimated patching: docs/patching-results.md
+# make units    what is left of networks if units go: tables of docs/patching.md
 # make roots    roots of deep Taylor decomposition, and what relevance forgets:
 #               docs/roots.md, docs/dependence.md
 # make sentences  why two sentences are similar, with a pretrained model
@@ -51,7 +52,7 @@ TURN ?= 1/1
 
 .PHONY: test test-slow test-all mutate fuzz demo examples real sentences interactions hub multiprocess bench bench-peers faithfulness
 .PHONY: gallery notebooks peers peers-venv zoo docs docs-check docs-links docs-pages lint format types build clean
-.PHONY: patching roots kills artefact bench-device bench-runs formats
+.PHONY: patching units roots kills artefact bench-device bench-runs formats
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --only quick --part $(PART) $(PYTEST_ARGS)
@@ -119,6 +120,10 @@ roots: $(VENV)/.real $(VENV)/.demo $(VENV)/.weights
 # More arguments, e.g. PATCHING_ARGS="--pairs 10".
 patching: $(VENV)/.real $(VENV)/.weights
 	$(BIN)/python -m benchmarks.patching $(PATCHING_ARGS)
+
+# More arguments, e.g. UNITS_ARGS="--parts artefact".
+units: $(VENV)/.real $(VENV)/.demo $(VENV)/.weights
+	$(BIN)/python -m benchmarks.units $(UNITS_ARGS)
 
 multiprocess: $(VENV)/.demo
 	$(BIN)/python -m examples.multiprocess

@@ -339,6 +339,7 @@ TRANSFORMATIONS = {
     "relprop": lambda f: jaxlrp.relprop(f, X),
     "sites": concepts.sites,
     "channel_relevance": lambda f: concepts.channel_relevance(f, site="h"),
+    "fullgrad": attribution.fullgrad,
     "gradient": attribution.gradient,
     "occlusion": lambda f: attribution.occlusion(f, (1,)),
 }

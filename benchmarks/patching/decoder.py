@@ -106,7 +106,7 @@ def _stream(
 
     Tags: `embedding`; in each layer `residual` and `attention_in` (what attention
     reads, with the skip connection and without), `z` (what each head gives),
-    `attention_out`, `middle` and `mlp_in`, `mlp_out`; `final`.
+    `attention_out`, `middle` and `mlp_in`, `hidden` (the neurons), `mlp_out`; `final`.
     """
 
     def layer(x: Array, given: Any) -> tuple[Array, Past]:
@@ -122,7 +122,7 @@ def _stream(
         x = checkpoint_name(x, "middle")
         y = _norm(checkpoint_name(x, "mlp_in"), weights["ffn_norm"], config.epsilon)
         gates = jax.nn.silu(y @ weights["ffn_gate"].T)
-        hidden = gates * (y @ weights["ffn_up"].T)
+        hidden = checkpoint_name(gates * (y @ weights["ffn_up"].T), "hidden")
         written = checkpoint_name(hidden @ weights["ffn_down"].T, "mlp_out")
         return x + written, both
 

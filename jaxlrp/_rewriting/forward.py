@@ -1,4 +1,4 @@
-"""A program evaluated as it is, with edits at named values.
+"""A program evaluated as it is, with edits at named values and operands.
 
 No rule is in it, and its derivative is JAX's own. An edit sees the value, what it is
 given, and a memory that passes from edit to edit in the order in which they run; it
@@ -37,7 +37,9 @@ class Edits:
 
     Attributes:
       edit: the function that is called there.
-      numbers: the number of each address, as for `environment.Visits`.
+      numbers: the number of each address, as for `environment.Visits`; or one that ends
+        in `(equation, position)` instead of a value, for what this equation alone reads
+        there.
       given: what an edit is given, by number: arrays with a leading axis for each loop
         around its value that has not been entered yet.
     """
@@ -89,13 +91,14 @@ def _evaluate(
     values = dict(zip(program.inputs, inputs, strict=True)) | dict(program.constants)
     within = {s.main: s for s in reading.steps if s.bodies and edits.touches(s)}
     records: Records = {}
+    own = {a[0][0] for a in edits.numbers if len(a) == 1 and isinstance(a[0], tuple)}
 
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, Literal) else values[atom]
 
-    def edited(v: Any, y: Any) -> Any:
+    def edited(place: Any, y: Any) -> Any:
         nonlocal memory
-        number = edits.numbers.get((v,))
+        number = edits.numbers.get((place,))
         if number is None:
             return y
         y, records[number], memory = edits.edit(number, y, edits.given[number], memory)
@@ -105,7 +108,15 @@ def _evaluate(
         scope = program.inner_scope(equation)
         with _compat.equation_context(equation.source, equation.context, scope):
             step = within.get(equation)
-            if step is None:
+            if equation in own:
+                operands = iter(
+                    [
+                        edited((equation, i), read(v))
+                        for i, v in enumerate(equation.inputs)
+                    ]
+                )
+                results = bind(equation, lambda _, given=operands: next(given))
+            elif step is None:
                 results = bind(equation, read)
             else:
                 flow = _BY_FLOW[bodies_of(equation).flow]

@@ -10,6 +10,7 @@ from jaxlrp.attribution.attention import (
     transformer_attribution,
 )
 from jaxlrp.attribution.cam import grad_cam
+from jaxlrp.attribution.fullgrad import FullGrad, fullgrad
 from jaxlrp.attribution.gradients import gradient, gradient_x_input, saliency
 from jaxlrp.attribution.guided import deconvnet, guided_backprop
 from jaxlrp.attribution.paths import expected_gradients, integrated_gradients
@@ -20,11 +21,13 @@ from jaxlrp.attribution.smoothing import smoothgrad
 from jaxlrp.attribution.windows import occlusion
 
 __all__ = [
+    "FullGrad",
     "attention_relevancy",
     "attention_rollout",
     "deconvnet",
     "deep_lift",
     "expected_gradients",
+    "fullgrad",
     "grad_cam",
     "gradient",
     "gradient_attention_rollout",

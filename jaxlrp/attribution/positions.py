@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
 
@@ -24,6 +23,7 @@ from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums
 from jaxlrp._warn import warn
 from jaxlrp.attribution import _encodings
+from jaxlrp.attribution._again import keep_signature, leaves
 from jaxlrp.attribution._encodings import Encoding
 from jaxlrp.composites import Composite, Proportional
 from jaxlrp.errors import PositionsWarning
@@ -225,12 +225,6 @@ def _positions_of(value: Value, axis: tuple[int, ...] | None) -> frozenset[int]:
 # ---- the function with positions as an argument ------------------------------------
 
 
-def _leaves(traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    """The arrays of a call that were traced."""
-    found = dict(jax.tree_util.tree_flatten_with_path((args, kwargs))[0])
-    return [_trace.as_array(found[path]) for path in traced.paths]
-
-
 def _inside(chosen: Sequence[Encoding], traced: Traced) -> dict[int, Encoding]:
     """Those that equations make, by number; the others are inputs or constants."""
     program = traced.reading.program
@@ -279,7 +273,7 @@ def _with_positions(
     @own_settings()
     def again(*args: Any, **kwargs: Any) -> Any:
         given = args[-1]
-        inputs = _leaves(traced, args[:-1], kwargs)
+        inputs = leaves(traced, args[:-1], kwargs)
         known = dict(constants)
         for i, one in enumerate(chosen):
             if i in inside:
@@ -297,25 +291,8 @@ def _with_positions(
         out = jax.tree.unflatten(traced.out_tree, outs[: traced.n_out])
         return (out, traced.restore_aux(outs[traced.n_out :])) if has_aux else out
 
-    # Layers go by their parameters' names, which begin with the argument's.
-    names = [p.name for p in _parameters(f)]
-    if names and all(names):
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        every = [inspect.Parameter(n, kind) for n in names]
-        vars(again)["__signature__"] = inspect.Signature(every)
+    keep_signature(again, f)
     return again
-
-
-def _parameters(f: Callable[..., Any]) -> list[inspect.Parameter]:
-    try:
-        found = inspect.signature(f).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    kinds = (
-        inspect.Parameter.POSITIONAL_ONLY,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    )
-    return [p for p in found if p.kind in kinds]
 
 
 def _with_constants(reading: Any, known: Any) -> Any:

@@ -3,7 +3,8 @@
 A value of a clean run is put into a corrupt one. `exact` runs the program for each
 node; `effects` estimates all of them by one reverse pass, from the gradient or from
 LRP's multipliers. `edges` and `exact_edges` do so for what one value hands on to
-another, and `circuit` runs the program with only some of them.
+another, and `circuit` runs the program with only some of them. `units` and `mean_units`
+say what units come to over a dataset, and `prune` which of them to keep.
 
 Source: Rezaei Jafari et al. 2025, "RelP: faithful and efficient circuit discovery via
 relevance patching"; Mueller et al. 2025, "MIB".
@@ -24,6 +25,7 @@ from jaxlrp.patching._effects import (
 from jaxlrp.patching._graph import Graph, Link, Node, graph
 from jaxlrp.patching._graph_files import save, to_html, to_json
 from jaxlrp.patching._sites import Site, site
+from jaxlrp.patching._units import mean_units, prune, units
 
 __all__ = [
     "Cost",
@@ -40,13 +42,16 @@ __all__ = [
     "exact_edges",
     "faithfulness",
     "graph",
+    "mean_units",
     "multipliers",
     "order",
     "patch",
+    "prune",
     "save",
     "site",
     "sites",
     "to_html",
     "to_json",
+    "units",
     "values",
 ]

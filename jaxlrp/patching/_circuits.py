@@ -43,14 +43,15 @@ def circuit(
       paired: as for `edges`.
 
     Returns:
-      A function `(keep, params, clean, corrupt)` that returns what `f` does. `keep`
-      has for each site an array of booleans over its nodes, or for each `(source,
-      target)` one over its edges, as `effects` and `edges` return scores; numbers
-      between 0 and 1 keep a share. What `keep` leaves out is kept. It can be mapped
-      over `keep`.
+      A function `(keep, params, clean, corrupt=None)` that returns what `f` does.
+      `keep` has for each site an array of booleans over its nodes, or for each
+      `(source, target)` one over its edges, as `effects` and `edges` return scores;
+      numbers between 0 and 1 keep a share. What `keep` leaves out is kept. `corrupt`
+      may be left out where zero or given values are put in. It can be mapped over
+      `keep`.
 
     Raises:
-      TypeError: for arguments of the wrong type.
+      TypeError: for arguments of the wrong type, and a missing corrupt input.
       ValueError: for both or none of nodes and edges, a site or a shape of `keep` that
         does not fit, and as `effects`.
 
@@ -79,9 +80,13 @@ def circuit(
         chosen, ends = as_sites(nodes, "nodes"), {}
 
     @own_settings()
-    def run(keep: Any, params: Any, clean: Any, corrupt: Any) -> Any:
+    def run(keep: Any, params: Any, clean: Any, corrupt: Any = None) -> Any:
         if not isinstance(keep, Mapping):
             raise TypeError(f"keep: got {keep!r}, expected a dict")
+        if corrupt is None:
+            if ablate in ("corrupt", "mean"):
+                raise TypeError(f"corrupt: got None, with ablate={ablate!r}")
+            corrupt = clean
         one = jax.tree.map(lambda a: a[0], corrupt) if ablate == "mean" else corrupt
         pair = read_pair(f, params, clean, one, None)
         groups, _ = pair.groups(chosen, "edges" if ends else "nodes")
@@ -270,8 +275,7 @@ def order(scores: Any, by: str = "signed") -> Any:
       >>> {k: v.tolist() for k, v in patching.order(scores, "size").items()}
       {'a': [2, 0], 'b': [1]}
     """
-    if by not in ("signed", "size"):
-        raise ValueError(f"by: got {by!r}, expected 'signed' or 'size'")
+    check_by(by)
     exists = None
     if isinstance(scores, Edges):
         exists, scores = scores.exists, scores.scores
@@ -290,6 +294,12 @@ def order(scores: Any, by: str = "signed") -> Any:
         for part, leaf in zip(jnp.split(places, split), leaves, strict=True)
     ]
     return jax.tree.unflatten(tree, parts)
+
+
+def check_by(by: Any) -> None:
+    """Refuses what is neither of the two."""
+    if by not in ("signed", "size"):
+        raise ValueError(f"by: got {by!r}, expected 'signed' or 'size'")
 
 
 def faithfulness(

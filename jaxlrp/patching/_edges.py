@@ -18,9 +18,9 @@ from jaxlrp._trace import positive
 from jaxlrp.composites import Composite
 from jaxlrp.patching import _program
 from jaxlrp.patching._effects import (
-    _checked_metric,
     check_together,
     checked_at,
+    checked_metric,
     checked_rules,
     estimate,
     with_aux,
@@ -229,7 +229,7 @@ def edges(
     rules, at, names = checked_rules(composite), checked_at(at), _paired(paired)
     check_together(at, rules)
     route = None if along is None else next(iter(as_sites(along, "along").values()))
-    score = _checked_metric(metric)
+    score = checked_metric(metric)
 
     @own_settings()
     def estimated(params: Any, clean: Any, corrupt: Any, *aux: Any) -> Edges:
@@ -325,7 +325,7 @@ def exact_edges(
     function("f", f)
     one, two = as_sites(sources, "sources"), as_sites(targets, "targets")
     batch, names = positive("batch", batch), _paired(paired)
-    score = _checked_metric(metric)
+    score = checked_metric(metric)
 
     @own_settings()
     def run(params: Any, clean: Any, corrupt: Any, *aux: Any) -> Edges:

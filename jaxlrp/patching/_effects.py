@@ -332,7 +332,7 @@ def effects(
     check_together(at, rules)
     way = None if along is None else as_sites(along, "along")
     route = None if way is None else next(iter(way.values()))
-    score = _checked_metric(metric)
+    score = checked_metric(metric)
 
     @own_settings()
     def estimated(params: Any, clean: Any, corrupt: Any, *aux: Any) -> dict[str, Array]:
@@ -351,7 +351,8 @@ def effects(
     return estimated
 
 
-def _checked_metric(metric: Any) -> Any:
+def checked_metric(metric: Any) -> Any:
+    """A metric, a function or None."""
     return None if metric is None else function("metric", metric)
 
 
@@ -500,7 +501,7 @@ def exact(
     """
     function("f", f)
     chosen, batch = as_sites(sites), positive("batch", batch)
-    score = _checked_metric(metric)
+    score = checked_metric(metric)
 
     @own_settings()
     def run(params: Any, clean: Any, corrupt: Any, *aux: Any) -> dict[str, Array]:
@@ -646,7 +647,7 @@ def multipliers(
     """
     function("f", f)
     chosen, rules = as_sites(sites), checked_rules(composite)
-    score = _checked_metric(metric)
+    score = checked_metric(metric)
 
     @own_settings()
     def found(*args: Any) -> tuple[Any, dict[str, Array], dict[str, Array]]:
