@@ -64,7 +64,7 @@ class Rows:
         unique, back = np.unique(indices, return_inverse=True)
         wanted = [int(i) for i in unique]
         if hasattr(self.data, "__getitems__"):
-            found = self.data.__getitems__(wanted)
+            found: Any = self.data.__getitems__(wanted)
             sized = isinstance(found, collections.abc.Sized)
             keyed = isinstance(found, collections.abc.Mapping)
             if not sized or keyed or len(found) != len(wanted):
