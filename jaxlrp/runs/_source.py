@@ -64,8 +64,8 @@ class Rows:
         unique, back = np.unique(indices, return_inverse=True)
         wanted = [int(i) for i in unique]
         if hasattr(self.data, "__getitems__"):
-            found: Any = self.data.__getitems__(wanted)
-            sized = isinstance(found, collections.abc.Sized)
+            found = self.data.__getitems__(wanted)
+            sized = hasattr(found, "__len__")
             keyed = isinstance(found, collections.abc.Mapping)
             if not sized or keyed or len(found) != len(wanted):
                 count = f" with {len(found)} elements" if sized else ""
