@@ -19,8 +19,8 @@ import jax
 import jax.core
 import jax.numpy as jnp
 from jax import lax
-from jax.extend import source_info_util
 from jax._src import config
+from jax.extend import source_info_util
 from jax.extend.core import (
     Jaxpr,
     Primitive,

@@ -7,7 +7,6 @@ multiplier, plus what arrived at the input's shadow.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec
 
@@ -111,7 +110,7 @@ def _explainer(
     patterns = _patterns(capture)
     masks = _conditions(conditions)
     checkpoints = positive("checkpoints", checkpoints)
-    run = Run(rules, checkpoints=checkpoints, remat=policy(remat))
+    again = policy(remat)
     asked = bool(patterns or masks)
     if baseline is not None:
         _check_alone(composite, patterns, masks, remat)
@@ -141,9 +140,8 @@ def _explainer(
             leaves, collected = once.relevance(*seeds)
             return once.outs, once.aux, seeds, leaves, captured(collected)
 
-        # Functions that were made for one call are not kept for the next.
-        own = dataclasses.replace(run, jitted={})
-        outs, aux, seeds, leaves, captured = replayed(compute, traced, own)
+        run = Run(rules, checkpoints=checkpoints, remat=again)
+        outs, aux, seeds, leaves, captured = replayed(compute, traced, run)
         warn_of_program(traced, target, warned)
         warn_of_rows(traced, target, outs, leaves, warned)
         if "size" not in warned and warn_large(leaves, outs, *seeds, rules):

@@ -22,7 +22,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.extend.core import Literal
 from jax.extend.core.primitives import custom_jvp_call_p
 
@@ -122,7 +124,7 @@ def _all_here(arrays: Sequence[Any]) -> bool:
     here = _compat.constants_go()
     return here is not None and all(
         isinstance(x, np.ndarray)
-        or (isinstance(x, jax.Array) and _compat.is_known(x) and x.sharding == here)
+        or (isinstance(x, Array) and _compat.is_known(x) and x.sharding == here)
         for x in arrays
     )
 
@@ -143,7 +145,7 @@ class _Unlike(Exception):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Same:
-    """Equal to the same object alone, which is kept so that no other takes its place."""
+    """Equal to the same object alone, which is kept: no other takes its place."""
 
     value: Any
 
@@ -206,7 +208,9 @@ def _params(eqn: Any) -> Any:
         place = _compat.is_of_jax(body)
         others = tuple(v for v in eqn.params.values() if type(v) in _PLAIN)
         return _Same(eqn) if place is None else (place, _part(body), others)
-    if any(callable(v) and not isinstance(v, _NO_FUNCTIONS) for v in eqn.params.values()):
+    if any(
+        callable(v) and not isinstance(v, _NO_FUNCTIONS) for v in eqn.params.values()
+    ):
         return _Same(eqn)
     return tuple((name, _part(v)) for name, v in sorted(eqn.params.items()))
 
@@ -221,7 +225,7 @@ def _part(value: Any) -> Any:
         hash(value)
     except TypeError:
         return _Same(value)
-    return type(value), value
+    return type(value), repr(value) if isinstance(value, float) else value
 
 
 # ---- evaluations ---------------------------------------------------------------------
@@ -250,9 +254,7 @@ def asks_users(reading: Reading) -> bool:
     return False
 
 
-def replayed(
-    compute: Callable[[Any, Any], Any], traced: Traced, run: Run
-) -> Any:
+def replayed(compute: Callable[[Any, Any], Any], traced: Traced, run: Run) -> Any:
     """What `compute(traced, run)` returns, a pytree of arrays; from the second time.
 
     The first time it is computed. The second it is written down, operation by operation
@@ -277,4 +279,17 @@ def replayed(
         memory.evaluation = jax.make_jaxpr(flat)(*given), trees[0]
     jaxpr, tree = memory.evaluation
     with own_settings():
-        return jax.tree.unflatten(tree, _compat.evaluate(jaxpr, given))
+        leaves = _compat.evaluate(jaxpr, given)
+        atoms = _compat.open_jaxpr(jaxpr)[0].outvars
+        return jax.tree.unflatten(tree, list(map(_as_array, atoms, leaves)))
+
+
+def _as_array(atom: Any, y: Any) -> Array:
+    """A result; a jaxpr has a number of its own as NumPy's, of whatever type it is."""
+    if isinstance(y, Array):
+        return y
+    if atom.aval.weak_type and np.ndim(y) == 0:
+        number = jnp.asarray(np.asarray(y).item())
+        if number.dtype == atom.aval.dtype:
+            return number
+    return jnp.asarray(y, atom.aval.dtype)
