@@ -138,13 +138,13 @@ def _explainer(
             once, captured = backward_at(traced, run, question)
             seeds = seed(target, traced.out_tree, once.outs)
             leaves, collected = once.relevance(*seeds)
-            return once.outs, once.aux, seeds, leaves, captured(collected)
+            return once.outs, once.aux, *seeds, leaves, captured(collected)
 
         run = Run(rules, checkpoints=checkpoints, remat=again)
-        outs, aux, seeds, leaves, captured = replayed(compute, traced, run)
+        outs, aux, multipliers, plain, leaves, captured = replayed(compute, traced, run)
         warn_of_program(traced, target, warned)
         warn_of_rows(traced, target, outs, leaves, warned)
-        if "size" not in warned and warn_large(leaves, outs, *seeds, rules):
+        if "size" not in warned and warn_large(leaves, outs, multipliers, plain, rules):
             warned.add("size")
         out = jax.tree.unflatten(traced.out_tree, outs)
         value = (out, traced.restore_aux(aux)) if has_aux else out

@@ -39,6 +39,9 @@ from jaxlrp.primitives._book import pages
 LIMIT = 8
 """So many forms are remembered by one transformation."""
 
+COMPUTED = 2
+"""So many calls are computed before one is written down, which takes a moment."""
+
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 """Types of numbers and texts that nobody can change."""
 
@@ -255,13 +258,13 @@ def asks_users(reading: Reading) -> bool:
 
 
 def replayed(compute: Callable[[Any, Any], Any], traced: Traced, run: Run) -> Any:
-    """What `compute(traced, run)` returns, a pytree of arrays; from the second time.
+    """What `compute(traced, run)` returns, a pytree of arrays.
 
-    The first time it is computed. The second it is written down, operation by operation
-    as it was, of all arrays; from then on that is evaluated.
+    The first times it is computed. Then it is written down, operation by operation as
+    it was, of all arrays, and that is evaluated.
     """
     memory = traced.memory
-    if memory is None or memory.calls < 2 or asks_users(traced.reading):
+    if memory is None or memory.calls <= COMPUTED or asks_users(traced.reading):
         return compute(traced, run)
     _, consts = _compat.open_jaxpr(traced.jaxpr)
     given, count = [*traced.inputs, *consts], len(traced.inputs)

@@ -17,7 +17,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, mlir
 
 import jaxlrp
-from jaxlrp import _replay, _trace, composites, primitives, rules, targets
+from jaxlrp import _lrp, _replay, _trace, composites, primitives, rules, targets
 from jaxlrp.errors import BoundsWarning, RelevanceWarning
 from jaxlrp.primitives import Entry, Kind
 
@@ -63,7 +63,7 @@ class Readings:
 
     def __init__(self, monkeypatch):
         self.read = self.seeded = 0
-        read, seed = _trace.read, jaxlrp._lrp.seed
+        read, seed = _trace.read, _lrp.seed
 
         def counted_read(*args, **kwargs):
             self.read += 1
@@ -74,7 +74,7 @@ class Readings:
             return seed(*args, **kwargs)
 
         monkeypatch.setattr(_trace, "read", counted_read)
-        monkeypatch.setattr(jaxlrp._lrp, "seed", counted_seed)
+        monkeypatch.setattr(_lrp, "seed", counted_seed)
 
 
 @pytest.fixture
@@ -101,11 +101,11 @@ def anew(f, *args, **options):
 def test_what_comes_again_is_the_same_bit_for_bit(f, counted):
     explain = jaxlrp.value_and_lrp(f)
     first = explain(W, X)
-    for _ in range(3):
+    for _ in range(4):
         same_bits(explain(W, X), first)
-    assert counted.read == 1 and counted.seeded == 2
+    assert counted.read == 1 and counted.seeded == 3
     same_bits(explain(V, Y), jaxlrp.value_and_lrp(f)(V, Y))
-    assert counted.seeded == 3  # that of the other one
+    assert counted.seeded == 4  # that of the other one
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,9 @@ def test_what_comes_again_is_the_same_bit_for_bit(f, counted):
 def test_any_target_that_is_plain_data_comes_again(target, counted):
     explain = jaxlrp.lrp(network, target=target)
     first = explain(W, X)
-    explain(W, X)
-    same_bits(explain(W, X), first)
-    assert counted.seeded == 2
+    for _ in range(4):
+        same_bits(explain(W, X), first)
+    assert counted.seeded == 3
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_any_target_that_is_plain_data_comes_again(target, counted):
 def test_any_composite_of_plain_rules_comes_again(composite, counted):
     explain = jaxlrp.lrp(network, composite)
     first = explain(W, X)
-    explain(W, X)
-    same_bits(explain(W, X), first)
-    assert counted.seeded == 2
+    for _ in range(4):
+        same_bits(explain(W, X), first)
+    assert counted.seeded == 3
 
 
 def test_what_else_f_returns_is_that_of_each_call():
@@ -140,7 +140,7 @@ def test_what_else_f_returns_is_that_of_each_call():
         return x @ W, {"number": len(calls), "mean": x.mean(), "text": "a"}
 
     explain = jaxlrp.lrp(f, has_aux=True)
-    for i in range(1, 5):
+    for i in range(1, 6):
         _, aux = explain(X * i)
         assert aux["number"] == i and aux["text"] == "a"
         np.testing.assert_allclose(aux["mean"], (X * i).mean(), rtol=1e-6)
@@ -165,7 +165,7 @@ def test_weights_that_f_closes_over_are_those_of_now():
         return jax.nn.relu(x @ holder["w"]) @ V
 
     explain = jaxlrp.lrp(f)
-    for w in (W, W, W, V, 2 * W):  # V twice is another program
+    for w in (W, W, W, W, V, 2 * W):  # V twice is another program
         holder["w"] = w
         same_bits(explain(X), anew(f, X))
 
@@ -173,17 +173,17 @@ def test_weights_that_f_closes_over_are_those_of_now():
 def test_numpy_weights_that_are_changed_in_place_are_those_of_now():
     w = np.array(W)
     explain = jaxlrp.lrp(lambda x: jax.nn.relu(x @ w) @ V)
-    for _ in range(4):
+    for _ in range(5):
         same_bits(explain(X), anew(network, jnp.array(w), X))
         w *= 1.5
 
 
 def test_an_updated_module_is_explained_as_it_is_now():
-    model = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
+    model = nnx.Linear(4, 3, use_bias=False, rngs=nnx.Rngs(0))
     closed, given = jaxlrp.lrp(lambda x: model(x)), jaxlrp.lrp(lambda m, x: m(x))
-    for i in range(4):
+    for i in range(5):
         model.kernel[...] = model.kernel[...] + i
-        expected = anew(lambda w, x: x @ w + model.bias[...], model.kernel[...], X)
+        expected = anew(lambda w, x: x @ w, model.kernel[...], X)
         np.testing.assert_allclose(closed(X), expected, rtol=1e-6)
         np.testing.assert_allclose(given(model, X), expected, rtol=1e-6)
 
@@ -196,14 +196,14 @@ def test_numbers_and_branches_of_python_are_those_of_now():
         return h @ V if state["deep"] else h
 
     explain = jaxlrp.lrp(f)
-    for scale, deep in [(1.0, False)] * 3 + [(2.0, False), (2.0, True), (1.0, False)]:
+    for scale, deep in [(1.0, False)] * 4 + [(2.0, False), (2.0, True), (1.0, False)]:
         state.update(scale=scale, deep=deep)
         same_bits(explain(W, X), anew(f, W, X))
 
 
 def test_shapes_dtypes_and_weak_types_are_told_apart():
     explain = jaxlrp.lrp(lambda x: jnp.tanh(2 * x), target="all")
-    for x in (X, X[0], X.astype(jnp.bfloat16), X[0, 0], 2.0, jnp.float32(2.0)) * 3:
+    for x in (X, X[0], X.astype(jnp.bfloat16), X[0, 0], 2.0, jnp.float32(2.0)) * 4:
         same_bits(explain(x), anew(lambda x: jnp.tanh(2 * x), x, target="all"))
 
 
@@ -212,10 +212,10 @@ def test_shapes_dtypes_and_weak_types_are_told_apart():
 )
 def test_settings_are_those_of_now(setting):
     explain = jaxlrp.lrp(network)
-    first = [explain(W, X) for _ in range(3)][0]
+    first = [explain(W, X) for _ in range(4)][0]
     with setting:
         w, x = jnp.asarray(np.array(W, float)), jnp.asarray(np.array(X, float))
-        for _ in range(3):
+        for _ in range(4):
             same_bits(explain(w, x), anew(network, w, x))
     same_bits(explain(W, X), first)
 
@@ -228,7 +228,7 @@ def test_an_entry_of_the_rule_book_is_that_of_now():
     mlir.register_lowering(mine, mlir.lower_fun(lambda x: 2 * x, False))
     explain = jaxlrp.lrp(lambda x: mine.bind(x) @ W)
     primitives.enter_primitive(mine, Entry(Kind.LINEAR))
-    found = [explain(X) for _ in range(3)]
+    found = [explain(X) for _ in range(4)]
     assert jnp.abs(found[-1]).sum() > 0
     jaxlrp.register_rule(mine)(lambda apply, active, x: jaxlrp.route(apply(x), [], []))
     assert jnp.abs(explain(X)).sum() == 0
@@ -242,11 +242,11 @@ def test_a_rule_of_the_users_is_asked_each_time():
         def shares(self, layer):
             kernel, _ = layer.fold()
             z = layer.linear(layer.x, kernel)
-            return [rules.Share(z * state["factor"], layer.y, 0.0)]
+            return (rules.Share(z * state["factor"], layer.y, 0.0),)
 
     explain = jaxlrp.lrp(lambda x: x @ W, composites.Uniform(Mine()))
     first = explain(X)
-    for factor in (1.0, 1.0, 2.0, 3.0):
+    for factor in (1.0, 1.0, 1.0, 2.0, 3.0):
         state["factor"] = factor
         np.testing.assert_allclose(explain(X), factor * first, rtol=1e-5)
 
@@ -273,7 +273,7 @@ def test_functions_with_rules_or_derivatives_of_their_own_are_asked_each_time():
     for f in (rule, derivative):
         explain = jaxlrp.lrp(lambda x, f=f: f(x), taylor)
         first = explain(X)
-        for factor in (1.0, 1.0, 2.0):
+        for factor in (1.0, 1.0, 1.0, 2.0):
             state["factor"] = factor
             np.testing.assert_allclose(explain(X), factor * first, rtol=1e-5)
         state["factor"] = 1.0
@@ -283,11 +283,11 @@ def test_arrays_in_composites_and_targets_are_those_of_now(counted):
     low, classes = np.full(4, -9.0, np.float32), np.array([0, 1, 2])
     boxed = composites.Epsilon().on("layer", rules.ZBox(low, 9.0), first=True)
     explain = jaxlrp.lrp(network, boxed, target=classes)
-    before = [explain(W, X) for _ in range(3)][-1]
+    before = [explain(W, X) for _ in range(4)][-1]
     low -= 9.0
     classes[:] = 3
     assert not np.allclose(explain(W, X), before)
-    assert counted.read == 4
+    assert counted.read == 5
 
 
 def test_effects_happen_in_each_call():
@@ -298,7 +298,7 @@ def test_effects_happen_in_each_call():
         return x @ W
 
     explain = jaxlrp.lrp(f)
-    for i in range(1, 5):
+    for i in range(1, 6):
         explain(X * i)
         jax.effects_barrier()
         assert len(seen) == i
@@ -309,7 +309,7 @@ def test_effects_happen_in_each_call():
 
 def test_transformations_of_what_was_called_before():
     explain = jaxlrp.lrp(network)
-    expected = [explain(W, X) for _ in range(3)][-1]
+    expected = [explain(W, X) for _ in range(4)][-1]
     np.testing.assert_allclose(jax.jit(explain)(W, X), expected, rtol=1e-4, atol=1e-6)
     mapped = jax.vmap(explain, (None, 0))(W, X)
     np.testing.assert_allclose(mapped, expected, rtol=1e-4, atol=1e-6)
@@ -327,7 +327,7 @@ def test_arrays_on_several_devices_stay_where_they_are():
     w = jax.device_put(W, jax.devices()[1])
     explain = jaxlrp.lrp(network)
     expected = explain(W, X)
-    for _ in range(3):
+    for _ in range(4):
         elsewhere = explain(w, jax.device_put(X, jax.devices()[1]))
         assert elsewhere.devices() == {jax.devices()[1]}
         found = explain(jax.device_put(W, whole), x)
@@ -338,7 +338,7 @@ def test_arrays_on_several_devices_stay_where_they_are():
 def test_an_input_that_was_deleted_is_an_error():
     explain = jaxlrp.lrp(network)
     x = X + 0
-    for _ in range(3):
+    for _ in range(4):
         explain(W, x)
     x.delete()
     with pytest.raises((RuntimeError, ValueError), match="deleted"):
@@ -347,7 +347,7 @@ def test_an_input_that_was_deleted_is_an_error():
 
 def test_what_is_debugged_is_computed_anew(counted):
     explain = jaxlrp.lrp(network)
-    expected = [explain(W, X) for _ in range(3)][-1]
+    expected = [explain(W, X) for _ in range(4)][-1]
     with jax.disable_jit():
         np.testing.assert_allclose(explain(W, X), expected, rtol=1e-4, atol=1e-6)
     assert counted.read == 2
@@ -357,7 +357,7 @@ def test_what_is_debugged_is_computed_anew(counted):
 
 def test_errors_are_the_same_each_time():
     explain = jaxlrp.lrp(lambda x: jnp.argsort(x), target="all")
-    for _ in range(3):
+    for _ in range(4):
         with pytest.raises(TypeError, match="no floating-point leaf"):
             explain(X)
 
@@ -372,7 +372,7 @@ def test_values_are_warned_of_whenever_they_come():
     large = jaxlrp.lrp(lambda w, x: x @ w, target="all")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for _ in range(3):
+        for _ in range(4):
             box(*quiet)
             large(quiet[1], quiet[0])
     with pytest.warns(BoundsWarning):
@@ -387,7 +387,7 @@ def test_what_is_remembered_holds_no_arrays_and_does_not_grow():
         w = W + 0
 
     explain = jaxlrp.lrp(lambda x: repeated(Holder.w, x))
-    for _ in range(3):
+    for _ in range(4):
         explain(X)
     old = weakref.ref(Holder.w)
     Holder.w = W + 1
