@@ -240,7 +240,8 @@ def lrp(
 
     `R_x` with `sum(R_x) = f(x)[target]`, up to what biases, stabilisers and constants
     absorb (`jaxlrp.audit` tells how much). Like `jax.grad` it does not compile by
-    itself: write `jax.jit(jaxlrp.lrp(f))`.
+    itself: write `jax.jit(jaxlrp.lrp(f))`. Without, keep `explain = jaxlrp.lrp(f)` and
+    call that: later calls with arguments of the same shapes take less than the first.
 
     Where a `baseline` `x0` is known, the relevance is that of the difference to it,
 

@@ -72,7 +72,9 @@ class Memory:
         if self.reading is not None:
             return with_arrays(self.reading, consts)
         reading = read()
-        self.reading = with_arrays(reading, [None for _ in consts])
+        # A package's own primitive may have constants in what it computes.
+        if len(reading.program.constants) == len(consts):
+            self.reading = with_arrays(reading, [None for _ in consts])
         return reading
 
 
@@ -165,7 +167,7 @@ def form_of(jaxpr: Any) -> tuple[Any, ...]:
     Names of scopes take part, lines do not.
 
     Raises:
-      _Unlike: if it has effects, or holds arrays that are no constants.
+      _Unlike: if it has effects, or arrays that are none of its own constants.
     """
     open_, consts = _compat.open_jaxpr(jaxpr)
     # One array that is two constants may be read as a recurrence.
@@ -221,7 +223,9 @@ def _params(eqn: Any) -> Any:
 def _part(value: Any) -> Any:
     if _compat.is_jaxpr(value):
         open_, consts = _compat.open_jaxpr(value)
-        return _form(open_), tuple(map(_Same, consts))
+        if consts:  # those of a `jit`: they would be kept alive, and are no arguments
+            raise _Unlike
+        return _form(open_)
     if isinstance(value, tuple | list):
         return type(value), *map(_part, value)
     try:
@@ -237,11 +241,10 @@ def _part(value: Any) -> Any:
 def with_arrays(reading: Reading, consts: Sequence[Any]) -> Reading:
     """The reading of a program of equal form that has these constants.
 
-    They come first; those of the calls in it are the same in each.
+    The calls in it have none of their own.
     """
-    held = reading.program.constants
-    pairs = zip(held, consts, strict=False)
-    constants = (*((v, c) for (v, _), c in pairs), *held[len(consts) :])
+    pairs = zip(reading.program.constants, consts, strict=True)
+    constants = tuple((v, c) for (v, _), c in pairs)
     program = dataclasses.replace(reading.program, constants=constants)
     return dataclasses.replace(reading, program=program)
 
@@ -264,7 +267,9 @@ def replayed(compute: Callable[[Any, Any], Any], traced: Traced, run: Run) -> An
     it was, of all arrays, and that is evaluated.
     """
     memory = traced.memory
-    if memory is None or memory.calls <= COMPUTED or asks_users(traced.reading):
+    if memory is None or memory.reading is None or memory.calls <= COMPUTED:
+        return compute(traced, run)
+    if asks_users(memory.reading):
         return compute(traced, run)
     _, consts = _compat.open_jaxpr(traced.jaxpr)
     given, count = [*traced.inputs, *consts], len(traced.inputs)

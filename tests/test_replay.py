@@ -465,6 +465,17 @@ def test_a_function_with_its_own_derivative_equals_itself_alone():
     assert form(lambda x: compiled(x), X) == form(lambda x: compiled(x), X)
 
 
+def test_a_jit_that_holds_arrays_equals_nothing():
+    compiled = jax.jit(lambda x: x @ W)
+    with pytest.raises(_replay._Unlike):
+        form(lambda x: compiled(x), X)
+    explain = jaxlrp.lrp(lambda x: jax.jit(lambda x: x @ holder["w"])(x))
+    holder = {"w": W}
+    for w in (W, W, W, W, V):
+        holder["w"] = w
+        same_bits(explain(X), anew(lambda x, w=w: x @ w, X))
+
+
 @pytest.mark.parametrize(
     "value", [1, "a", (1.0, None), rules.Gamma(0.1), np.float32(1)]
 )
