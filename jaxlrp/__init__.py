@@ -1,6 +1,6 @@
 """Layer-wise Relevance Propagation as a JAX function transformation.
 
-relevance = jax.jit(jaxlrp.lrp(apply_fn))(params, x)
+`relevance = jax.jit(jaxlrp.lrp(apply_fn))(params, x)`
 """
 
 from __future__ import annotations

@@ -439,12 +439,14 @@ OTHER = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", EQUAL)
 def test_equal_programs_have_one_form(name):
     one, other = EQUAL[name]
     assert form(one, X) == form(other, X)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", OTHER)
 def test_other_programs_have_other_forms(name):
     one, other = OTHER[name]
