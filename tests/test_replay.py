@@ -18,6 +18,7 @@ from jax.interpreters import ad, mlir
 
 import jaxlrp
 from jaxlrp import _lrp, _replay, _trace, composites, primitives, rules, targets
+from jaxlrp._rewriting import evaluate
 from jaxlrp.errors import BoundsWarning, RelevanceWarning
 from jaxlrp.primitives import Entry, Kind
 
@@ -106,6 +107,12 @@ def test_what_comes_again_is_the_same_bit_for_bit(f, counted):
     assert counted.read == 1 and counted.seeded == 3
     same_bits(explain(V, Y), jaxlrp.value_and_lrp(f)(V, Y))
     assert counted.seeded == 4  # that of the other one
+
+
+def test_what_is_written_down_is_not_arranged_to_be_compiled(monkeypatch):
+    explain = jaxlrp.lrp(network)
+    monkeypatch.setattr(evaluate, "arrange", lambda _: pytest.fail("as if compiled"))
+    same_bits(*[explain(W, X) for _ in range(4)][2:])
 
 
 @pytest.mark.parametrize(
@@ -220,12 +227,18 @@ def test_settings_are_those_of_now(setting):
     same_bits(explain(W, X), first)
 
 
-def test_an_entry_of_the_rule_book_is_that_of_now():
+def doubled():
+    """A primitive of the user's."""
     mine = Primitive("mine")
     mine.def_impl(lambda x: 2 * x)
     mine.def_abstract_eval(lambda x: x)
     ad.deflinear2(mine, lambda c, x: [2 * c])
     mlir.register_lowering(mine, mlir.lower_fun(lambda x: 2 * x, False))
+    return mine
+
+
+def test_an_entry_of_the_rule_book_is_that_of_now():
+    mine = doubled()
     explain = jaxlrp.lrp(lambda x: mine.bind(x) @ W)
     primitives.enter_primitive(mine, Entry(Kind.LINEAR))
     found = [explain(X) for _ in range(4)]
@@ -245,6 +258,21 @@ def test_a_rule_of_the_users_is_asked_each_time():
             return (rules.Share(z * state["factor"], layer.y, 0.0),)
 
     explain = jaxlrp.lrp(lambda x: x @ W, composites.Uniform(Mine()))
+    first = explain(X)
+    for factor in (1.0, 1.0, 1.0, 2.0, 3.0):
+        state["factor"] = factor
+        np.testing.assert_allclose(explain(X), factor * first, rtol=1e-5)
+
+
+def test_a_rule_that_a_user_registered_is_asked_each_time():
+    state, mine = {"factor": 1.0}, doubled()
+
+    @jaxlrp.register_rule(mine)
+    def _(apply, active, x):
+        y = apply(x)
+        return jaxlrp.route(y, [x], [jnp.full_like(y, state["factor"])])
+
+    explain = jaxlrp.lrp(lambda x: mine.bind(x) @ W)
     first = explain(X)
     for factor in (1.0, 1.0, 1.0, 2.0, 3.0):
         state["factor"] = factor
@@ -382,6 +410,7 @@ def test_values_are_warned_of_whenever_they_come():
         large(cancelling, quiet[0])
 
 
+@pytest.mark.always
 def test_what_is_remembered_holds_no_arrays_and_does_not_grow():
     class Holder:
         w = W + 0
