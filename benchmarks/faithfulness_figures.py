@@ -310,6 +310,8 @@ def _attended(part: Any, one: Attended) -> None:
         ):
             title = f"layer {i + 1}: {kind}"
             plot.matrix(values, scale=size, title=title, bar=None, into=each)
+            if kind == "attention":  # it has no sign
+                each.images[0].set(cmap="Greys", clim=(0, size))
             _tokens(each, one)
         framed = one.attention[i, one.question, one.evidence]
         above.set_xlabel(f"framed {framed:.2f}", fontsize=8)

@@ -27,7 +27,7 @@ FLOORS = {
         *("_check", "concepts", "similarity", "deep_taylor", "patching"),
         "walks",
     ),
-    "beginning": ("_trace", "_traps"),
+    "beginning": ("_trace", "_traps", "_replay"),
     "rewriting": ("_rewriting", "_bounds"),
     "reading": ("_reading",),
     "program": ("_program",),

@@ -1,29 +1,14 @@
 """Layer-wise Relevance Propagation as a JAX function transformation.
 
-relevance = jax.jit(jaxlrp.lrp(apply_fn))(params, x)
+`relevance = jax.jit(jaxlrp.lrp(apply_fn))(params, x)`
 """
 
-from jaxlrp import (
-    attribution,
-    clusters,
-    compat,
-    composites,
-    concepts,
-    deep_taylor,
-    errors,
-    evaluation,
-    interactions,
-    patching,
-    plot,
-    primitives,
-    rules,
-    runs,
-    similarity,
-    targets,
-    taylor,
-    text,
-    walks,
-)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from jaxlrp import composites, errors, primitives, rules, targets
 from jaxlrp._audit import Audit, audit
 from jaxlrp._beside import value_grad_and_lrp
 from jaxlrp._check import Findings, check
@@ -75,3 +60,31 @@ __all__ = [
     "value_grad_and_lrp",
     "walks",
 ]
+
+if TYPE_CHECKING:
+    from jaxlrp import (
+        attribution,
+        clusters,
+        compat,
+        concepts,
+        deep_taylor,
+        evaluation,
+        interactions,
+        patching,
+        plot,
+        runs,
+        similarity,
+        taylor,
+        text,
+        walks,
+    )
+else:
+
+    def __getattr__(name: str) -> Any:
+        """What stands on the transformations is imported when it is first asked for."""
+        if name in __all__:
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

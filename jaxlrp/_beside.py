@@ -14,7 +14,6 @@ from jaxlrp._operations import own_settings
 from jaxlrp._program.program import flatten
 from jaxlrp._targets import Target
 from jaxlrp._trace import ArgNums, arrays_of, as_array, is_array, refilled, wraps
-from jaxlrp.attribution import _call
 from jaxlrp.composites import Composite
 
 P = ParamSpec("P")
@@ -73,6 +72,8 @@ def value_grad_and_lrp(
 
     def both(*args: Any, **kwargs: Any) -> Any:
         value, relevance = explain(*args, **kwargs)
+        from jaxlrp.attribution import _call  # which imports all methods
+
         call = _call.bind(f, args, kwargs, argnums, has_aux)
         out, _, pull = _call.vjp(call)
         slopes = pull(_call.seed(target, out))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import pathlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,10 +19,18 @@ import jax
 import jax.core
 import jax.numpy as jnp
 from jax import lax
+from jax._src import config
 from jax.extend import source_info_util
-from jax.extend.core import Jaxpr, Primitive, jaxprs_in_params, no_effects
+from jax.extend.core import (
+    Jaxpr,
+    Primitive,
+    jaxpr_as_fun,
+    jaxprs_in_params,
+    no_effects,
+)
 from jax.interpreters import ad, batching, mlir
 
+_FOLDER = f"{pathlib.Path(jax.__file__).parent}{os.sep}"
 _WRAPPER = re.compile(r"\w+\(([^()]*)\)")
 
 
@@ -199,16 +209,17 @@ def quiet_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of an equation, the bodies among them without effects."""
 
     def quiet(v: Any) -> Any:
-        if _is_jaxpr(v):
+        if is_jaxpr(v):
             return without_effects(v)
-        if isinstance(v, tuple) and any(map(_is_jaxpr, v)):
+        if isinstance(v, tuple) and any(map(is_jaxpr, v)):
             return tuple(map(quiet, v))
         return v
 
     return {name: quiet(v) for name, v in params.items()}
 
 
-def _is_jaxpr(value: Any) -> bool:
+def is_jaxpr(value: Any) -> bool:
+    """Is it a jaxpr, open or closed?"""
     return isinstance(open_jaxpr(value)[0], Jaxpr)
 
 
@@ -230,7 +241,7 @@ def bodies_by_name(params: Mapping[str, Any]) -> dict[str, Any]:
     if is_while(params):
         return {"body_jaxpr": params["body_jaxpr"]}
     names = (n for n in ("jaxpr", "call_jaxpr", "call") if n in params)
-    return {n: params[n] for n in names if _is_jaxpr(params[n])}
+    return {n: params[n] for n in names if is_jaxpr(params[n])}
 
 
 def with_bodies(params: Mapping[str, Any], bodies: Mapping[str, Any]) -> dict[str, Any]:
@@ -288,6 +299,35 @@ def is_staged() -> bool:
     Then even what depends on nothing is traced; `grad` and `vmap` alone compute it.
     """
     return isinstance(lax.full((), 0.0), jax.core.Tracer)
+
+
+def constants_go() -> Any | None:
+    """How an array that nothing is said about lies; None where it would be traced."""
+    made = lax.full((), 0.0)
+    return None if isinstance(made, jax.core.Tracer) else made.sharding
+
+
+def is_debugged() -> bool:
+    """Has the user asked JAX to look closely at what runs?"""
+    names = ("disable_jit", "debug_nans", "debug_infs", "check_tracer_leaks")
+    return any(getattr(jax.config, f"jax_{name}") for name in names)
+
+
+def all_settings() -> Any:
+    """All settings that what is traced now depends on, to be compared."""
+    return config.trace_context()
+
+
+def is_of_jax(jaxpr: Any) -> str | None:
+    """Where in JAX's own code the function of a jaxpr is, `name at file:line`."""
+    where = str(open_jaxpr(jaxpr)[0].debug_info.func_src_info or "")
+    file = where.partition(" at ")[2]
+    return where if file.startswith(_FOLDER) else None
+
+
+def evaluate(jaxpr: Any, arrays: Sequence[Any]) -> list[Any]:
+    """Evaluates a closed jaxpr, operation by operation."""
+    return jaxpr_as_fun(jaxpr)(*arrays)
 
 
 def settings() -> tuple[Any, ...]:

@@ -69,7 +69,7 @@ def lrp_each(
     rules = checked(f, composite, argnums, target, has_aux)
     chunk = positive("chunk", chunk)
     checkpoints = positive("checkpoints", checkpoints)
-    run = Run(rules, checkpoints=checkpoints, remat=policy(remat))
+    again = policy(remat)
 
     warned: Warned = set()
 
@@ -82,7 +82,7 @@ def lrp_each(
         plain = _targets.is_plain(target)
         traced = trace(f, args, kwargs, rules, argnums, has_aux, plain)
         warn_of_program(traced, target, warned)
-        once = backward(traced, run)
+        once = backward(traced, Run(rules, checkpoints=checkpoints, remat=again))
         count = _rows(once.outs)
         multipliers, given = seed(target, traced.out_tree, once.outs)
 

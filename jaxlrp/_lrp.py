@@ -15,7 +15,8 @@ import jax.numpy as jnp
 
 from jaxlrp import _targets
 from jaxlrp._operations import own_settings
-from jaxlrp._rewriting.backward import backward, seed
+from jaxlrp._replay import Memories, is_fixed, replayed
+from jaxlrp._rewriting.backward import Traced, backward, seed
 from jaxlrp._rewriting.capture import ask, backward_at
 from jaxlrp._rewriting.difference import difference
 from jaxlrp._rewriting.evaluate import Run
@@ -109,12 +110,14 @@ def _explainer(
     patterns = _patterns(capture)
     masks = _conditions(conditions)
     checkpoints = positive("checkpoints", checkpoints)
-    run = Run(rules, checkpoints=checkpoints, remat=policy(remat))
+    again = policy(remat)
     asked = bool(patterns or masks)
     if baseline is not None:
         _check_alone(composite, patterns, masks, remat)
         return _of_difference(f, baseline, argnums, target, has_aux, checkpoints)
     warned: Warned = set()
+    remembers = not asked and isinstance(remat, bool) and is_fixed((rules, target))
+    memories = Memories() if remembers else None
 
     def explain(args: tuple, kwargs: dict) -> Any:
         traced = trace(
@@ -127,18 +130,26 @@ def _explainer(
             shadow_outputs=_targets.is_plain(target),
             keep_calls=not asked,
             by_scope=asked,
+            memories=memories,
         )
-        once, captured = backward_at(traced, run, ask(traced, patterns, masks))
-        seeds = seed(target, traced.out_tree, once.outs)
-        leaves, collected = once.relevance(*seeds)
+
+        def compute(traced: Traced, run: Run) -> Any:
+            question = ask(traced, patterns, masks)
+            once, captured = backward_at(traced, run, question)
+            seeds = seed(target, traced.out_tree, once.outs)
+            leaves, collected = once.relevance(*seeds)
+            return once.outs, once.aux, *seeds, leaves, captured(collected)
+
+        run = Run(rules, checkpoints=checkpoints, remat=again)
+        outs, aux, multipliers, plain, leaves, captured = replayed(compute, traced, run)
         warn_of_program(traced, target, warned)
-        warn_of_rows(traced, target, once.outs, leaves, warned)
-        if "size" not in warned and warn_large(leaves, once.outs, *seeds, rules):
+        warn_of_rows(traced, target, outs, leaves, warned)
+        if "size" not in warned and warn_large(leaves, outs, multipliers, plain, rules):
             warned.add("size")
-        out = jax.tree.unflatten(traced.out_tree, once.outs)
-        value = (out, traced.restore_aux(once.aux)) if has_aux else out
+        out = jax.tree.unflatten(traced.out_tree, outs)
+        value = (out, traced.restore_aux(aux)) if has_aux else out
         relevance = traced.restore(leaves)
-        return value, (relevance, captured(collected)) if patterns else relevance
+        return value, (relevance, captured) if patterns else relevance
 
     return explain
 
@@ -229,7 +240,8 @@ def lrp(
 
     `R_x` with `sum(R_x) = f(x)[target]`, up to what biases, stabilisers and constants
     absorb (`jaxlrp.audit` tells how much). Like `jax.grad` it does not compile by
-    itself: write `jax.jit(jaxlrp.lrp(f))`.
+    itself: write `jax.jit(jaxlrp.lrp(f))`. Without, keep `explain = jaxlrp.lrp(f)` and
+    call that: later calls with arguments of the same shapes take less than the first.
 
     Where a `baseline` `x0` is known, the relevance is that of the difference to it,
 

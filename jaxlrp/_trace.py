@@ -20,6 +20,7 @@ from jaxlrp._program.quantised import in_floats
 from jaxlrp._reading.facts import is_real
 from jaxlrp._reading.read import asks_for_names, read
 from jaxlrp._reading.steps import Reading, Step
+from jaxlrp._replay import Memories
 from jaxlrp._rewriting.backward import Traced
 from jaxlrp._rewriting.difference import leaf_name
 from jaxlrp._warn import warn
@@ -77,6 +78,7 @@ def trace(
     by_scope: bool = False,
     keep_calls: bool = True,
     floating: bool = False,
+    memories: Memories | None = None,
 ) -> Traced:
     """Traces and reads `f` at `args`, which are arrays or `jax.ShapeDtypeStruct`s.
 
@@ -84,7 +86,9 @@ def trace(
     attributed. Other leaves (numbers, strings, functions) stay as they are. Without
     `keep_calls` all of them are inlined, so that their bodies can be seen. With
     `floating` what is attributed must be floating-point. With `by_scope` layers have
-    names, by scope and by parameter, as where the composite asks for them.
+    names, by scope and by parameter, as where the composite asks for them. With
+    `memories` a program that was read before is not read again; they are of calls with
+    the same function and options.
     """
     if not callable(f):
         raise TypeError(f"f: got {f!r}, expected a function")
@@ -120,20 +124,29 @@ def trace(
     out_tree, restore_aux, n_out = out_trees
     wanted = set(attributed)
     active = [i in wanted for i in range(len(inputs))]
-    jaxpr = in_floats(jaxpr, active, inputs)
+    plain, jaxpr = jaxpr, in_floats(jaxpr, active, inputs)
     n_all = len(jaxpr.out_avals)
     named = by_scope or asks_for_names(composite)
-    reading = read(
-        jaxpr,
-        active,
-        composite,
-        relevant=[i < n_out for i in range(n_all)],
-        shadow_outputs=shadow_outputs,
-        strict=strict,
-        by_scope=by_scope,
-        keep_calls=keep_calls,
-        origins=of_leaves(f, [leaves[i][0] for i in traced]) if named else None,
-    )
+    paths = tuple(leaves[i][0] for i in traced)
+
+    def read_now() -> Reading:
+        return read(
+            jaxpr,
+            active,
+            composite,
+            relevant=[i < n_out for i in range(n_all)],
+            shadow_outputs=shadow_outputs,
+            strict=strict,
+            by_scope=by_scope,
+            keep_calls=keep_calls,
+            origins=of_leaves(f, paths) if named else None,
+        )
+
+    memory = None
+    # What is written in floats is written by the values of constants.
+    if memories is not None and jaxpr is plain:
+        memory = memories.of(jaxpr, inputs, (paths, tuple(active), n_out, out_tree))
+    reading = read_now() if memory is None else memory.read(jaxpr, read_now)
     if not any(is_real(a) for a in jaxpr.out_avals[:n_out]):
         kinds = ", ".join(str(a) for a in jaxpr.out_avals[:n_out]) or "nothing"
         raise TypeError(
@@ -148,13 +161,14 @@ def trace(
     return Traced(
         reading,
         inputs,
-        tuple(leaves[i][0] for i in traced),
+        paths,
         tuple(attributed),
         out_tree,
         restore_aux,
         n_out,
         restore,
         jaxpr,
+        memory,
     )
 
 

@@ -382,6 +382,11 @@ def lookup(primitive: Primitive) -> Entry | None:
     return _by_name.get(primitive.name) if public is primitive else None
 
 
+def pages() -> tuple[dict[Any, Entry], ...]:
+    """The book as it is now, to be compared with what it is later."""
+    return dict(_by_name), dict(_by_primitive)
+
+
 def entries() -> dict[str, Entry]:
     """All entries by name of primitive, users' own included.
 

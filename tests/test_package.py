@@ -5,6 +5,8 @@ import importlib.metadata
 import pathlib
 import pkgutil
 import re
+import subprocess
+import sys
 import tomllib
 
 import jax
@@ -67,6 +69,26 @@ def test_every_module_says_what_it_is_for():
     names |= {f"jaxlrp.primitives.{name}" for name in PRIMITIVES if name != "__init__"}
     bare = [name for name in sorted(names) if not importlib.import_module(name).__doc__]
     assert not bare
+
+
+IMPORTED = """
+import sys, jaxlrp
+before = {name for name in sys.modules if name.startswith("jaxlrp.")}
+assert "jaxlrp.rules" in before
+assert not {"matplotlib", "sklearn", "keras"} & {*sys.modules}
+for name in ("attribution", "evaluation", "patching", "plot", "runs", "walks"):
+    assert f"jaxlrp.{name}" not in before, name
+    assert name in dir(jaxlrp)
+    assert getattr(jaxlrp, name) is sys.modules[f"jaxlrp.{name}"]
+from jaxlrp import *
+assert text is jaxlrp.text
+"""
+
+
+def test_what_stands_on_the_transformations_is_imported_when_it_is_asked_for():
+    subprocess.run([sys.executable, "-c", IMPORTED], check=True, cwd=ROOT)
+    with pytest.raises(AttributeError, match="'jaxlrp' has no attribute 'nothing'"):
+        jaxlrp.nothing  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_type_information_is_shipped():

@@ -32,6 +32,7 @@ class Traced:
       n_out: how many leaves are output; the rest is auxiliary.
       restore: puts the relevances of the attributed leaves into their arguments' form.
       jaxpr: the function as JAX traced it, with what nobody reads.
+      memory: what is remembered of its form, or None.
     """
 
     reading: Reading
@@ -43,6 +44,7 @@ class Traced:
     n_out: int
     restore: Callable[[list[Array]], Any]
     jaxpr: Any = None
+    memory: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +95,8 @@ def backward(
         for i, zero in zip(traced.attributed, zeros, strict=True):
             shadows[i] = zero if wanted[i] else None
         this = run if isinstance(run, Run) else run(taps)
-        this = dataclasses.replace(this, staged=staged)
+        if this.staged is None:
+            this = dataclasses.replace(this, staged=staged)
         with jax.named_scope("lrp"):  # a profile has it in both passes
             outs, out_shadows = evaluate(reading, this, inputs, shadows)
         outs = as_arrays(outputs, outs)

@@ -88,6 +88,7 @@ class Run:
       remat: what lies between cuts is recomputed in the reverse pass: False, True, or a
         policy of `jax.checkpoint` that says what of it is kept.
       staged: the evaluation is traced, to be compiled: equal blocks are one function.
+        None: whether it is traced says.
     """
 
     composite: Composite
@@ -99,7 +100,7 @@ class Run:
     checkpoints: int = 64
     quiet: bool = False
     remat: bool | Callable[..., bool] = False
-    staged: bool = False
+    staged: bool | None = None
 
     @property
     def policy(self) -> Callable[..., bool] | None:

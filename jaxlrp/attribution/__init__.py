@@ -1,6 +1,6 @@
 """Baselines that LRP is compared with, in the form of `jaxlrp.lrp`.
 
-attributions = attribution.integrated_gradients(apply_fn)(params, x)
+`attributions = attribution.integrated_gradients(apply_fn)(params, x)`
 """
 
 from jaxlrp.attribution.attention import (

@@ -79,6 +79,8 @@ def test_relevance_of_attention_has_one_scale_for_all_layers(question):
     figure = faithfulness_figures.attention_figure([one])
     axes = np.reshape(figure.axes, (2, 2))
     assert [a.images[0].get_clim() for a in axes[1]] == [(-4, 4)] * 2
+    assert [a.images[0].get_clim() for a in axes[0]] == [(0, 0.2)] * 2
+    assert axes[0, 0].images[0].cmap.name == "Greys"
     assert axes[0, 1].get_xlabel() == "framed 0.20"
     assert axes[1, 0].get_xlabel() == "framed +0.5, sum +0.5"
     (frame,) = axes[1, 0].patches
