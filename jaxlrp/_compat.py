@@ -19,7 +19,6 @@ import jax
 import jax.core
 import jax.numpy as jnp
 from jax import lax
-from jax._src import config
 from jax.extend import source_info_util
 from jax.extend.core import (
     Jaxpr,
@@ -314,8 +313,13 @@ def is_debugged() -> bool:
 
 
 def all_settings() -> Any:
-    """All settings that what is traced now depends on, to be compared."""
-    return config.trace_context()
+    """All that what is traced now may depend on, to be compared.
+
+    Every option, as it is here and now: there is no public list of those that matter.
+    """
+    values = jax.config.values  # some of these have no attribute
+    options = tuple(getattr(jax.config, name, values[name]) for name in values)
+    return options, jax.sharding.get_abstract_mesh()
 
 
 def is_of_jax(jaxpr: Any) -> str | None:
