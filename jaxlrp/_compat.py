@@ -309,7 +309,11 @@ def constants_go() -> Any | None:
 def is_debugged() -> bool:
     """Has the user asked JAX to look closely at what runs?"""
     names = ("disable_jit", "debug_nans", "debug_infs", "check_tracer_leaks")
-    return any(getattr(jax.config, f"jax_{name}") for name in names)
+    ways = ("host_to_device", "device_to_device", "device_to_host")
+    guards = (getattr(jax.config, f"jax_transfer_guard_{way}") for way in ways)
+    return any(getattr(jax.config, f"jax_{name}") for name in names) or any(
+        guard not in (None, "allow") for guard in guards
+    )
 
 
 def all_settings() -> Any:

@@ -383,6 +383,15 @@ def test_what_is_debugged_is_computed_anew(counted):
         explain(W, X.at[0, 0].set(jnp.nan))
 
 
+def test_a_guard_of_transfers_refuses_no_call():
+    w, x = jax.device_put((W, X))
+    explain = jaxlrp.lrp(network)
+    expected = [explain(w, x) for _ in range(4)][-1]
+    with jax.transfer_guard("disallow"):
+        found = explain(w, x)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_errors_are_the_same_each_time():
     explain = jaxlrp.lrp(lambda x: jnp.argsort(x), target="all")
     for _ in range(4):
