@@ -14,8 +14,8 @@ relevances that began differently, by depth, for all presets. Networks:
     python -m benchmarks.roots              all of it: `make roots`
     python -m benchmarks.roots --parts csc --networks digits --lines DeepTaylor
 
-What is measured is kept in `out/roots.json`, so that parts can be measured one after
-the other; at the end the tables in `docs/roots.md` and `docs/dependence.md` and
+What is measured is kept in `benchmarks/roots.json`, so that parts can be measured one
+after the other; at the end the tables in `docs/roots.md` and `docs/dependence.md` and
 `docs/images/roots_*.png` are made of all that is there.
 
 Source: Sixt and Landgraf 2022, "A rigorous study of the deep Taylor decomposition";
@@ -50,7 +50,7 @@ from jaxlrp.composites import Composite
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
-RECORD = ROOT / "out" / "roots.json"
+RECORD = ROOT / "benchmarks" / "roots.json"
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 SIZES = (3, 10, 10, 2)
 WHAT = ("inside", "same_gradient", "same_pattern")
@@ -524,7 +524,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="*", default=list(parts), choices=parts)
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
     parser.add_argument("--lines", nargs="*", help="rules, or presets")
-    parser.add_argument("--layers", nargs="*", help="of roots; all of the network's")
+    parser.add_argument("--layers", nargs="*", help="of roots, those with this text")
     options = parser.parse_args(argv)
     for name in options.networks if set(options.parts) & {"shares", "csc"} else ():
         network = NETWORKS[name]()
@@ -532,7 +532,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             known = [*RULES, *([BOXED] if network.box else [])]
             for line in (x for x in known if x in (options.lines or known)):
                 found = kept()["shares"].get(name, {}).get(line, {})
-                for layer in options.layers or network.layers:
+                wanted = options.layers or [""]
+                for layer in (n for n in network.layers if any(w in n for w in wanted)):
                     found[layer] = shares_of(network, line, layer)
                     ordered = {n: found[n] for n in network.layers if n in found}
                     keep("shares", name, line, ordered)

@@ -6,7 +6,7 @@
     python -m benchmarks.patching --page              the page, from the kept record
 
 What is found is kept in `out/patching` piece by piece, so that a run that was stopped
-goes on; what was measured is in `out/patching.json`, after each task.
+goes on; what was measured is in `record.json` beside this, after each task.
 `docs/patching-results.md` is written of the tasks that are there.
 """
 
@@ -28,7 +28,7 @@ from examples import smollm
 from jaxlrp import _files
 
 ROOT = Path(__file__).parents[2]
-RECORD = ROOT / "out" / "patching.json"
+RECORD = Path(__file__).with_name("record.json")
 KEPT = ROOT / "out" / "patching"
 PAGE = ROOT / "docs" / "patching-results.md"
 IMAGES = ROOT / "docs" / "images" / "patching"
@@ -95,9 +95,9 @@ def measured(
             ranks = measure.spearman(found[kind], true[kind])
             mean = measure.pearson(found[kind].mean(0)[None], true[kind].mean(0)[None])
             rows[-1][kind] = {
-                "pearson": each.tolist(),
-                "spearman": ranks.tolist(),
-                "of means": float(mean[0]),
+                "pearson": each.round(6).tolist(),
+                "spearman": ranks.round(6).tolist(),
+                "of means": round(float(mean[0]), 6),
             }
         print(f"{method.name}: {page.said(rows[-1])}", flush=True)
     circuits, more = circuits_of(model, runs, folder, arrays, task.edges)
@@ -149,7 +149,7 @@ def circuits_of(
             found = measure.kept(
                 folder / f"{kind} {name}.npz", functools.partial(_curves, curve, make)
             )
-            lines[name] = {by: found[by].tolist() for by in measure.ORDERS}
+            lines[name] = {by: found[by].round(6).tolist() for by in measure.ORDERS}
             seconds += float(found["seconds"][0])
         circuits[kind] = lines
         print(f"circuits of {kind}: {page.areas(lines)}", flush=True)
