@@ -98,6 +98,13 @@ def test_a_choice_by_its_own_variable_has_its_difference_quotient(name):
     assert_close(whole.sum(), score(X) - score(X0), rtol=1e-3)
 
 
+def test_a_choice_of_an_infinite_value_is_finite():
+    masked = lambda x: jax.nn.softmax(jnp.where(x > 0, x, -jnp.inf))  # noqa: E731
+    x, x0 = jnp.array([1.0, 2.0, -1.0, 3.0]), jnp.array([2.0, -1.0, -2.0, 1.0])
+    found = jaxlrp.lrp(masked, baseline=x0, target=0)(x)
+    assert jnp.isfinite(found).all() and abs(found).max() > 0
+
+
 def test_choices_in_a_loop_and_of_a_named_value_have_theirs():
     def f(x):
         def body(h, _):

@@ -118,8 +118,9 @@ def _do(
     active = [bool(held) or env.reading.is_active(v) for v in equation.outputs]
     if not moved or not (options.apart or any(active)):
         values, references = _once(equation, env), [None] * len(equation.outputs)
-    elif unit is not None and env.shadow(unit.argument) is not None:
-        values, references = _of_unit(unit, env, options)
+    elif unit and passing and env.shadow(unit.argument) is not None:
+        by_operands = _twice(equation, env, passing, options)
+        values, references = _of_unit(unit, env, options, by_operands)
     elif step.bodies:
         values, references = _control(step, env, options)
     elif not (passing and any(active)):
@@ -226,13 +227,22 @@ class _Unit:
         return run_equations(self.equations, {self.argument: xs[0], **constants})
 
 
-def _of_unit(unit: _Unit, env: Environment, options: Options) -> Pairs:
-    """The rescale rule: the other input may have chosen otherwise."""
+def _of_unit(
+    unit: _Unit, env: Environment, options: Options, by_operands: Pairs
+) -> Pairs:
+    """The rescale rule: the other input may have chosen otherwise.
+
+    Where one of both is infinite, as behind a mask, there is no quotient, and it is as
+    the choice's operands have it.
+    """
     end = jnp.asarray(env.read(unit.argument))
     start = jnp.asarray(env.shadow(unit.argument))
     others = [lax.stop_gradient(env.read(v)) for v in unit.constants]
-    values = _paired(unit, [end], [lax.stop_gradient(start)], others)
-    return values, unit([_reference(start, options)], others)
+    (y,) = _paired(unit, [end], [lax.stop_gradient(start)], others)
+    (y0,) = unit([_reference(start, options)], others)
+    known = jnp.isfinite(y) & jnp.isfinite(y0)
+    (value,), (reference,) = by_operands
+    return [jnp.where(known, y, value)], [jnp.where(known, y0, reference)]
 
 
 def _chosen(reading: Reading, options: Options) -> dict[Equation, _Unit]:
@@ -397,6 +407,9 @@ def _of_one_variable(f: _Function, ends: Any, starts: Any, others: Any, c: Any) 
     step = jnp.where(x == x0, 0, x - x0).astype(wide)
     size = jnp.maximum(jnp.abs(x), jnp.abs(x0)).astype(jnp.abs(step).dtype)
     near = jnp.abs(step) <= float(jnp.finfo(x.dtype).eps) ** (1 / 3) * size
+    if isinstance(f, _Unit):  # one of both may be masked
+        known = jnp.isfinite(y) & jnp.isfinite(y0)
+        y, y0, near = jnp.where(known, y, 0), jnp.where(known, y0, 0), near | ~known
     (mean,) = _mean(_TWO, f, ends, starts, others, c)
     slope = (y.astype(wide) - y0.astype(wide)) / jnp.where(near, 1, step)
     return (jnp.where(near, mean, (m * slope).astype(mean.dtype)),)
