@@ -242,7 +242,8 @@ def _of_unit(
     (y0,) = unit([_reference(start, options)], others)
     known = jnp.isfinite(y) & jnp.isfinite(y0)
     (value,), (reference,) = by_operands
-    return [jnp.where(known, y, value)], [jnp.where(known, y0, reference)]
+    value = jnp.where(known, y, value)
+    return [value], [y0 if reference is None else jnp.where(known, y0, reference)]
 
 
 def _chosen(reading: Reading, options: Options) -> dict[Equation, _Unit]:
