@@ -12,6 +12,7 @@ import functools
 import os
 import pathlib
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from jax.extend.core import (
     jaxprs_in_params,
     no_effects,
 )
+from jax.extend.core.primitives import custom_jvp_call_p
 from jax.interpreters import ad, batching, mlir
 
 _FOLDER = f"{pathlib.Path(jax.__file__).parent}{os.sep}"
@@ -326,11 +328,31 @@ def all_settings() -> Any:
     return options, jax.sharding.get_abstract_mesh()
 
 
-def is_of_jax(jaxpr: Any) -> str | None:
-    """Where in JAX's own code the function of a jaxpr is, `name at file:line`."""
-    where = str(open_jaxpr(jaxpr)[0].debug_info.func_src_info or "")
-    file = where.partition(" at ")[2]
-    return where if file.startswith(_FOLDER) else None
+def own_derivative(params: Mapping[str, Any]) -> str | None:
+    """Which function of JAX's own a `custom_jvp_call` is, `name at file:line`.
+
+    None for a user's, and for a user's derivative of one of JAX's functions: then that
+    has none of its own, or the call is around the one that it has.
+    """
+    body, derivative = open_jaxpr(params["call_jaxpr"])[0], params["jvp_jaxpr_fun"]
+    where, rule = (
+        str(debug.func_src_info or "")
+        for debug in (body.debug_info, derivative.debug_info)
+    )
+    own = _is_custom(where) and rule.partition(" at ")[2].startswith(_FOLDER)
+    return where if own and not _mentions(body, custom_jvp_call_p) else None
+
+
+@functools.cache
+def _is_custom(where: str) -> bool:
+    """Is a function of JAX's, `name at file:line`, a `jax.custom_jvp`?"""
+    name, _, place = where.partition(" at ")
+    file = place.rpartition(":")[0]
+    if not file.startswith(_FOLDER):
+        return False
+    modules = list(sys.modules.values())
+    found = (m for m in modules if getattr(m, "__file__", None) == file)
+    return any(isinstance(getattr(m, name, None), jax.custom_jvp) for m in found)
 
 
 def evaluate(jaxpr: Any, arrays: Sequence[Any]) -> list[Any]:

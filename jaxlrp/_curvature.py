@@ -29,6 +29,10 @@ from jaxlrp._warn import warn
 from jaxlrp.composites import Default
 from jaxlrp.errors import CurvatureWarning
 from jaxlrp.primitives import Kind, lookup
+from jaxlrp.rules import UniformSplit
+
+_EVERYWHERE = Default().on("product", UniformSplit())
+"""Derivatives go to both factors of a product: with these rules relevance does, too."""
 
 Score = Callable[[list[Array]], Array]
 """From the attributed leaves to one number."""
@@ -66,7 +70,7 @@ def curved(score: Score, xs: Sequence[Array], beta: Any) -> Score:
         score,
         (list(xs),),
         {},
-        Default(),
+        _EVERYWHERE,
         0,
         False,
         strict=False,
@@ -105,6 +109,13 @@ def curved(score: Score, xs: Sequence[Array], beta: Any) -> Score:
             f"f: it is not twice differentiable: a piecewise linear activation or "
             f"maximum at {lines} has no curvature, and all interactions by it would be "
             f"missed. beta=10.0 puts a softplus in its place, beta=jnp.inf leaves it"
+        )
+    apart = list(_apart(traced.reading, seen))
+    if apart:
+        raise ValueError(
+            f"f: the activation at {apart[0].line} is piecewise linear, and jumps; a "
+            f"softplus replaces what meets at its kinks, as jnp.where(x > 0, x, 0.01 * "
+            f"x); beta=jnp.inf leaves it"
         )
     replaced = {id(e) for e in kinks}
     others = (e for e in _kinks.switches(traced.reading, seen) if id(e) not in replaced)
@@ -146,15 +157,53 @@ def _hidden(reading: Reading, seen: _kinks.Seen) -> Iterator[Equation]:
             yield from _hidden(body, seen)
 
 
+def _apart(reading: Reading, seen: _kinks.Seen) -> Iterator[Equation]:
+    """Activations that are piecewise linear, of parts that do not meet."""
+    for step in reading.steps:
+        if step.role == "activation":
+            bends = _bent(step.equations, {step.argument, *step.signals})
+            if bends and _kinks.kinked(step, reading, seen, slopes=False):
+                yield step.main
+        for body in step.bodies:
+            yield from _apart(body, seen)
+
+
 def _bends(reading: Reading) -> Iterator[Equation]:
     """The kinks of activations that are piecewise linear."""
     for step in reading.steps:
         if step.role == "activation":
             yield from _bent(step.equations, {step.argument, *step.signals}) or ()
+        elif step.role == "detached":
+            yield from _bends_beside(step, reading)
         elif _chooses(step, reading) or _pools(step, reading):
             yield step.main
         for body in step.bodies:
             yield from _bends(body)
+
+
+def _bends_beside(step: Step, reading: Reading) -> Iterator[Equation]:
+    """The kinks of what relevance does not pass, and derivatives do: of a divisor.
+
+    Its maxima and choices guard against zeros. An absolute value is a kink where a sum
+    follows, as in a norm: `x / (1 + |x|)` is smooth, and a threshold adds nothing.
+    """
+    for eqn in _bent(step.equations, {step.argument}) or ():
+        if _inlined(eqn) is not None:
+            yield eqn
+        elif eqn.primitive is P.abs_p and _is_summed(step, reading):
+            yield eqn
+
+
+def _is_summed(step: Step, reading: Reading) -> bool:
+    """Does a sum or a contraction follow, before a step that relevance passes?"""
+    reached = set(step.outputs)
+    for later in reading.steps[reading.steps.index(step) + 1 :]:
+        if later.role == "detached" and not reached.isdisjoint(later.operands):
+            entries = [lookup(e.primitive) for e in later.equations]
+            if any(e and e.kind in (Kind.LINEAR, Kind.CONTRACTION) for e in entries):
+                return True
+            reached.update(later.outputs)
+    return False
 
 
 def _chooses(step: Step, reading: Reading) -> bool:

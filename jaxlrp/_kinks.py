@@ -42,8 +42,10 @@ Seen = dict[tuple[Any, ...], bool]
 """What was found of units, by what they are: layers have the same one."""
 
 
-def kinked(step: Step, reading: Reading, seen: Seen) -> bool | None:
-    """Does a unit, a function of one variable, jump anywhere, or its slope?
+def kinked(
+    step: Step, reading: Reading, seen: Seen, slopes: bool = True
+) -> bool | None:
+    """Does a unit, a function of one variable, jump anywhere, or with `slopes` these?
 
     None where the unit is made of parts with kinks or jumps, but cannot be looked at:
     in half precision, whose rounding looks like jumps, or with numbers that are not
@@ -61,7 +63,7 @@ def kinked(step: Step, reading: Reading, seen: Seen) -> bool | None:
     if {v.aval.shape for v in step.outputs} != {x.aval.shape}:
         return None
 
-    key = _form(equations, x)
+    key = (slopes, *_form(equations, x))
     if key in seen:
         return seen[key]
 
@@ -73,7 +75,7 @@ def kinked(step: Step, reading: Reading, seen: Seen) -> bool | None:
         return run(padded.astype(x.aval.dtype)).reshape(-1)[: values.size]
 
     with jax.ensure_compile_time_eval():
-        seen[key] = jumps(unit)
+        seen[key] = jumps(unit, slopes)
     return seen[key]
 
 
@@ -110,8 +112,8 @@ def _whole(step: Step, reading: Reading) -> list[Equation] | None:
     return [e for s in reading.steps for e in s.equations if e in found]
 
 
-def jumps(g: Callable[[Array], Array]) -> bool:
-    """Does an elementwise function, or its slope, jump between -32 and 32?
+def jumps(g: Callable[[Array], Array], slopes: bool = True) -> bool:
+    """Does an elementwise function jump between -32 and 32, or with `slopes` its slope?
 
     A jump stays as large however close it is looked at. What is steep gets smaller, a
     pole larger.
@@ -128,9 +130,9 @@ def jumps(g: Callable[[Array], Array]) -> bool:
             value, slope = jax.jvp(g, (x,), (jnp.ones_like(x),))
             return slope, value
 
-        slopes, curvature, values = jax.jvp(slope, (x,), (jnp.ones_like(x),), True)
+        first, second, values = jax.jvp(slope, (x,), (jnp.ones_like(x),), True)
         found = []
-        for y, dy in ((values, slopes), (slopes, curvature)):
+        for y, dy in ((values, first), (first, second))[: 1 + slopes]:
             expected = jnp.diff(x) * (dy[1:] + dy[:-1]) / 2
             scale = jnp.maximum(1, jnp.maximum(abs(y[1:]), abs(y[:-1])))
             jump = abs(jnp.diff(y) - expected)

@@ -210,7 +210,7 @@ def _params(eqn: Any) -> Any:
     if eqn.primitive is custom_jvp_call_p:
         # Its derivative is a new function each time, but JAX's own is known by place.
         body = _compat.called_jaxpr(eqn.params)
-        place = _compat.is_of_jax(body)
+        place = _compat.own_derivative(eqn.params)
         others = tuple(v for v in eqn.params.values() if type(v) in _PLAIN)
         return _Same(eqn) if place is None else (place, _part(body), others)
     if any(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 import jaxlrp
 from jaxlrp import attribution, composites
@@ -71,6 +72,63 @@ def test_each_operation_has_its_difference_quotient():
     v, v0 = x[1] + 1, x0[1] + 1
     wanted = [(t - t0) * (v + v0) / 2, (v - v0) * (t + t0) / 2]
     assert_close(found, wanted, rtol=1e-12)
+
+
+CHOICES = {
+    "leaky_relu": jax.nn.leaky_relu,
+    "elu": jax.nn.elu,
+    "selu": jax.nn.selu,
+    "hard_tanh": jax.nn.hard_tanh,
+    "sparse_plus": jax.nn.sparse_plus,
+    "prelu": lambda x: jnp.where(x > 0, x, 0.25 * x),
+    "huber": lambda x: jnp.where(jnp.abs(x) < 1, x**2 / 2, jnp.abs(x) - 0.5),
+    "threshold": lambda x: x * (x > 0.5),
+    "sign": lambda x: jnp.sign(x) * jnp.sqrt(jnp.abs(x)),
+    "guard": lambda x: jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), x - 1),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_choice_by_its_own_variable_has_its_difference_quotient(name):
+    g = CHOICES[name]
+    found = jaxlrp.lrp(g, baseline=X0, target="all")(X)
+    assert_close(found, g(X) - g(X0))
+    score = lambda x: (jnp.tanh(g(x @ W)) @ V).sum()  # noqa: E731
+    whole = jaxlrp.lrp(score, baseline=X0)(X)
+    assert_close(whole.sum(), score(X) - score(X0), rtol=1e-3)
+
+
+def test_a_choice_of_an_infinite_value_is_finite():
+    masked = lambda x: jax.nn.softmax(jnp.where(x > 0, x, -jnp.inf))  # noqa: E731
+    x, x0 = jnp.array([1.0, 2.0, -1.0, 3.0]), jnp.array([2.0, -1.0, -2.0, 1.0])
+    found = jaxlrp.lrp(masked, baseline=x0, target=0)(x)
+    assert jnp.isfinite(found).all() and abs(found).max() > 0
+
+
+def test_choices_in_a_loop_and_of_a_named_value_have_theirs():
+    def f(x):
+        def body(h, _):
+            h = checkpoint_name(0.5 * h, "half")
+            return jax.nn.leaky_relu(h + jnp.sin(x)), None
+
+        return lax.scan(body, x, length=3)[0]
+
+    found = jaxlrp.lrp(f, baseline=X0, target="all")(X)
+    assert_close(found, f(X) - f(X0), rtol=1e-3)
+
+
+def test_what_another_value_decides_or_is_held_is_that_of_the_input():
+    cases = {
+        "other": lambda x: jnp.where(x[..., ::-1] > 0, x, 0.25 * x),
+        "held": lambda x: x * lax.stop_gradient(jnp.where(x > 0, 1.0, 0.25)),
+    }
+    factors = {
+        "other": np.where(X[..., ::-1] > 0, 1, 0.25),
+        "held": np.where(X > 0, 1, 0.25),
+    }
+    for name, f in cases.items():
+        found = jaxlrp.lrp(f, baseline=X0, target="all")(X)
+        assert_close(found, factors[name] * (X - X0))
 
 
 def test_what_is_the_baseline_has_no_relevance():

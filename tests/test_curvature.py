@@ -294,3 +294,82 @@ def test_while_loops_are_refused():
 def test_beta_is_a_positive_number(beta):
     with pytest.raises((TypeError, ValueError), match="^beta: "):
         _curvature.check_beta(beta)
+
+
+# ---- what relevance does not pass ----------------------------------------------------
+
+V = jnp.asarray(RNG.normal(size=(4, 4)), jnp.float32)
+
+
+# Each with its activation smooth.
+BESIDE = {
+    "a gate": lambda r, x: r(x @ W) * (x @ V),
+    "a gate for all": lambda r, x: r((x @ W).sum() / 4 + V[0]) * x,
+    "a divisor": lambda r, x: x / (1 + r(x @ W)),
+    "a looped gate": lambda r, x: lax.fori_loop(0, 2, lambda _, h: r(h @ W) * h, x),
+}
+
+
+@pytest.mark.parametrize("f", BESIDE.values(), ids=BESIDE)
+def test_kinks_of_gates_and_divisors_are_seen(f):
+    def score(activation):
+        return lambda xs: jnp.tanh(f(activation, xs[0])).sum()
+
+    with pytest.raises(ValueError, match="not twice differentiable"):
+        _curvature.curved(score(jax.nn.relu), [X], None)
+    smooth = _curvature.curved(score(jax.nn.relu), [X], 10.0)
+    expected = score(lambda x: softplus(x, 10.0))
+    for derivative in (lambda f: f, jax.hessian):
+        found, known = derivative(smooth)([X]), derivative(expected)([X])
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(known), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_absolute_values_in_a_norm_are_kinks():
+    def f(xs):
+        return (xs[0] / jnp.abs(xs[0] @ W).sum())[0]
+
+    with pytest.raises(ValueError, match="not twice differentiable"):
+        _curvature.curved(f, [X], None)
+    found = jax.hessian(_curvature.curved(f, [X], 10.0))([X])[0][0]
+
+    def smooth(x):
+        z = x @ W
+        return x[0] / (softplus(2 * z, 10.0) - z).sum()
+
+    np.testing.assert_allclose(found, jax.hessian(smooth)(X), rtol=1e-4, atol=1e-5)
+
+
+SMOOTH_BESIDE = {
+    "softsign": lambda x: jax.nn.soft_sign(x @ W),
+    "huber": lambda x: jnp.where(jnp.abs(x) < 1, x**2 / 2, jnp.abs(x) - 0.5),
+    "norm": lambda x: x / jnp.maximum(jnp.sqrt((x * x).sum()), 1e-6),
+    "variance": lambda x: x / jnp.sqrt(jnp.maximum((x * x).mean(), 0) + 1e-5),
+    "softmax as a gate": lambda x: jax.nn.softmax(x @ W) * (x @ V),
+    "a gate of its own input": lambda x: jax.nn.relu(x @ W) * jnp.tanh(x @ W),
+    "smooth gate": lambda x: jax.nn.silu(x @ W) * (x @ V),
+}
+
+
+@pytest.mark.parametrize("f", SMOOTH_BESIDE.values(), ids=SMOOTH_BESIDE)
+def test_smooth_gates_and_guards_stay(f):
+    def score(xs):
+        return f(xs[0]).sum()
+
+    assert _curvature.curved(score, [X], None) is score
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [
+        lambda x: jnp.where(x > 1, x, 0.0),
+        lambda x: jnp.where(jnp.abs(x) > 0.5, x, 0.0),
+    ],
+)
+def test_softplus_does_not_join_what_jumps(activation):
+    def f(xs):
+        return jnp.tanh(activation(xs[0] @ W)).sum()
+
+    with pytest.raises(ValueError, match="jumps"):
+        _curvature.curved(f, [X], 10.0)
+    assert _curvature.curved(f, [X], jnp.inf) is f

@@ -75,11 +75,16 @@ def test_an_activation_in_a_loop_is_looked_at():
 
 def test_equal_layers_are_looked_at_once(monkeypatch):
     seen = []
-    monkeypatch.setattr(_kinks, "jumps", lambda g: bool(seen.append(g)))
+    monkeypatch.setattr(_kinks, "jumps", lambda g, slopes: bool(seen.append(g)))
     _curvature.curved(lambda xs: jax.nn.elu(jax.nn.elu(xs[0]) @ W).sum(), [X], None)
     assert len(seen) == 2  # of different shapes
     _curvature.curved(lambda xs: jax.nn.elu(jax.nn.elu(xs[0]) + 1).sum(), [X], None)
     assert len(seen) == 3
+
+
+def test_a_kink_is_no_jump_of_the_value():
+    assert _kinks.jumps(jax.nn.selu) and not _kinks.jumps(jax.nn.selu, slopes=False)
+    assert _kinks.jumps(lambda x: jnp.where(x > 1, x, 0), slopes=False)
 
 
 CHOICES = {

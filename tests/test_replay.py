@@ -297,8 +297,20 @@ def test_functions_with_rules_or_derivatives_of_their_own_are_asked_each_time():
         (x,), (t,) = primals, tangents
         return jnp.round(x), state["factor"] * t
 
+    def surrogate(define):
+        """Of a function of JAX's own, in which nothing of it is the user's."""
+        f = jax.custom_jvp(define)
+        f.defjvps(lambda t, y, x: state["factor"] * t)
+        return f
+
+    def by_rule(primals, tangents):
+        return jnp.tanh(primals[0]), state["factor"] * tangents[0]
+
+    steep = jax.custom_jvp(jnp.tanh)
+    steep.defjvp(by_rule)
+    others = [steep, *map(surrogate, (jnp.tanh, jax.nn.relu, jax.jit(jax.nn.relu6)))]
     taylor = composites.Proportional().on("activation", rules.Taylor())
-    for f in (rule, derivative):
+    for f in (rule, derivative, *others):
         explain = jaxlrp.lrp(lambda x, f=f: f(x), taylor)
         first = explain(X)
         for factor in (1.0, 1.0, 1.0, 2.0):
@@ -492,6 +504,11 @@ def test_other_programs_have_other_forms(name):
     with contextlib.suppress(TypeError):
         assert form(one, square) != form(other, square) or name.startswith("one")
     assert form(one, X) != form(other, X)
+
+
+@pytest.mark.parametrize("f", [jax.nn.relu, jax.nn.relu6, jax.nn.softplus])
+def test_derivatives_of_jax_are_known(f):
+    assert form(lambda x: f(x), X) == form(lambda x: f(x), X)
 
 
 def test_a_function_with_its_own_derivative_equals_itself_alone():

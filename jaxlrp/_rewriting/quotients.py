@@ -71,7 +71,8 @@ def evaluate(
     What relevance cannot pass (an index, what `stop_gradient` holds) is a constant:
     both inputs get that of the explained one, or each its own. A maximum is none,
     though softmax holds it: with that of the other, `exp(x0 - max(x))` could have any
-    size. Branches and numbers of steps are those of the explained input.
+    size. Branches and numbers of steps are those of the explained input. So are
+    choices between values, except where one value decides that they are made of.
 
     Args:
       reading: what to evaluate.
@@ -84,6 +85,7 @@ def evaluate(
     """
     env = Environment(reading)
     maxima: set[Value] = set()
+    chosen = _chosen(reading, options)
     for v, x, reference in zip(reading.program.inputs, inputs, references, strict=True):
         env.values[v] = x
         if reference is not None and (options.apart or reading.is_active(v)):
@@ -92,7 +94,8 @@ def evaluate(
         for equation in step.equations:
             scope = reading.program.inner_scope(equation)
             with _compat.equation_context(equation.source, equation.context, scope):
-                _do(step, equation, env, maxima, options)
+                unit = chosen.get(equation)
+                _do(step, equation, unit, env, maxima, options)
     outputs = reading.program.outputs
     return [env.read(v) for v in outputs], [env.shadow(v) for v in outputs]
 
@@ -100,6 +103,7 @@ def evaluate(
 def _do(
     step: Step,
     equation: Equation,
+    unit: _Unit | None,
     env: Environment,
     maxima: set[Value],
     options: Options,
@@ -114,6 +118,9 @@ def _do(
     active = [bool(held) or env.reading.is_active(v) for v in equation.outputs]
     if not moved or not (options.apart or any(active)):
         values, references = _once(equation, env), [None] * len(equation.outputs)
+    elif unit and passing and env.shadow(unit.argument) is not None:
+        by_operands = _twice(equation, env, passing, options)
+        values, references = _of_unit(unit, env, options, by_operands)
     elif step.bodies:
         values, references = _control(step, env, options)
     elif not (passing and any(active)):
@@ -207,17 +214,127 @@ class _Between:
         return self.equation.bound()(*operands)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Unit:
+    """Equations that make a choice, as a function of the one value that decides it."""
+
+    equations: tuple[Equation, ...]
+    argument: Value
+    constants: tuple[Value, ...]
+
+    def __call__(self, xs: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+        constants = dict(zip(self.constants, others, strict=True))
+        return run_equations(self.equations, {self.argument: xs[0], **constants})
+
+
+def _of_unit(
+    unit: _Unit, env: Environment, options: Options, by_operands: Pairs
+) -> Pairs:
+    """The rescale rule: the other input may have chosen otherwise.
+
+    Where one of both is infinite, as behind a mask, there is no quotient, and it is as
+    the choice's operands have it.
+    """
+    end = jnp.asarray(env.read(unit.argument))
+    start = jnp.asarray(env.shadow(unit.argument))
+    others = [lax.stop_gradient(env.read(v)) for v in unit.constants]
+    (y,) = _paired(unit, [end], [lax.stop_gradient(start)], others)
+    (y0,) = unit([_reference(start, options)], others)
+    known = jnp.isfinite(y) & jnp.isfinite(y0)
+    (value,), (reference,) = by_operands
+    value = jnp.where(known, y, value)
+    return [value], [y0 if reference is None else jnp.where(known, y0, reference)]
+
+
+def _chosen(reading: Reading, options: Options) -> dict[Equation, _Unit]:
+    """Choices of one variable, as a leaky ReLU is: `where(x > 0, x, x / 10)`.
+
+    Operand by operand they would have the choice of the explained input at both.
+    """
+    equations = [e for step in reading.steps for e in step.equations]
+    order = {v: i for i, e in enumerate(equations) for v in e.outputs}
+    found = {}
+    for equation in equations:
+        moving = _dependent(equation, reading)
+        if any(map(reading.is_active, moving)) and not all(
+            map(reading.is_active, moving)
+        ):
+            unit = _unit(equation, reading, equations, order, options)
+            if unit is not None:
+                found[equation] = unit
+    return found
+
+
+def _unit(
+    equation: Equation,
+    reading: Reading,
+    equations: Sequence[Equation],
+    order: dict[Value, int],
+    options: Options,
+) -> _Unit | None:
+    """From the choice back to the nearest value that all of it is made of, if any."""
+    visited = {} if options.visits is None else options.visits.numbers
+    parts: list[Equation] = []
+    pending: set[Value] = set(equation.outputs)
+    while len(pending) > 1 or not parts:
+        last = max(pending, key=lambda v: order.get(v, -1))
+        if last not in order:
+            return None
+        maker = equations[order[last]]
+        if not _by_element(maker) or (maker is not equation and (last,) in visited):
+            return None
+        parts.append(maker)
+        pending = (pending - {last}) | _dependent(maker, reading)
+    (argument,) = pending
+    (y,) = equation.outputs
+    real = is_real(argument.aval) and is_real(y.aval)
+    if not real or argument.aval.shape != y.aval.shape:
+        return None
+    if not reading.is_active(argument):
+        return None
+    made = {argument, *(v for e in parts for v in e.outputs)}
+    read = (v for e in parts for v in e.inputs if isinstance(v, Value))
+    constants = tuple(v for v in dict.fromkeys(read) if v not in made)
+    return _Unit(tuple(parts[::-1]), argument, constants)
+
+
+def _dependent(equation: Equation, reading: Reading) -> set[Value]:
+    """The operands that depend on what is attributed, relevance or not."""
+    values = [v for v in equation.inputs if isinstance(v, Value)]
+    return {v for v in values if reading.is_active(v) or _is_cut(v, reading)}
+
+
+def _is_cut(v: Value, reading: Reading) -> bool:
+    return v in reading.facts and reading.facts[v].cut
+
+
+def _by_element(equation: Equation) -> bool:
+    """Is each element made of those at its place, and nothing held or hidden?"""
+    entry = lookup(equation.primitive)
+    if entry is None or equation.opaque or len(equation.outputs) != 1:
+        return False
+    if equation.primitive is P.stop_gradient_p or entry.kind is Kind.CALL:
+        return False
+    known = entry.kind in (Kind.ELEMENTWISE, Kind.INERT) or entry.still
+    (shape,) = (getattr(v.aval, "shape", None) for v in equation.outputs)
+    shapes = (getattr(v.aval, "shape", None) for v in equation.inputs)
+    return known and all(s in ((), shape) for s in shapes)
+
+
+_Function = _Between | _Unit
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _paired(f: _Between, ends: Any, starts: Any, others: Any) -> list[Array]:
+def _paired(f: _Function, ends: Any, starts: Any, others: Any) -> list[Array]:
     """`f(ends)`; its derivative is the difference quotient from `starts`."""
     return f(ends, others)
 
 
-def _forward(f: _Between, ends: Any, starts: Any, others: Any) -> Any:
+def _forward(f: _Function, ends: Any, starts: Any, others: Any) -> Any:
     return f(ends, others), (ends, starts, others)
 
 
-def _backward(f: _Between, residuals: Any, c: Any) -> Any:
+def _backward(f: _Function, residuals: Any, c: Any) -> Any:
     ends, starts, others = residuals
     quotients = _quotients(f)(f, ends, starts, others, c)
     given = [q.astype(x.dtype) for q, x in zip(quotients, ends, strict=True)]
@@ -226,12 +343,14 @@ def _backward(f: _Between, residuals: Any, c: Any) -> Any:
 
 _paired.defvjp(_forward, _backward)
 
-Quotients = Callable[[_Between, Any, Any, Any, Any], Sequence[Array]]
+Quotients = Callable[[_Function, Any, Any, Any, Any], Sequence[Array]]
 """From a function, both ends and the results' multipliers to those of its operands."""
 
 
-def _quotients(f: _Between) -> Quotients:
+def _quotients(f: _Function) -> Quotients:
     """By the algebra of the primitive, as the rule book has it."""
+    if isinstance(f, _Unit):
+        return _of_one_variable
     entry = lookup(f.equation.primitive)
     active = [i in f.where for i in range(len(f.equation.inputs))]
     if entry is None or f.equation.opaque:
@@ -253,12 +372,12 @@ def _quotients(f: _Between) -> Quotients:
     return _of_one_variable if sum(active) == 1 else _on_the_line
 
 
-def _linear(f: _Between, ends: Any, starts: Any, others: Any, c: Any) -> Any:
+def _linear(f: _Function, ends: Any, starts: Any, others: Any, c: Any) -> Any:
     """The derivative, which is the same everywhere."""
     return _pulled(f, ends, others, c)
 
 
-def _in_the_middle(f: _Between, ends: Any, starts: Any, others: Any, c: Any) -> Any:
+def _in_the_middle(f: _Function, ends: Any, starts: Any, others: Any, c: Any) -> Any:
     """The derivative half way; exact for products:
 
     a b - a0 b0 = (a - a0) (b + b0) / 2 + (b - b0) (a + a0) / 2
@@ -266,7 +385,7 @@ def _in_the_middle(f: _Between, ends: Any, starts: Any, others: Any, c: Any) -> 
     return _pulled(f, _between(ends, starts, 0.5), others, c)
 
 
-def _of_a_quotient(f: _Between, ends: Any, starts: Any, others: Any, c: Any) -> Any:
+def _of_a_quotient(f: _Function, ends: Any, starts: Any, others: Any, c: Any) -> Any:
     """As of a product with `1 / b`, and `1 / b - 1 / b0 = (b0 - b) / (b b0)`."""
     (a, b), (a0, b0), (m,) = ends, starts, c
     wide = jnp.promote_types(m.dtype, jnp.float32)
@@ -276,7 +395,7 @@ def _of_a_quotient(f: _Between, ends: Any, starts: Any, others: Any, c: Any) -> 
     return unbroadcast(by_a, a.shape), unbroadcast(by_b, b.shape)
 
 
-def _of_one_variable(f: _Between, ends: Any, starts: Any, others: Any, c: Any) -> Any:
+def _of_one_variable(f: _Function, ends: Any, starts: Any, others: Any, c: Any) -> Any:
     """`(y - y0) / (x - x0)`; where the two are nearly one, the derivative's mean.
 
     The rounding of the quotient and the error of two nodes are least near eps^(1/3).
@@ -289,12 +408,15 @@ def _of_one_variable(f: _Between, ends: Any, starts: Any, others: Any, c: Any) -
     step = jnp.where(x == x0, 0, x - x0).astype(wide)
     size = jnp.maximum(jnp.abs(x), jnp.abs(x0)).astype(jnp.abs(step).dtype)
     near = jnp.abs(step) <= float(jnp.finfo(x.dtype).eps) ** (1 / 3) * size
+    if isinstance(f, _Unit):  # one of both may be masked
+        known = jnp.isfinite(y) & jnp.isfinite(y0)
+        y, y0, near = jnp.where(known, y, 0), jnp.where(known, y0, 0), near | ~known
     (mean,) = _mean(_TWO, f, ends, starts, others, c)
     slope = (y.astype(wide) - y0.astype(wide)) / jnp.where(near, 1, step)
     return (jnp.where(near, mean, (m * slope).astype(mean.dtype)),)
 
 
-def _of_a_choice(f: _Between, ends: Any, starts: Any, others: Any, c: Any) -> Any:
+def _of_a_choice(f: _Function, ends: Any, starts: Any, others: Any, c: Any) -> Any:
     """All to one of the winners, the one whose own step is not the shorter one.
 
     If a maximum grows, `y > y0`, that is the winner of now, `x_j = y`, since
@@ -326,7 +448,7 @@ def _sums(xs: Sequence[Array], ys: Sequence[Array]) -> list[Array]:
     return [x + y for x, y in zip(xs, ys, strict=True)]
 
 
-def _on_the_line(f: _Between, ends: Any, starts: Any, others: Any, c: Any) -> Any:
+def _on_the_line(f: _Function, ends: Any, starts: Any, others: Any, c: Any) -> Any:
     """The derivative's mean between the two, by quadrature."""
     return _mean(_EIGHT, f, ends, starts, others, c)
 
@@ -335,7 +457,7 @@ _TWO, _EIGHT = (np.polynomial.legendre.leggauss(n) for n in (2, 8))
 
 
 def _mean(
-    quadrature: Any, f: _Between, ends: Any, starts: Any, others: Any, c: Any
+    quadrature: Any, f: _Function, ends: Any, starts: Any, others: Any, c: Any
 ) -> list[Array]:
     total = [jnp.zeros_like(x) for x in ends]
     for node, weight in zip(*quadrature, strict=True):
@@ -352,7 +474,7 @@ def _between(ends: Sequence[Array], starts: Sequence[Array], t: float) -> list[A
     ]
 
 
-def _pulled(f: _Between, xs: Sequence[Array], others: Any, c: Any) -> list[Array]:
+def _pulled(f: _Function, xs: Sequence[Array], others: Any, c: Any) -> list[Array]:
     return list(jax.vjp(lambda xs: f(xs, others), list(xs))[1](list(c))[0])
 
 

@@ -37,7 +37,9 @@ def deep_lift(
     `gradient`; only the last of these rules leaves the quadrature's error. It costs two
     forward passes and one backward, and is integrated gradients with the integral taken
     step by step. Divisors, the statistics of normalisations, attention's softmax and
-    gates are not constants. Decisions (branches, numbers of steps, indices, what
+    gates are not constants. A choice that the one variable decides itself, as
+    `where(x > 0, x, x / 10)`, is an operation of one variable. Other decisions
+    (comparisons of other values, branches, numbers of steps, indices, what
     `stop_gradient` holds except a maximum) are those of `x` for both.
     `jaxlrp.lrp(f, baseline=x0)` is the same.
 

@@ -283,6 +283,7 @@ def order(scores: Any, by: str = "signed") -> Any:
     if not leaves:
         raise ValueError("scores: got none")
     flat = jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
+    flat = flat.astype(jnp.result_type(flat, 1.0))  # unsigned has no negative
     keys = -flat if by == "signed" else -jnp.abs(flat)
     if exists is not None:
         there = [np.ravel(exists[key]) for key in sorted(exists)]

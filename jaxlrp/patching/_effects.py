@@ -134,7 +134,9 @@ def estimate(
         found["corrupt"] = _at(pair.corrupt, sources[1], targets[1], metric)
     else:
         found["corrupt"] = _program.values(pair.corrupt, corrupt_groups)[1], {}
-    change = {n: found["clean"][0][n] - found["corrupt"][0][n] for n in of_values}
+    change = {
+        n: _difference(found["clean"][0][n], found["corrupt"][0][n]) for n in of_values
+    }
     ends = [slopes for _, slopes in found.values() if slopes]
     slopes: dict[str, Any] = {}
     if not ends:
@@ -142,6 +144,12 @@ def estimate(
     else:
         slopes = {n: sum(s[n] for s in ends) / len(ends) for n in of_slopes}
     return Estimate(change, slopes, sources[0], targets[0])
+
+
+def _difference(clean: Array, corrupt: Array) -> Array:
+    """Zero where both are the same infinity, as behind a mask."""
+    same = jnp.isinf(clean) & (clean == corrupt)
+    return jnp.where(same, 0, clean - corrupt)
 
 
 def _at(
@@ -174,7 +182,7 @@ def _between(
     change = {}
     for name in sources:
         same = names["source", name]
-        change[name] = found.clean[same] - found.corrupt[same]
+        change[name] = _difference(found.clean[same], found.corrupt[same])
 
     def of_targets(slopes: Mapping[str, Array]) -> dict[str, Array]:
         return {n: slopes[names["target", n]] for n in targets}

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from jaxlrp._arguments import function
-from jaxlrp._operations import own_settings
+from jaxlrp._operations import own_settings, wide
 from jaxlrp._trace import is_array
 from jaxlrp.composites import Composite
 from jaxlrp.patching import _program
@@ -140,7 +140,7 @@ def mean_units(
     def total(params: Any, batch: tuple[Any, ...]) -> dict[str, Array]:
         each = jax.vmap(lambda row: find(params, *row))(batch)
         each = jax.tree.map(jnp.abs, each) if by == "size" else each
-        return jax.tree.map(lambda r: r.sum(0), each)
+        return jax.tree.map(lambda r: wide(r).sum(0), each)
 
     def mean(params: Any, batches: Iterable[Any], argument: str) -> Any:
         if is_array(batches) or not isinstance(batches, Iterable):

@@ -126,6 +126,20 @@ def test_values_are_each_runs_own_where_no_gradient_passes():
     assert abs(found["masked"][1]).min() > 0  # the mask of the corrupt run was seen
 
 
+@pytest.mark.parametrize("g", [jax.nn.leaky_relu, jax.nn.elu, jax.nn.hard_tanh])
+def test_choices_of_one_variable_are_each_runs_own(g):
+    rng = np.random.default_rng(4)
+    w, one, other = (jnp.asarray(a, jnp.float32) for a in rng.normal(size=(3, 4, 4)))
+
+    def f(w, x):
+        inner = checkpoint_name(x @ w, "inner")
+        return jnp.sin(checkpoint_name(g(inner), "outer") @ w).sum()
+
+    found = between(f, ["inner", "outer"], None)(w, one, other)
+    wanted = f(w, one) - f(w, other)
+    assert_close({n: e.sum() for n, e in found.items()}, dict.fromkeys(found, wanted))
+
+
 def test_branches_are_those_of_the_clean_run():
     def f(w, x):
         def one(x):

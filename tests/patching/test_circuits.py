@@ -254,6 +254,13 @@ def test_places_are_those_of_all_scores_together():
     assert patching.order(scores, "size")["a"].tolist() == [[3, 0], [1, 4]]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float16])
+def test_places_are_those_of_scores_of_any_type(dtype):
+    scores = {"a": np.array([0, 120, 100, 127], dtype)}
+    for by in ("signed", "size"):
+        assert patching.order(scores, by)["a"].tolist() == [3, 1, 2, 0]
+
+
 def test_edges_that_do_not_exist_come_last():
     found = patching.edges(decoder, SOURCES, WHOLE, None, net.metric)(*ARGS)
     places = patching.order(found)

@@ -541,6 +541,21 @@ def test_bad_input_is_refused(case):
         call()
 
 
+@pytest.mark.parametrize("at", ["corrupt", "between"])
+def test_what_is_masked_in_both_runs_has_no_effect(at):
+    def f(v, x):
+        scores = jnp.where(jnp.arange(3) < 2, x, -jnp.inf)
+        return jax.nn.softmax(checkpoint_name(scores, "scores")) @ v
+
+    args = jnp.array([1.0, -2.0, 5.0]), jnp.array([1.0, 2.0, 3.0]), jnp.zeros(3)
+    found = patching.effects(f, "scores", at=at)(*args)["scores"]
+    assert jnp.isfinite(found).all() and found[2] == 0 and abs(found[:2]).min() > 0
+    v, x, _ = args
+    find = patching.effects(f, "scores")
+    slope = jax.jacobian(lambda clean: find(v, clean, x)["scores"])(x)
+    assert abs(jnp.diag(slope)[:2]).min() > 0  # equal ones change as well
+
+
 def test_large_constants_are_warned_of():
     w = jnp.ones((3000, 3000))
 

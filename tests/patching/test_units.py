@@ -104,6 +104,14 @@ def test_experts_of_a_mixture_are_units():
         close(relevance["experts"], share * by_hand)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_means_of_half_precision_are_summed_in_full(dtype):
+    x = jnp.asarray(np.random.default_rng(0).uniform(100, 300, (512, 2)), dtype)
+    f = lambda w, x: checkpoint_name(x * w, "h").sum()  # noqa: E731
+    found = patching.mean_units(f, "h")(jnp.ones(2, dtype), [x])["h"]
+    np.testing.assert_allclose(found, np.asarray(x, float).mean(0), rtol=1e-6)
+
+
 @pytest.mark.parametrize("by", ["signed", "size"])
 def test_means_and_differences_of_datasets(by):
     of = np.abs if by == "size" else lambda r: r
