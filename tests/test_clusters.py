@@ -80,6 +80,14 @@ def test_classes_are_in_the_order_of_their_separation():
     assert (found[1].rows == np.arange(40, 70)).all()
 
 
+def test_a_class_has_clusters_from_four_rows_on():
+    features = np.random.default_rng(0).normal(size=(12, 3))
+    classes = [0] * 3 + [1] * 4 + [2] * 5
+    found = clusters.by_class(features, classes, neighbours=2, dimensions=2)
+    assert sorted(found) == [1, 2]
+
+
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "match"),
     [

@@ -374,6 +374,7 @@ def test_the_default_of_a_role_is_replaced():
     assert changed.rule(Place("normaliser")) == rules.Detach(mean=True)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("role", "changes", "error", "message"),
     [

@@ -290,6 +290,7 @@ def test_maximise_says_where_there_are_too_few():
 GRAPH = functools.partial(concepts.attribution_graph, upper="up", lower="low")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "ask, message",
     [
@@ -326,6 +327,7 @@ def test_bad_questions_are_refused(ask, message):
         ask()(X)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "batches, top, message",
     [

@@ -287,6 +287,7 @@ def test_figure_says_what_is_missing(monkeypatch):
         text.figure(text.heatmap(["a"], [1.0]))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

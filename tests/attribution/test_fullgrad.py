@@ -66,6 +66,7 @@ def test_a_convolutional_network_by_hand():
     close(plus.sum(), sizes)
 
 
+@pytest.mark.always
 def test_a_map_is_made_place_by_place():
     """A bias at each second place is spread over both of them and their neighbours."""
     parts = {"b": jnp.array([[0.0, 0.0], [1.0, 2.0]]), "c": jnp.array([8.0])}

@@ -138,6 +138,7 @@ def test_translations_move_along_an_axis_and_fill():
     np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -53,6 +53,11 @@ def test_many_channels_have_to_be_named():
         plot.images(np.zeros((2, 7, 9, 8)))
 
 
+def test_a_map_without_channels_has_no_channel_axis():
+    with pytest.raises(ValueError, match=r"channel: got 0 for relevance of shape"):
+        plot.images(np.ones((4, 3)), channel=0)
+
+
 def test_scale_is_symmetric_and_each_maps_own_or_one(values):
     values = values.sum(-1) * np.array([1, 10])[:, None, None]
     largest = np.abs(values).max((1, 2))
@@ -147,6 +152,7 @@ def test_a_notebook_shows_the_figure(values):
     assert again._repr_png_() == plot.images(values[0])._repr_png_()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -176,12 +182,14 @@ def test_what_does_not_fit_is_named(values, options, error, message):
         plot.images(values, **options)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("relevance", "error", "message"),
     [
         ([["a", "b"]], TypeError, "relevance: got list, expected real numbers, "),
         (np.ones((2, 2), complex), TypeError, "relevance: got complex128"),
         (np.ones(3), ValueError, r"relevance: got shape \(3,\)"),
+        (np.ones((0, 3)), ValueError, r"relevance: got shape \(0, 3\)"),
         (np.array([[1.0, np.nan]]), ValueError, r"relevance: got nan at \[0, 1\]"),
         ({}, ValueError, "relevance: got an empty mapping"),
         (
