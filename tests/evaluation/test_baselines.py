@@ -63,10 +63,9 @@ def test_mean_is_that_of_each_channel():
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_a_baseline_has_the_dtype_of_its_image(dtype):
-    x = jnp.asarray(X[0] * 9, dtype)
-    assert baselines.mean(x).dtype == baselines.blur(x, 3, 1.0).dtype == dtype
+def test_a_baseline_has_the_dtype_of_its_image():
+    x = jnp.asarray(X[0], jnp.float16)
+    assert baselines.mean(x).dtype == baselines.blur(x, 3, 1.0).dtype == x.dtype
 
 
 def test_noise_has_its_mean_and_deviation_and_depends_on_the_key():
