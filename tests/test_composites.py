@@ -413,6 +413,7 @@ def test_composite_can_be_an_argument_of_a_compiled_function():
     assert len(traces) == 1
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("role", sorted(composites.ALLOWED))
 def test_default_of_a_role_is_allowed_for_it(role):
     assert isinstance(composites.DEFAULTS[role], composites.ALLOWED[role])

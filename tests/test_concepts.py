@@ -335,6 +335,7 @@ def test_bad_questions_are_refused(ask, message):
         ([jnp.ones((2, 3))], 0, "top: got 0"),
         ([jnp.ones(2)], 2, r"scores\(batch\): got shape \(2,\)"),
         ([jnp.ones((2, 3)), jnp.ones((2, 4))], 2, r"expected \(examples, 3\)"),
+        ([jnp.ones((2, 3)), jnp.ones((2, 2))], 2, r"expected \(examples, 3\)"),
     ],
 )
 def test_bad_scores_are_refused(batches, top, message):

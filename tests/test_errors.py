@@ -196,6 +196,7 @@ def test_auxiliary_output_that_is_missing():
     [
         (jnp.ones((2, 3)), r"R_out: got shape \(2, 3\), expected .* \(2, 4\)"),
         (1.0, r"R_out: got shape \(\), expected the output's shape \(2, 4\)"),
+        (jnp.ones((4, 2)), r"R_out: got shape \(4, 2\), expected .* \(2, 4\)"),
         ((jnp.ones((2, 4)),), "R_out: got the structure"),
         (None, "R_out: got the structure"),
     ],

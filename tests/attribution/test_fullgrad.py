@@ -125,6 +125,12 @@ def test_gates_stay_gates_and_masks_masks():
     assert all(not jnp.any(r) for r in found.biases.values())
 
 
+def test_a_mask_of_infinities_is_no_bias():
+    f = lambda x: jax.nn.softmax(x + jnp.array([0.0, -jnp.inf, 1.0]))  # noqa: E731
+    found = attribution.fullgrad(f, composites.Proportional(), target=0)(draw(3))
+    assert all(jnp.isfinite(r).all() for r in jax.tree.leaves(found))
+
+
 def test_auxiliary_data_and_several_arguments():
     def f(x, y, b):
         return (x * y[0] + b).sum(keepdims=True), b

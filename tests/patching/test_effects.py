@@ -530,6 +530,15 @@ BAD = {
 }
 
 
+def test_what_is_asked_about_is_a_part_of_all():
+    args = (jnp.eye(2), jnp.array([1.0, 2.0]), jnp.zeros(2))
+    whole = patching.effects(simple, patching.site("h", ("a",)))(*args)
+    for only, wanted in ((-1, [-1]), ([1, 0], [1, 0])):
+        site = patching.site("h", ("a",), only={"a": only})
+        part = patching.effects(simple, site)(*args)
+        np.testing.assert_allclose(part["h"], whole["h"][np.array(wanted)])
+
+
 def branching(params, x):
     values, tagged = x
     return (checkpoint_name(values, "h") if tagged else values * 2.0).sum()

@@ -123,6 +123,13 @@ def test_photographs_are_drawn_from_zero_to_one():
     np.testing.assert_allclose(second, [[0, 0.5], [0.75, 1]])
 
 
+def test_one_photograph_is_that_of_all_examples():
+    one = np.linspace(0, 1, 16).reshape(1, 4, 4)
+    found = [panel for panel in maps(plot.images(np.ones((3, 4, 4)), one)) if panel]
+    same = [np.array_equal(panel[0], one[0]) for panel in found]
+    assert sum(same) == 3
+
+
 def test_maps_of_patches_lie_over_the_whole_photograph():
     photograph = np.random.default_rng(1).uniform(size=(8, 8, 3))
     relevance = np.array([[1.0, 0.0], [0.0, -1.0]])

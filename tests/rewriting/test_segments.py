@@ -10,7 +10,8 @@ import pytest
 import jaxlrp
 from benchmarks import hlo
 from jaxlrp import composites, rules
-from jaxlrp._rewriting.segments import _cuts, segments
+from jaxlrp._rewriting.blocks import Block, arrange
+from jaxlrp._rewriting.segments import _cuts, _made, segments
 from jaxlrp._trace import trace
 
 LAYERS, WIDTH, ROWS = 12, 16, 64
@@ -109,6 +110,13 @@ def test_a_cut_is_where_the_least_crosses_in_its_part():
     assert _cuts([1] * 12, passing, 2) == [6]
     assert _cuts([1] * 12, passing, 1) == []
     assert _cuts([1] * 3, [9, 1, 1], 3) == [1, 2]
+
+
+def test_what_is_made_in_a_block_is_what_its_steps_make():
+    reading = trace(stacked, (PARAMS, X), {}, composites.AttnLRP(), -1, False).reading
+    items = arrange(reading)
+    assert any(isinstance(item, Block) for item in items)
+    assert sum(map(_made, items)) == sum(map(_made, reading.steps))
 
 
 def test_a_policy_says_what_is_kept():
