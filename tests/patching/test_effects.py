@@ -530,6 +530,7 @@ BAD = {
 }
 
 
+@pytest.mark.always
 def test_what_is_asked_about_is_a_part_of_all():
     args = (jnp.eye(2), jnp.array([1.0, 2.0]), jnp.zeros(2))
     whole = patching.effects(simple, patching.site("h", ("a",)))(*args)
