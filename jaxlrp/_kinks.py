@@ -143,7 +143,10 @@ def jumps(g: Callable[[Array], Array], slopes: bool = True) -> bool:
     # Not at round numbers, where kinks are and JAX has to choose a slope.
     every = np.linspace(-REACH, REACH, POINTS) + REACH / np.pi / POINTS
     found = np.asarray(apart(jnp.asarray(every)))
-    for place in np.flatnonzero(found.max(0))[:8]:
+    # The largest first: what is steep may be so at many places before a kink.
+    largest = found.max(0)
+    order = np.argsort(-largest, kind="stable")[:8]
+    for place in order[largest[order] > 0]:
         near = np.linspace(every[place], every[place + 1], CLOSER)
         closer = np.asarray(apart(jnp.asarray(near)).max(1))
         if ((closer > 0) & (closer < 2 * found[:, place])).any():

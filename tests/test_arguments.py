@@ -84,6 +84,7 @@ def test_there_are_flags():
     assert len(FLAGS) > 25
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("given", ["no", 1, None, np.array([True, False])], ids=repr)
 @pytest.mark.parametrize(("function", "name"), FLAGS)
 def test_a_flag_is_true_or_false(function, name, given):
@@ -106,6 +107,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("given", ["no", 1, 0, None, np.array([True, False])], ids=repr)
 @pytest.mark.parametrize(("kind", "name"), OPTIONS)
 def test_an_option_of_a_rule_is_one_of_its_choices(kind, name, given):
@@ -157,6 +159,7 @@ def test_a_number_of_a_rule_is_real(kind, name, given):
 BOUNDLESS = {"low", "high", "root", "alpha", "beta"}
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "given",
     [-1, -0.5, float("nan"), float("inf"), np.float32("nan"), np.array([0.1, -1.0])],
@@ -194,6 +197,7 @@ def test_a_rule_that_is_taken_apart_is_not_checked_again():
     assert jax.tree.map(lambda _: 0, composites.EpsilonPlus()) is not None
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("alpha", "beta"), [(2.0, 2.0), (np.float32(2), np.float32(0)), (0, 1)]
 )
@@ -202,6 +206,7 @@ def test_alpha_and_beta_belong_together(alpha, beta):
         rules.AlphaBeta(alpha, beta)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("low", "high"),
     [(1.0, 0.0), (np.float32(2), 1), (np.zeros(3), np.array([1.0, -1.0, 1.0]))],
@@ -212,6 +217,7 @@ def test_a_box_with_low_above_high(low, high):
             make(low, high)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
 @pytest.mark.parametrize("shape", [(7,), (1, 2, 3), (2, 1, 1)])
 @pytest.mark.parametrize("name", ["low", "high"])
@@ -250,12 +256,14 @@ LINES = [
 ]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("conditions", "error", "message"), LINES)
 def test_a_condition_of_the_wrong_kind(conditions, error, message):
     with pytest.raises(error, match=message):
         composites.AttnLRP().on("layer", rules.Epsilon(), **conditions)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("role", [3, None, ["layer"]])
 def test_a_role_is_a_name(role):
     with pytest.raises(ValueError, match="role: got .*, expected one of"):
@@ -287,6 +295,7 @@ def deep(x):
     return x
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("look", [jaxlrp.lrp, jaxlrp.plan, jaxlrp.audit])
 def test_a_depth_that_no_layer_has(look):
     composite = composites.AttnLRP().on("layer", rules.Epsilon(), depth=(10, None))
@@ -311,6 +320,7 @@ def test_a_depth_inside_of_a_loop_is_found():
     jaxlrp.lrp(f, composite)(X)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("scope", ["typo", "*/typo"])
 def test_a_plan_refuses_the_scopes_that_lrp_refuses(scope):
     def f(x):
@@ -345,6 +355,7 @@ TRANSFORMATIONS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
 def test_what_is_no_function_is_refused_when_it_is_given(name):
     with pytest.raises(TypeError, match="f: got 3, expected a function"):
@@ -355,6 +366,7 @@ ASKING_MORE = {"channel_relevance", "occlusion", "parameter_relevance"}
 """They need a site, a window or parameters."""
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", sorted(set(TRANSFORMATIONS) - ASKING_MORE))
 def test_an_output_that_is_no_array_is_named(name):
     look = TRANSFORMATIONS[name]
@@ -392,6 +404,7 @@ ROUTES = [
 ]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("given", "error", "message"), ROUTES)
 def test_a_route_of_lists_that_do_not_fit(given, error, message):
     with pytest.raises(error, match=message):
@@ -401,6 +414,7 @@ def test_a_route_of_lists_that_do_not_fit(given, error, message):
 # ---- arguments and targets -----------------------------------------------------------
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("look", ["lrp", "gradient", "deep_lift"])
 @pytest.mark.parametrize(
     "given",
@@ -434,6 +448,7 @@ def test_objects_that_are_not_attributed_stay_as_they_are():
 EVERYWHERE = [jaxlrp.lrp, attribution.gradient, attribution.integrated_gradients]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("look", EVERYWHERE)
 def test_no_class_is_the_highest_of_none(look):
     with pytest.raises(
@@ -452,6 +467,7 @@ def test_no_complex_number_is_the_highest():
     assert np.isfinite(jaxlrp.lrp(f, target=1)(X)).all()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("target", [10**12, -(10**12), 10**30, np.int64(2**40)])
 def test_a_class_beyond_all_numbers(target):
     for look in (jaxlrp.lrp, jaxlrp.audit, attribution.gradient):
@@ -461,6 +477,7 @@ def test_a_class_beyond_all_numbers(target):
             look(dense, target=target)(X)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
 def test_a_complex_relevance_has_no_place_in_a_real_output(wrap):
     out, pull = jaxlrp.relprop(dense, X)
@@ -489,6 +506,7 @@ def test_a_relevance_that_is_no_array():
 # ---- the modules beside --------------------------------------------------------------
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("site", [3, None, ["h"]])
 def test_a_site_is_a_name(site):
     for make in (
@@ -501,6 +519,7 @@ def test_a_site_is_a_name(site):
             make()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("axis", [1.5, "0", None, True])
 def test_an_axis_is_an_int(axis):
     for make in (
@@ -543,6 +562,7 @@ ROOTS = [
 ]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("given", "error", "message"), ROOTS)
 def test_roots_of_what_is_no_layer(given, error, message):
     with pytest.raises(error, match=message):
@@ -560,6 +580,7 @@ def test_shares_of_roots_alone():
     assert not unknown.inside.any()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("window", [(4,), (3, 3), (9, 1)])
 def test_a_window_larger_than_the_input(window):
     explain = attribution.occlusion(lambda x: x.sum(), window)

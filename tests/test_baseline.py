@@ -271,6 +271,7 @@ BESIDE = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", BESIDE)
 @pytest.mark.parametrize("explain", [jaxlrp.lrp, jaxlrp.value_and_lrp])
 def test_what_has_to_do_with_rules_is_refused_beside_a_baseline(explain, name):
@@ -327,3 +328,19 @@ def test_a_softmax_has_the_maximum_of_each_input(far):
     explain = jaxlrp.lrp(jax.nn.softmax, target=1, baseline=x0)
     difference = jax.nn.softmax(x)[1] - jax.nn.softmax(x0)[1]
     assert_close(explain(x).sum(), difference)
+
+
+def test_a_branch_has_its_value_at_each_end():
+    """`tanh(x + sin x)`: what stands beside the branch is of the same end."""
+    x, x0 = jnp.array([0.7, 3.0]), jnp.array([-0.2, 1.0])
+
+    def f(x):
+        return jnp.tanh(x + lax.switch(1 + 0 * x.size, [jnp.cos, jnp.sin], x)).sum()
+
+    def g(x):  # whose index is not known before
+        index = (x.sum() > -9).astype(jnp.int32)
+        return jnp.tanh(x + lax.switch(index, [jnp.cos, jnp.sin], x)).sum()
+
+    value, relevance = jaxlrp.value_and_lrp(g, baseline=x0)(x)
+    assert_close(value, f(x))
+    assert_close(relevance.sum(), f(x) - f(x0))

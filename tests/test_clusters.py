@@ -80,6 +80,14 @@ def test_classes_are_in_the_order_of_their_separation():
     assert (found[1].rows == np.arange(40, 70)).all()
 
 
+def test_a_class_has_clusters_from_four_rows_on():
+    features = np.random.default_rng(0).normal(size=(12, 3))
+    classes = [0] * 3 + [1] * 4 + [2] * 5
+    found = clusters.by_class(features, classes, neighbours=2, dimensions=2)
+    assert sorted(found) == [1, 2]
+
+
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -112,3 +120,25 @@ def test_a_page_shows_every_cluster_and_needs_nothing_else(tmp_path):
     assert "http" not in content and "<script" not in content
     clusters.save(tmp_path / "page.html", content)
     assert (tmp_path / "page.html").read_text() == content
+
+
+def test_a_page_has_the_means_and_the_plane_of_each_class(monkeypatch):
+    pytest.importorskip("PIL")
+    seen = []
+    monkeypatch.setattr(
+        clusters._pictures, "maps", lambda r, label: seen.append((label, r)) or ""
+    )
+    maps = np.random.default_rng(0).normal(size=(30, 4, 4))
+    found = clusters.by_class(clusters.prepared(maps), np.arange(30) % 2, clusters=2)
+    content = clusters.page(found, maps)
+    means = [r for label, r in seen if label == "mean relevance"]
+    expected = [
+        maps[c.rows[c.labels == k]].mean(0)
+        for c in found.values()
+        for k in range(len(c.sizes))
+    ]
+    np.testing.assert_allclose(np.reshape(means, np.shape(expected)), expected)
+    for c in found.values():
+        x, y = c.embedding[:, 1:3].T
+        ends = [(v - v.min()) / (v.max() - v.min()) * 220 + 10 for v in (x, y)]
+        assert f"<circle cx='{ends[0][0]:.1f}' cy='{ends[1][0]:.1f}'" in content

@@ -1,6 +1,7 @@
 """Composites are data: lines, of which the last that matches wins."""
 
 import dataclasses
+import functools
 import inspect
 
 import jax
@@ -152,6 +153,20 @@ def test_every_preset_is_named_as_its_function(name):
     made = getattr(composites, name)
     composite = made(*given.get(name, ()))
     assert composite.name.split("(")[0] == name
+
+
+def test_sequential_presets_have_the_options_of_their_rules():
+    small = {"epsilon": 1e-7, "stabiliser": "zeros"}
+    for alpha, preset in (
+        (1.0, composites.SequentialPresetA(0.3)),
+        (2.0, composites.SequentialPresetBFlatUntil(2, 0.3)),
+    ):
+        place = functools.partial(composites.Place, depth=5)
+        convolution = rules.AlphaBeta(alpha, alpha - 1, bias="whole", **small)
+        assert preset.rule(place("convolution")) == convolution
+        assert preset.rule(place("dense")) == rules.Epsilon(0.3)
+        assert preset.rule(place("average")) == rules.Norm(**small)
+        assert preset.rule(place("sum")) == rules.Norm(**small)
 
 
 def by_depth(x):
@@ -374,6 +389,7 @@ def test_the_default_of_a_role_is_replaced():
     assert changed.rule(Place("normaliser")) == rules.Detach(mean=True)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("role", "changes", "error", "message"),
     [
@@ -412,6 +428,7 @@ def test_composite_can_be_an_argument_of_a_compiled_function():
     assert len(traces) == 1
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("role", sorted(composites.ALLOWED))
 def test_default_of_a_role_is_allowed_for_it(role):
     assert isinstance(composites.DEFAULTS[role], composites.ALLOWED[role])

@@ -290,6 +290,7 @@ def test_maximise_says_where_there_are_too_few():
 GRAPH = functools.partial(concepts.attribution_graph, upper="up", lower="low")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "ask, message",
     [
@@ -326,6 +327,7 @@ def test_bad_questions_are_refused(ask, message):
         ask()(X)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "batches, top, message",
     [
@@ -333,6 +335,7 @@ def test_bad_questions_are_refused(ask, message):
         ([jnp.ones((2, 3))], 0, "top: got 0"),
         ([jnp.ones(2)], 2, r"scores\(batch\): got shape \(2,\)"),
         ([jnp.ones((2, 3)), jnp.ones((2, 4))], 2, r"expected \(examples, 3\)"),
+        ([jnp.ones((2, 3)), jnp.ones((2, 2))], 2, r"expected \(examples, 3\)"),
     ],
 )
 def test_bad_scores_are_refused(batches, top, message):

@@ -140,6 +140,7 @@ def test_scope_that_matches_nothing_is_named_with_its_nearest():
         jaxlrp.plan(mlp, composite)(X)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "depth", [3, (1, 2, 3), ("a", None), (2, 2), (None, 0), (-1, 2), (True, None)]
 )

@@ -129,6 +129,7 @@ def test_smooth_functions_stay_themselves(f):
     assert _curvature.curved(score, [X], None) is score
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", [*SMOOTH, "in a loop"])
 def test_kinks_are_refused_by_their_line(name):
     f = by_loop(jax.nn.relu)
@@ -203,6 +204,7 @@ def test_maxima_of_far_values_stay_finite():
     np.testing.assert_allclose(slopes[0], [[0, 0, 1], [0, 0, 1]])
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "f",
     [
@@ -241,6 +243,7 @@ def between(h):
     return jnp.where((h > 0) & (h < 1), h, 0.5 * h)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("f", "name"),
     [
@@ -290,6 +293,7 @@ def test_while_loops_are_refused():
             _curvature.curved(f, [X], beta)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("beta", [0.0, -1, "x", True, [1.0]])
 def test_beta_is_a_positive_number(beta):
     with pytest.raises((TypeError, ValueError), match="^beta: "):

@@ -140,6 +140,7 @@ def test_rule_of_a_primitive_with_several_results():
     np.testing.assert_allclose(found.sum(), lax.top_k(X, 2)[0].sum(), rtol=1e-5)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
@@ -160,6 +161,7 @@ def test_registered_rule_with_too_few_results():
         jaxlrp.lrp(lambda x: lax.top_k(x, 2)[0])(X)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("thing", ["tanh", jnp.tanh, None])
 def test_only_primitives_can_be_registered(thing):
     with pytest.raises(TypeError, match="primitive: got .*, expected a jax.extend"):
@@ -341,6 +343,7 @@ def wrong(relprop):
     return f
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("relprop", "message"),
     [

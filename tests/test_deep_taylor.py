@@ -202,6 +202,7 @@ def test_chosen_layers_have_the_roots_that_they_have_among_all(double):
 THREE: Any = 3
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -399,6 +400,7 @@ def test_roots_that_change_with_the_input_give_any_explanation(double):
     np.testing.assert_allclose(plain, (x - low) * gradient, rtol=1e-6)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("layers", "at", "words"),
     [

@@ -67,6 +67,7 @@ def test_the_function_is_evaluated_once():
     assert len(seen) == 1
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
@@ -80,6 +81,7 @@ def test_bad_options_are_named(options, error, words):
         jaxlrp.lrp_each(rows, **options)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("f", [lambda x: x.sum(), lambda x: (x, x[:2])])
 def test_an_output_without_rows_is_refused(f):
     with pytest.raises(ValueError, match="expected arrays of as many rows"):

@@ -28,6 +28,7 @@ def words(text):
 # ---- targets ------------------------------------------------------------------------
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("function", [jaxlrp.lrp, jaxlrp.value_and_lrp, jaxlrp.audit])
 def test_unknown_target(function):
     message = "target: got 'logit', expected 'max' or 'all'"
@@ -100,6 +101,7 @@ def test_ways_to_name_a_class(target):
 # ---- arguments -----------------------------------------------------------------------
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("argnums", "error", "message"),
     [
@@ -194,6 +196,7 @@ def test_auxiliary_output_that_is_missing():
     [
         (jnp.ones((2, 3)), r"R_out: got shape \(2, 3\), expected .* \(2, 4\)"),
         (1.0, r"R_out: got shape \(\), expected the output's shape \(2, 4\)"),
+        (jnp.ones((4, 2)), r"R_out: got shape \(4, 2\), expected .* \(2, 4\)"),
         ((jnp.ones((2, 4)),), "R_out: got the structure"),
         (None, "R_out: got the structure"),
     ],
@@ -213,6 +216,7 @@ def test_relevance_of_a_wrong_leaf_is_named():
 # ---- rules and composites ------------------------------------------------------------
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("composite", "hint"),
     [
@@ -233,6 +237,7 @@ def test_unknown_role():
         composites.Composite("mine").on("linear", rules.LRP0())
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("role", "rule"),
     [

@@ -143,6 +143,7 @@ NO_FILES = {
 }
 
 
+@pytest.mark.whole
 @each_writer
 @pytest.mark.parametrize("name", NO_FILES)
 def test_what_is_no_regular_file_is_refused_and_stays(tmp_path, writer, name):
@@ -153,6 +154,7 @@ def test_what_is_no_regular_file_is_refused_and_stays(tmp_path, writer, name):
     assert {p: p.lstat().st_mode for p in tmp_path.iterdir()} == before
 
 
+@pytest.mark.whole
 @each_writer
 @pytest.mark.parametrize("path", [None, 3.0, object(), ["page"]])
 def test_what_is_no_path_is_refused(writer, path):
@@ -174,6 +176,7 @@ def test_a_path_may_be_of_any_kind(tmp_path, writer, monkeypatch):
     assert sorted(os.listdir()) == ["a", "b", "c", "d"]
 
 
+@pytest.mark.whole
 @each_writer
 @pytest.mark.parametrize("call", ["replace", "fsync", "fchmod"])
 def test_a_write_that_fails_leaves_all_as_it_was(tmp_path, writer, call, monkeypatch):

@@ -192,6 +192,7 @@ def test_examples_and_parameters_are_mapped_over():
 # ---- expected Hessians -------------------------------------------------------------
 
 
+@pytest.mark.always
 def test_expected_hessians_of_one_reference_tend_to_the_integrated():
     b = RNG.normal(size=5)
     explain = interactions.expected_hessians(mlp, KEY, b[None], samples=4000, chunk=999)
@@ -215,6 +216,7 @@ def test_expected_hessians_average_over_references():
 # ---- second order with rules -------------------------------------------------------
 
 
+@pytest.mark.always
 def test_lrp_hessian_is_the_change_of_relevance():
     composite = composites.Uniform(rules.Gamma(0.3))
     explain = jax.jit(interactions.lrp_hessian(relu_network, composite, target=2))
@@ -445,6 +447,7 @@ def test_sets_of_patches_and_of_labels():
     np.testing.assert_allclose(alone.values, [0, f(x)])
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("call", "message"),
     [

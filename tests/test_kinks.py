@@ -27,10 +27,13 @@ HIDDEN = {
     "branch": lambda x: jnp.where(x > 2, x**2, x + 2),
     "small": lambda x: x**2 + 0.02 * jnp.maximum(x - 5.0003, 0),
     "step": lambda x: x**2 + jnp.floor(x),
+    "much steeper": lambda x: jax.nn.sigmoid(5000 * (x + 3.0003)) + jax.nn.selu(x),
+    "steep before": lambda x: jax.nn.sigmoid(500 * (x + 3)) + jax.nn.selu(x),
 }
 
 
 @pytest.mark.always
+@pytest.mark.whole
 @pytest.mark.parametrize("name", [*SMOOTH, *HIDDEN])
 def test_jumps_are_found_by_looking(name):
     assert _kinks.jumps((SMOOTH | HIDDEN)[name]) == (name in HIDDEN)
@@ -40,6 +43,7 @@ def network(activation):
     return lambda xs: jnp.tanh(activation(xs[0] @ W)).sum()
 
 
+@pytest.mark.whole
 @pytest.mark.always
 @pytest.mark.parametrize("beta", [None, 10.0])
 def test_curvature_with_a_kink_is_refused_by_its_line(beta):
@@ -51,6 +55,7 @@ def test_curvature_with_a_kink_is_refused_by_its_line(beta):
     assert left([X]) == network(HIDDEN["branch"])([X])
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["hard_swish", "selu"])
 def test_activations_of_jax_with_curvature_and_kinks_are_refused(name):
     with pytest.raises(ValueError, match="jumps"):

@@ -121,6 +121,7 @@ def test_another_run_is_refused(folder, capsys):
     assert "`arrays` differs" in capsys.readouterr().err
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("arguments", ["", "fly", "attribute", "show run --shard 1"])
 def test_arguments_that_cannot_be_read_end_with_two(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
@@ -128,6 +129,7 @@ def test_arguments_that_cannot_be_read_end_with_two(arguments, capsys):
     assert caught.value.code == 2
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("text", ["3/2", "a/2", "1", "-1/2"])
 def test_a_shard_is_two_numbers(text, capsys):
     with pytest.raises(SystemExit):
@@ -135,6 +137,7 @@ def test_a_shard_is_two_numbers(text, capsys):
     assert "expected i/n" in capsys.readouterr().err
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["attribute", "show", "export", "cluster"])
 def test_help_has_an_example(name, capsys):
     with pytest.raises(SystemExit) as caught:

@@ -437,6 +437,7 @@ def test_an_audit_is_by_layer_where_there_are_no_scopes():
 # ---- names of nothing --------------------------------------------------------------
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [

@@ -169,6 +169,7 @@ def test_examples_of_a_batch_add_up():
     jax.tree.map(lambda a, b: assert_close(a.sum(0), b), each, whole)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "options, error, message",
     [

@@ -26,6 +26,7 @@ def test_a_part_has_every_function(part):
     assert found == parts.chosen(NAMES, part, 3)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("text", ["", "1", "0/3", "4/3", "1/3/5", "a/b", "-1/3"])
 def test_what_is_no_part_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="K/N"):

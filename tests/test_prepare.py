@@ -581,6 +581,7 @@ def product(w, x):
     return x["a"] @ w
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("varying", [2, -3, (0, 0), "x", True])
 def test_an_argument_that_is_not_there_cannot_vary(varying):
     with pytest.raises((TypeError, ValueError), match="varying: got"):
@@ -597,6 +598,7 @@ def test_what_is_prepared_has_to_be_arrays():
         jaxlrp.prepare(product, shape, {"a": jnp.ones(3)})
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -618,6 +620,7 @@ def test_the_rest_takes_what_it_was_prepared_for(args, message):
         rest(buffers, *args)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("buffers", "message"),
     [

@@ -256,6 +256,7 @@ def test_low_precision_is_summed_in_float32(params, inputs):
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -275,6 +276,7 @@ def test_bad_options_are_named(options, error, message):
         similarity.bilrp(lambda x: x, **options)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("f", "message"),
     [
@@ -300,6 +302,7 @@ def test_a_missing_input_and_a_bad_result_are_named():
         similarity.branch(3)  # type: ignore[arg-type]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("second", "message"),
     [

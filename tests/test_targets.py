@@ -213,6 +213,7 @@ def test_targets_against_others_are_pytrees(kind):
     assert_close(each[2], explain(kind(2)))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("own", ["all", 1.5, True, len])
 def test_only_a_class_is_set_against_others(own):
     with pytest.raises(TypeError, match="which is set against the others"):
@@ -285,6 +286,7 @@ WRONG_PLACES = [
 ]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("target", "error", "message"), WRONG_PLACES, ids=str)
 def test_places_that_there_are_not(target, error, message):
     with pytest.raises(error, match=message):
@@ -373,6 +375,7 @@ WRONG_TREES = [
 ]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("target", "error", "message"), WRONG_TREES, ids=str)
 def test_targets_of_another_structure(target, error, message):
     with pytest.raises(error, match=message):

@@ -213,6 +213,7 @@ def relu(x):
     return jax.nn.relu(x @ W1) @ W2
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -262,6 +263,7 @@ def test_a_matrix_larger_than_the_memory_says_how_large():
         )
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -274,6 +274,13 @@ def test_treescope_shows_the_same_tokens_and_numbers():
     assert len(shown._repr_html_()) > 1000
 
 
+def test_treescope_shows_a_row_without_a_label_from_its_first_token_on():
+    treescope = pytest.importorskip("treescope")
+    shown = text.figure(text.heatmap(["cat", "dog"], [1.0, 2.0]))
+    written = treescope.lowering.render_to_text_as_root(shown.treescope_part)
+    assert written.startswith("cat")
+
+
 def test_figure_says_what_is_missing(monkeypatch):
     real = builtins.__import__
 
@@ -287,6 +294,7 @@ def test_figure_says_what_is_missing(monkeypatch):
         text.figure(text.heatmap(["a"], [1.0]))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

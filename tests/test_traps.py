@@ -373,6 +373,7 @@ def test_a_later_argument_by_keyword_is_warned_of(name):
     assert warned(lambda: look(network)(W, X)) == []
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", LOOKS)
 def test_all_arguments_by_keyword_are_refused(name):
     message = "argnums: .* 0 positional arguments: pass the attributed argument by posi"

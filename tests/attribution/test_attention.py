@@ -111,6 +111,7 @@ def test_rollout_multiplies_half_attention_half_identity(f):
     assert_close(rollout.sum(-1), np.ones((2, TOKENS)))
 
 
+@pytest.mark.always
 def test_the_residuals_share_and_the_first_layer_can_be_chosen():
     rollout = attribution.attention_rollout(f, residual=0.2, start=1, token=-1)(X)
     wanted = product([0.8 * a.mean(1) + 0.2 * np.eye(TOKENS) for a in MAPS[1:]])

@@ -122,6 +122,7 @@ def test_auxiliary_data_comes_back_beside_the_map():
     assert_close(cam, attribution.grad_cam(f, "features")(X))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("layer", "options", "message"),
     [

@@ -66,6 +66,7 @@ def test_a_convolutional_network_by_hand():
     close(plus.sum(), sizes)
 
 
+@pytest.mark.always
 def test_a_map_is_made_place_by_place():
     """A bias at each second place is spread over both of them and their neighbours."""
     parts = {"b": jnp.array([[0.0, 0.0], [1.0, 2.0]]), "c": jnp.array([8.0])}
@@ -122,6 +123,12 @@ def test_gates_stay_gates_and_masks_masks():
     plain = jaxlrp.lrp(f, composites.Proportional(), target=0)(w, x)
     close(found.input, plain)
     assert all(not jnp.any(r) for r in found.biases.values())
+
+
+def test_a_mask_of_infinities_is_no_bias():
+    f = lambda x: jax.nn.softmax(x + jnp.array([0.0, -jnp.inf, 1.0]))  # noqa: E731
+    found = attribution.fullgrad(f, composites.Proportional(), target=0)(draw(3))
+    assert all(jnp.isfinite(r).all() for r in jax.tree.leaves(found))
 
 
 def test_auxiliary_data_and_several_arguments():

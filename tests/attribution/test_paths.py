@@ -31,6 +31,7 @@ def assert_close(value, wanted, rtol=1e-4, atol=1e-5):
 # ---- integrated gradients ----------------------------------------------------------
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("baseline", [0.0, 0.5, np.float32(-1), X[::-1], X[0]])
 def test_attributions_add_up_to_what_the_score_gains(baseline):
     explain = attribution.integrated_gradients(mlp, baseline=baseline)
@@ -38,6 +39,7 @@ def test_attributions_add_up_to_what_the_score_gains(baseline):
     assert_close(explain(X).sum(-1), gain)
 
 
+@pytest.mark.always
 @pytest.mark.parametrize(
     ("quadrature", "steps", "wanted"),
     [
@@ -131,6 +133,7 @@ def test_baselines_of_several_arguments_are_in_the_order_of_argnums():
     assert_close(in_x.sum(-1) + in_y.sum(-1), gain)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -159,6 +162,7 @@ def draws(samples, count):
         yield index, jax.random.uniform(where, (5,)), jax.random.normal(noise, X.shape)
 
 
+@pytest.mark.always
 @pytest.mark.parametrize(("sigma", "chunk"), [(0.0, 1), (0.3, 4), (0.3, 6)])
 def test_expected_gradients_are_the_mean_over_draws(sigma, chunk):
     background = X[:3] - 1
@@ -204,6 +208,7 @@ def test_the_background_of_a_pytree_is_drawn_together():
     assert_close(parts["a"] + parts["b"], 0 * X)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("background", "message"),
     [

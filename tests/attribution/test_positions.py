@@ -464,6 +464,7 @@ def test_relative_keys_for_each_pair_are_encodings():
     np.testing.assert_allclose(positions["near"].sum(), score / 2, rtol=1e-4)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

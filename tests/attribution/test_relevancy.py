@@ -161,6 +161,7 @@ def test_one_stream_is_a_product_of_layers():
     assert_close(rollout, wanted)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("streams", "message"),
     [

@@ -110,6 +110,7 @@ def test_any_method_can_be_smoothed():
     assert_close(smooth, np.mean(each, 0))
 
 
+@pytest.mark.always
 def test_smoothed_attributions_keep_the_order_of_argnums():
     def f(x, y):
         return x @ W1 @ W2 + 3 * y @ W1 @ W2

@@ -44,6 +44,7 @@ def by_loop(x, window, strides, baseline, target):
     return total / count
 
 
+@pytest.mark.always
 @pytest.mark.parametrize(
     ("window", "strides"),
     [
@@ -161,6 +162,7 @@ def test_occlusion_of_images_is_that_of_captum():
     assert_close(losses[0, 0, ::3, ::3], wanted, 2e-7, 1e-10)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("window", "options", "message"),
     [

@@ -143,6 +143,7 @@ def test_guided_backprop_is_a_gradient_whose_seed_is_the_output():
     np.testing.assert_allclose(found, f(x) * w[:, 0], rtol=1e-6)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "wrong", [{"zero_params": ["weight"]}, {"canonizers": ["NoSuchCanonizer"]}]
 )

@@ -63,6 +63,11 @@ def test_mean_is_that_of_each_channel():
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_a_baseline_has_the_dtype_of_its_image():
+    x = jnp.asarray(X[0], jnp.float16)
+    assert baselines.mean(x).dtype == baselines.blur(x, 3, 1.0).dtype == x.dtype
+
+
 def test_noise_has_its_mean_and_deviation_and_depends_on_the_key():
     x = jnp.zeros(20_000)
     drawn = baselines.noise(jax.random.key(0), x, sigma=2.0, location=5.0)
@@ -141,6 +146,7 @@ def test_inpainting_is_a_baseline_of_a_curve():
     np.testing.assert_allclose(curve.scores, wanted, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("call", "message"),
     [

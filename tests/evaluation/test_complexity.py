@@ -40,6 +40,7 @@ def test_ends_of_the_scales():
     assert float(sparseness(single)) == float(entropy(single)) == 0.0
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["sparseness", "entropy"])
 def test_undefined_is_nan(name):
     measure = getattr(evaluation, name)

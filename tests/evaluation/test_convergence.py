@@ -79,6 +79,7 @@ def test_examples_are_mapped_over_and_inputs_may_be_pytrees():
     np.testing.assert_allclose(found["input"][1], one["input"], rtol=1e-4)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "words"),
     [

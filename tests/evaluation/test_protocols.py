@@ -51,6 +51,7 @@ def removed_in_steps(x, heat, fill, size, largest, patch=1):
     return found
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("score", ["accuracy", "logit"])
 @pytest.mark.parametrize("patch", [None, 2])
 def test_dynamiclrp_over_a_dataset_is_four_times_the_gap_of_mean_curves(patch, score):
@@ -209,6 +210,7 @@ def test_rise_is_the_area_of_deletion_and_insertion():
         np.testing.assert_allclose(found[f"{name}_auc"], auc, rtol=1e-3)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("call", "message"),
     [

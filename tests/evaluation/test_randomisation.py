@@ -214,6 +214,7 @@ def test_random_logit_of_a_batch_is_that_of_the_swap():
         np.testing.assert_allclose(found[name], wanted, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("given", "message"),
     [

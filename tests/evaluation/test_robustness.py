@@ -131,6 +131,13 @@ def test_neighbours_lie_in_the_cube_or_have_the_deviation():
     assert not jnp.array_equal(cube[0], cube[1])
 
 
+def test_an_axis_from_behind_is_the_same():
+    for axis in (0, 1):
+        found = evaluation.translations(X[0], [2], axis=axis - X[0].ndim)
+        expected = evaluation.translations(X[0], [2], axis=axis)
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_translations_move_along_an_axis_and_fill():
     found = evaluation.translations(X[0], [1, -2, 9], axis=0, fill=7.0)
     wanted = np.full((3, 4, 3), 7.0, np.float32)
@@ -138,6 +145,7 @@ def test_translations_move_along_an_axis_and_fill():
     np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("call", "message"),
     [

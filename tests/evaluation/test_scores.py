@@ -44,6 +44,7 @@ def test_the_accuracy_of_a_negative_class_is_one_where_it_is_the_highest():
     assert sum(evaluation.accuracy(f, t)(X) for t in (-1, -2, -3)) == 1.0
 
 
+@pytest.mark.whole
 @each_score
 @pytest.mark.parametrize("target", [3, 9, -4, 10**12, np.int32(3), jnp.array(-4)])
 def test_a_class_that_there_is_not_is_refused(name, target):
@@ -53,6 +54,7 @@ def test_a_class_that_there_is_not_is_refused(name, target):
             wrap(SCORES[name](f, target))(X)
 
 
+@pytest.mark.whole
 @each_score
 @pytest.mark.parametrize("target", ["max", None, 1.0, True, jnp.array(1.0), (1,)])
 def test_what_is_no_class_is_refused_when_it_is_given(name, target):
@@ -66,6 +68,7 @@ def test_classes_of_many_examples_are_refused(name):
         SCORES[name](f, jnp.array([0, 1]))
 
 
+@pytest.mark.whole
 @each_score
 @pytest.mark.parametrize(
     ("out", "error"),

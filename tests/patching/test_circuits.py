@@ -342,6 +342,7 @@ BAD = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_refused(case):
     call, message = BAD[case]

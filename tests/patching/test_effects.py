@@ -199,6 +199,7 @@ def test_steps_are_the_mean_along_the_embeddings(composite):
     assert_close(direct(net.PARAMS, clean, corrupt), {"mlp": found["mlp"]})
 
 
+@pytest.mark.always
 def test_many_steps_of_the_gradient_add_up_to_the_change():
     """Integrated gradients are complete at the site along which the way goes."""
     find = patching.effects(
@@ -519,14 +520,24 @@ BAD = {
         ValueError,
         "sites: 'h' belongs to two of them, 'b' and 'a'",
     ),
-    "other programs": (
+    "no array among the inputs": (
         lambda: patching.effects(branching, "h")(
             (), (jnp.ones(2), True), (jnp.ones(2), False)
         ),
-        ValueError,
-        "sites: got 'h', which names no value",
+        TypeError,
+        r"argument 1\[1\] is attributed: got True of type bool",
     ),
 }
+
+
+@pytest.mark.always
+def test_what_is_asked_about_is_a_part_of_all():
+    args = (jnp.eye(2), jnp.array([1.0, 2.0]), jnp.zeros(2))
+    whole = patching.effects(simple, patching.site("h", ("a",)))(*args)
+    for only, wanted in ((-1, [-1]), ([1, 0], [1, 0])):
+        site = patching.site("h", ("a",), only={"a": only})
+        part = patching.effects(simple, site)(*args)
+        np.testing.assert_allclose(part["h"], whole["h"][np.array(wanted)])
 
 
 def branching(params, x):
@@ -534,6 +545,7 @@ def branching(params, x):
     return (checkpoint_name(values, "h") if tagged else values * 2.0).sum()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_refused(case):
     call, kind, message = BAD[case]

@@ -315,6 +315,7 @@ def test_files_are_written_by_their_ending(tmp_path):
 # ---- bad input ---------------------------------------------------------------------
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

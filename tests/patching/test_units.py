@@ -112,6 +112,7 @@ def test_means_of_half_precision_are_summed_in_full(dtype):
     np.testing.assert_allclose(found, np.asarray(x, float).mean(0), rtol=1e-6)
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("by", ["signed", "size"])
 def test_means_and_differences_of_datasets(by):
     of = np.abs if by == "size" else lambda r: r
@@ -165,6 +166,7 @@ def test_what_is_kept_is_a_circuit_with_zero_elsewhere():
     close(both, [net.metric(net.scanned(net.PARAMS, IDS[0])), wanted])
 
 
+@pytest.mark.always
 def test_shares_of_each_layer_alone():
     scores = {"a": jnp.array([[1.0, -5.0, 2.0, 3.0], [10.0, 11.0, 12.0, -13.0]])}
     keep = patching.prune(scores, 0.5, apart=1)["a"]

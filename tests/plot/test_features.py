@@ -66,6 +66,14 @@ def test_a_dictionary_of_inputs_is_a_feature_for_each_name():
     assert ticks(single.axes[0]) == ["base", "age", "dose"]
 
 
+def test_a_figure_is_as_high_as_its_rows():
+    heights = [
+        plot.features(RELEVANCE, names=NAMES, most=most).get_size_inches()[1]
+        for most in (2, 3, 20)
+    ]
+    assert heights[0] < heights[1] == heights[2]
+
+
 def test_it_draws_in_given_axes():
     figure = Figure()
     panel = figure.subplots()
@@ -73,6 +81,7 @@ def test_it_draws_in_given_axes():
     assert panel.patches
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("relevance", "options", "error", "message"),
     [

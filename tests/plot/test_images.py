@@ -53,6 +53,11 @@ def test_many_channels_have_to_be_named():
         plot.images(np.zeros((2, 7, 9, 8)))
 
 
+def test_a_map_without_channels_has_no_channel_axis():
+    with pytest.raises(ValueError, match=r"channel: got 0 for relevance of shape"):
+        plot.images(np.ones((4, 3)), channel=0)
+
+
 def test_scale_is_symmetric_and_each_maps_own_or_one(values):
     values = values.sum(-1) * np.array([1, 10])[:, None, None]
     largest = np.abs(values).max((1, 2))
@@ -118,6 +123,13 @@ def test_photographs_are_drawn_from_zero_to_one():
     np.testing.assert_allclose(second, [[0, 0.5], [0.75, 1]])
 
 
+def test_one_photograph_is_that_of_all_examples():
+    one = np.linspace(0, 1, 16).reshape(1, 4, 4)
+    found = [panel for panel in maps(plot.images(np.ones((3, 4, 4)), one)) if panel]
+    same = [np.array_equal(panel[0], one[0]) for panel in found]
+    assert sum(same) == 3
+
+
 def test_maps_of_patches_lie_over_the_whole_photograph():
     photograph = np.random.default_rng(1).uniform(size=(8, 8, 3))
     relevance = np.array([[1.0, 0.0], [0.0, -1.0]])
@@ -147,6 +159,7 @@ def test_a_notebook_shows_the_figure(values):
     assert again._repr_png_() == plot.images(values[0])._repr_png_()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -176,12 +189,14 @@ def test_what_does_not_fit_is_named(values, options, error, message):
         plot.images(values, **options)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("relevance", "error", "message"),
     [
         ([["a", "b"]], TypeError, "relevance: got list, expected real numbers, "),
         (np.ones((2, 2), complex), TypeError, "relevance: got complex128"),
         (np.ones(3), ValueError, r"relevance: got shape \(3,\)"),
+        (np.ones((0, 3)), ValueError, r"relevance: got shape \(0, 3\)"),
         (np.array([[1.0, np.nan]]), ValueError, r"relevance: got nan at \[0, 1\]"),
         ({}, ValueError, "relevance: got an empty mapping"),
         (

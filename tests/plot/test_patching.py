@@ -70,6 +70,12 @@ def graph():
     return patching.graph(edges, sources, targets, threshold=0.7, across=())
 
 
+def test_the_area_is_the_mean_where_fractions_do_not_start_at_zero():
+    figure = plot.faithfulness({"a": [0.5, 1.0]}, [0.5, 1.0])
+    (text,) = figure.axes[0].get_legend().get_texts()
+    assert text.get_text() == "a, 0.75"
+
+
 def test_a_circuit_has_its_nodes_links_and_words():
     (panel,) = plot.circuit(graph(), tokens=["$1", "cat"], title="one").axes
     assert [text.get_text() for text in panel.texts] == ["a", "m", "z"]
@@ -82,6 +88,7 @@ def test_a_circuit_has_its_nodes_links_and_words():
     assert heights == [0, 1, 2]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("draw", "error", "message"),
     [

@@ -36,6 +36,7 @@ def test_rows_share_a_scale_or_have_their_own():
     assert limits("each") == list(largest)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -57,6 +57,7 @@ def test_moments_of_a_run_give_the_picture_of_its_rows():
         np.testing.assert_allclose(ours[1], theirs[1])
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -92,6 +92,7 @@ def test_of_many_names_some_are_written():
     assert 30 < len(figure.axes[0].get_yticklabels()) <= 40
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -56,3 +56,13 @@ def test_indices_that_depend_on_the_input_get_nothing():
     rank[order] = np.arange(4)
     found = jaxlrp.lrp(f, target="all")(X)
     np.testing.assert_allclose(found, X * rank[:, None], rtol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [[3, 1], [3, 3]])
+def test_a_factor_of_zero_in_a_scatter_passes_nothing(rows):
+    """A product gives each factor an equal part; one of zero is zero."""
+    u = U.at[0, 1].set(0.0)
+    f = lambda x, u: x.at[jnp.array(rows)].multiply(u)  # noqa: E731
+    to_x, to_u = jaxlrp.lrp(f, argnums=(0, 1), target="all")(X, u)
+    assert to_u[0, 1] == to_x[3, 1] == 0
+    np.testing.assert_allclose(to_x.sum() + to_u.sum(), f(X, u).sum(), rtol=1e-5)

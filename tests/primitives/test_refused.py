@@ -46,6 +46,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", REFUSED)
 def test_relevance_is_refused_by_name(name):
     f, reason = REFUSED[name]

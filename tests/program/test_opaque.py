@@ -91,6 +91,7 @@ def test_a_readable_function_is_read_through_its_derivative():
     np.testing.assert_allclose(jaxlrp.lrp(zero)(X), expected, rtol=1e-6)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("call", [in_pallas, in_python])
 def test_without_a_derivative_it_is_refused_with_a_way_out(call):
     with pytest.raises(UnexplainedPrimitiveError) as caught:

@@ -342,6 +342,18 @@ def test_what_the_input_makes_by_a_number_of_steps_is_cut():
     assert not constant.cut and active.active
 
 
+def test_what_is_active_by_a_number_of_steps_is_not_cut():
+    def f(x):
+        by = lambda x: lax.while_loop(lambda c: c.sum() < 9, lambda c: c * 2 + 1, x)  # noqa: E731
+        chosen = lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x)
+        return by(jnp.exp(x)), chosen, lax.cond(x.sum() > 0, lambda: 1.0, lambda: 2.0)
+
+    loop, branch, constant = outputs(f, X)
+    assert loop.active and not loop.cut
+    assert branch.active and not branch.cut
+    assert constant.cut and not constant.active
+
+
 def test_branches_are_joined():
     def f(x, i):
         return lax.switch(i, [lambda x: x @ X, jnp.abs, jnp.zeros_like], x)

@@ -213,11 +213,23 @@ def cancels(s):
     return e / e.sum(-1, keepdims=True)
 
 
+def divided_by_a_score(s):
+    e = jnp.exp(s - jnp.maximum(s.max(-1, keepdims=True), 0.3))
+    return e / jnp.maximum(e.sum(-1, keepdims=True), s[:, :1])
+
+
+def not_only_weights(s):
+    e = jnp.exp(s - jnp.maximum(s.max(-1, keepdims=True), 0.3))
+    return jnp.maximum(e, s) / e.sum(-1, keepdims=True)
+
+
 @pytest.mark.whole
 @pytest.mark.parametrize(
     ("f", "expected"),
     [
         (cancels, True),
+        (divided_by_a_score, False),
+        (not_only_weights, False),
         (escapes, False),
         (one_of_two_escapes, False),
         (undivided, False),

@@ -685,6 +685,29 @@ def test_bilinear_product_gives_half_to_each():
     np.testing.assert_allclose(to_k.sum(), 3.0, rtol=1e-9)
 
 
+def test_a_contraction_that_sums_has_no_gate():
+    """`sum_k e_qk x_kd` with `e >= 0`: half to each, as of any such product."""
+    x, c = draw(3, 3), draw(3, 3, seed=1)
+    takes_all = ATTN_LRP
+    for role in ("product", "bilinear"):
+        takes_all = takes_all.on(role, rules.SignalTakesAll())
+    both = lambda a, b: jnp.einsum("qk,kd->qd", jnp.exp(a), b)  # noqa: E731
+    found = jaxlrp.lrp(both, takes_all, argnums=(0, 1), target="all")(x, c)
+    np.testing.assert_allclose(found[1], c * jnp.exp(x).sum(0)[:, None] / 2)
+    np.testing.assert_allclose(found[0].sum(), found[1].sum())
+
+
+def test_what_constants_mix_behind_a_softmax_is_a_layer():
+    x, w = draw(3, 4), draw(4, 2)
+
+    def by_hand(x):
+        e = jnp.exp(x)
+        return (e / e.sum(-1, keepdims=True)) @ w
+
+    assert roles(by_hand, x)[-1] == "dense"
+    assert roles(lambda x: jax.nn.softmax(x) @ w, x)[-1] == "dense"
+
+
 def test_gram_matrix_is_no_statistic():
     """Its diagonal is a sum of squares, the rest has any sign."""
     x, w = draw(3, 4), draw(3, 2)

@@ -285,6 +285,23 @@ def test_steps_that_differ_in_a_field_are_told_apart(name):
     assert len(signatures) == 3 and None not in signatures
 
 
+@dataclasses.dataclass(frozen=True)
+class One:
+    value: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Other:
+    value: int
+
+
+def test_forms_of_two_classes_are_told_apart():
+    step = the_step(lambda x: x @ np.eye(WIDTH), "dense")
+    forms = One(1), Other(1), One(2), Other(1)
+    found = [blocks._signature(dataclasses.replace(step, form=f)) for f in forms]
+    assert len(set(found)) == 3 and found[1] == found[3] and None not in found
+
+
 def test_equations_that_differ_in_a_field_are_told_apart():
     (equation,) = the_step(lambda x: x @ np.eye(WIDTH), "dense").equations
     (other,) = the_step(lambda x: jnp.tanh(x[0] @ np.eye(WIDTH)), "dense").equations

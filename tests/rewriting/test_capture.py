@@ -365,6 +365,7 @@ def test_a_tag_divides_activations_and_softmaxes():
     assert_close(captured["gate"], of_product / 2)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "options, message",
     [

@@ -10,7 +10,8 @@ import pytest
 import jaxlrp
 from benchmarks import hlo
 from jaxlrp import composites, rules
-from jaxlrp._rewriting.segments import segments
+from jaxlrp._rewriting.blocks import Block, arrange
+from jaxlrp._rewriting.segments import _cuts, _made, segments
 from jaxlrp._trace import trace
 
 LAYERS, WIDTH, ROWS = 12, 16, 64
@@ -103,6 +104,21 @@ def test_it_takes_one_forward_pass_more():
         assert again > once
 
 
+def test_a_cut_is_where_the_least_crosses_in_its_part():
+    passing = [9, 9, 9, 1, 9, 9, 2, 9, 9, 1, 9, 9]
+    assert _cuts([1] * 12, passing, 4) == [3, 6, 9]
+    assert _cuts([1] * 12, passing, 2) == [6]
+    assert _cuts([1] * 12, passing, 1) == []
+    assert _cuts([1] * 3, [9, 1, 1], 3) == [1, 2]
+
+
+def test_what_is_made_in_a_block_is_what_its_steps_make():
+    reading = trace(stacked, (PARAMS, X), {}, composites.AttnLRP(), -1, False).reading
+    items = arrange(reading)
+    assert any(isinstance(item, Block) for item in items)
+    assert sum(map(_made, items)) == sum(map(_made, reading.steps))
+
+
 def test_a_policy_says_what_is_kept():
     policy = jax.checkpoint_policies.dots_saveable
     kept = hlo.contractions(program("stacked", policy).as_text())
@@ -182,6 +198,7 @@ def test_effects_run_once():
     assert len(seen) == 4
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("wrong", [None, 3, "dots"])
 def test_other_values_are_refused(wrong):
     with pytest.raises(TypeError, match="remat: got .* expected a bool or one of"):

@@ -85,6 +85,7 @@ def test_what_is_no_whole_softmax_is_refused():
         jaxlrp.lrp(f, composites.GIM(), target="all")(X)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -446,6 +446,7 @@ def test_relevance_of_a_relevance_function():
     assert_close(many[1], 2 * many[0])
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("checkpoints", "error"), [(0, ValueError), (2.0, TypeError), (True, TypeError)]
 )

@@ -242,6 +242,16 @@ def test_options_are_shown_where_they_are_no_defaults():
 def test_numbers_and_flags_are_checked_where_they_are_given():
     with pytest.raises(ValueError, match="epsilon: got -1.0 .*for Flat"):
         rules.Flat(-1.0)
+    for kind, name in (
+        (rules.Gamma, "gamma"),
+        (rules.GeneralizedGamma, "gamma"),
+        (rules.ZPlus, "epsilon"),
+        (rules.BetaSmooth, "beta"),
+        (rules.Taylor, "epsilon"),
+        (rules.Taylor, "temperature"),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: got -1.0 .*for {kind.__name__}"):
+            kind(**{name: -1.0})
     with pytest.raises(ValueError, match="relative: got 'yes'"):
         rules.Epsilon(relative="yes")
     # Trees of anything may be made of a rule, as vmap's in_axes.

@@ -843,6 +843,21 @@ def test_an_outer_derivative_where_contributions_cancel():
     assert slope[0] == pytest.approx(2 / 32)
 
 
+@pytest.mark.parametrize("options", [{"bias": "ignore"}, {"relative": True}])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_rounding_of_a_part_that_is_empty_gets_nothing(sign, options):
+    """All contributions have one sign, though inputs and weights have both."""
+    flip = np.array([1.0, -1.0] * 48)
+    x = np.random.default_rng(0).uniform(0.5, 1.5, 96) * flip
+    w = np.random.default_rng(1).uniform(0.5, 1.5, (96, 2)) * sign * flip[:, None]
+    scale = np.array([0.3, 0.7])  # folded into the weights: it rounds
+    x, w, folded = (jnp.asarray(v, jnp.float32) for v in (x, w, scale))
+    composite = on_dense(rules.AlphaBeta(2.0, 1.0, **options))
+    found = jaxlrp.lrp(lambda x: x @ w * folded, composite, target="all")(x)
+    wanted = (2 if sign > 0 else -1) * np.asarray(x) * (w * scale).sum(1)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3)
+
+
 def test_a_small_part_beside_a_large_bias_is_exact_in_single_precision():
     x = jnp.full(64, 1e-6, jnp.float32)
     w = jnp.array([1.0, -0.5] * 32, jnp.float32)[:, None]

@@ -486,6 +486,7 @@ def test_a_filter_of_a_rule_that_the_role_has_not():
         rules.TopK(rules.TopK())
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("keep", [0, -0.5, 3])
 def test_a_filter_that_keeps_no_fraction(keep):
     with pytest.raises(ValueError, match=f"keep: got {keep}"):

@@ -188,6 +188,7 @@ def test_a_stream_of_another_length_is_refused(tmp_path):
         run(tmp_path / "run", source=lambda: iter(small.images()[:60]))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("rows", [BLOCK, 2 * BLOCK + 3])
 def test_a_stream_that_got_shorter_than_what_is_done_is_refused(rows, tmp_path):
     class Enough(Exception):
@@ -206,6 +207,7 @@ def test_a_stream_that_got_shorter_than_what_is_done_is_refused(rows, tmp_path):
     assert found.rows is None and found.done() == done
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("source", [small.images()[:0], [], lambda: iter(())])
 def test_a_dataset_without_rows_is_named_and_nothing_is_written(source, tmp_path):
     with pytest.raises(ValueError, match="source: got one without rows"):
@@ -231,6 +233,7 @@ def test_results_in_bfloat16_are_kept_bit_by_bit_and_reduced(tmp_path):
     assert len(found.done(verify=True)) == 8
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("devices", [1, 3])
 def test_rows_of_different_lengths_go_into_buckets(devices, tmp_path):
     source = runs.Buckets(small.TEXTS, (4, 8))
@@ -283,6 +286,7 @@ def test_floating_results_are_written_in_the_dtype_asked_for(tmp_path):
     assert (found["relevance"][:] == half).all()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("dtype", "factor"), [("float16", 1e6), (jax.numpy.bfloat16, 3.3975e38)]
 )
@@ -314,6 +318,7 @@ def test_a_bar_is_drawn_where_it_is_asked_for(tmp_path, capfd):
     assert f"{ROWS}/{ROWS}" in capfd.readouterr().err
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [

@@ -98,11 +98,13 @@ def test_virelay_opens_the_project(run, project):
     opened.close()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("change", "match"),
     [
         ({"labels": [1]}, "labels: got 1 rows, expected 61"),
         ({"names": ["a"]}, "labels: got 2, expected below 1"),
+        ({"names": ["a", "b"]}, "labels: got 2, expected below 2"),
         ({"strategy": "any"}, "strategy: got 'any'"),
         ({"images": 9 * small.images()}, "images: got float32 from"),
     ],
@@ -188,6 +190,7 @@ def test_padding_is_left_out(tmp_path):
     assert found["info"]["model"] == "m"
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("change", "match"),
     [

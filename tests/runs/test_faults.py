@@ -111,6 +111,7 @@ def test_a_full_disk_is_an_error_and_room_lets_the_run_go_on(tmp_path, full_disk
     assert found.complete and (found["relevance"][:] == noise).all()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("out", ["/proc/run", "/dev/null/run"])
 def test_a_folder_that_cannot_be_written_is_an_error(out):
     if not os.path.exists(os.path.dirname(out)):
@@ -166,6 +167,7 @@ FAILURES = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.filterwarnings("ignore:.*")
 @pytest.mark.parametrize("where", FAILURES)
 def test_an_error_ends_the_run_soon_and_keeps_what_is_done(where, tmp_path):

@@ -64,6 +64,7 @@ def known(tmp_path_factory):
     return run(tmp_path_factory.mktemp("run")).path
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("other", OTHERS)
 def test_another_run_is_refused_by_the_name_of_what_differs(other, known):
     options, match = OTHERS[other]

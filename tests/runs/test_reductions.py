@@ -54,8 +54,10 @@ def test_top_rows_are_those_of_concepts(cuts, k):
 
 def test_nan_is_below_all_numbers():
     values = np.array([[np.nan], [1.0], [np.nan]])
-    found = reduced(runs.Top("relevance", 2), (0, 2, 3), {"relevance": values})
-    assert found["indices"].tolist() == [[1, -1]]
+    for cuts in ((0, 2, 3), (0, 3)):
+        found = reduced(runs.Top("relevance", 2), cuts, {"relevance": values})
+        assert found["indices"].tolist() == [[1, -1]]
+        assert found["scores"].tolist() == [[1.0, -np.inf]]
 
 
 @pytest.mark.parametrize("cuts", CUTS)
@@ -93,6 +95,7 @@ def test_a_reduction_of_ones_own_has_to_be_given():
         _reductions.known("a", description)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("reduction", "match"),
     [

@@ -77,6 +77,7 @@ def test_rows_of_different_shapes_are_refused():
         _source.stacked([np.ones(2), np.ones(3)])
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("lengths", [(), (0, 3), (4, 2), (3, 3)])
 def test_buckets_ascend(lengths):
     with pytest.raises(ValueError, match="lengths: got"):
@@ -91,6 +92,7 @@ def test_buckets_pad_what_is_as_long_as_the_row():
     assert batch["length"].tolist() == [2]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("row", "match"),
     [
@@ -157,6 +159,7 @@ def test_rows_that_come_together_are_asked_for_at_once():
     assert batch["tag"].tolist() == [10, 11, 11]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("give", "match"),
     [

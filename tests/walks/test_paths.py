@@ -245,6 +245,7 @@ def test_relevance_of_zeros_is_part_of_walks(first):
 # ---- what cannot be asked ----------------------------------------------------------
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("given", "error", "words"),
     [
@@ -284,6 +285,7 @@ def pooled(x):
     return checkpoint_name(h.reshape(5, 3).sum(0), "pooled") * 1.0
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -311,6 +313,7 @@ def test_iterations_of_a_while_loop_have_no_number():
         walks.every(f, sites="h")(networks.X)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -333,6 +336,7 @@ def test_too_much_is_refused_with_a_way_out(make, words):
         make(networks.gcn)(networks.KERNELS, networks.X)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "words"),
     [

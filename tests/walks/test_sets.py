@@ -94,6 +94,7 @@ def test_the_cost_of_a_sub_graph_is_linear_in_the_depth():
     np.testing.assert_allclose(six - four, four - two, rtol=0.1)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("masks", "error", "words"),
     [
@@ -111,6 +112,7 @@ def test_masks_that_are_none(masks, error, words):
         ask("subgraph", masks)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("outside", ["a", np.ones(3), True])
 def test_the_factor_outside_is_a_number(outside):
     with pytest.raises(TypeError, match="outside: got"):
@@ -166,6 +168,7 @@ def test_dividends_are_compiled():
     )
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -271,6 +274,7 @@ def test_formulas_that_share_have_twelve_names_between_them():
     walks.query(networks.gcn, sites="h*", ask=asked, nodes=nodes)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("formula", "words"),
     [
@@ -289,6 +293,7 @@ def test_formulas_that_cannot_be_read(formula, words):
         walks.query(networks.gcn, sites="h*", ask=formula, nodes=NAMES)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "words"),
     [
