@@ -341,7 +341,6 @@ def test_a_bar_is_drawn_where_it_is_asked_for(tmp_path, capfd):
         ({"source": ["a", "b"]}, TypeError, "expected numbers"),
         ({"source": "nowhere.npy"}, FileNotFoundError, "nowhere.npy"),
     ],
-    ids=str,
 )
 def test_arguments_that_do_not_fit_are_named(options, error, match, tmp_path):
     with pytest.raises(error, match=match):
